@@ -1,0 +1,118 @@
+# leyser: built with PGXS against the server that PG_CONFIG names.
+#
+#   make; make install           build and install for that server
+#   make demo                    a private cluster that tells what leyser does
+#   make check                   every test that takes minutes
+#   make check-long              kills, soaks, other PostgreSQL versions
+#   make check-versions          PostgreSQL 17 and 18 in chroots of their own
+#   make bench                   figures, both sides in one run
+#   make installcheck            the tests against a running server (PGHOST, PGPORT)
+
+MODULE_big = leyser
+OBJS = \
+	src/leyser.o \
+	src/encoding.o \
+	src/keyring.o \
+	src/keyring_write.o \
+	src/token.o \
+	src/token_json.o \
+	src/token_claims.o \
+	src/token_signature.o \
+	src/owner.o \
+	src/custodian.o \
+	src/cache.o \
+	src/cache_key.o \
+	src/cache_tenant.o \
+	src/cache_table.o \
+	src/context.o \
+	src/context_sql.o \
+	src/event.o \
+	src/connection.o \
+	src/protection.o \
+	src/follow.o \
+	src/guard.o
+
+# The parts of the install script, in the order in which they build on each other.
+SQL_PARTS = \
+	sql/header.sql \
+	sql/tables.sql \
+	sql/keyring.sql \
+	sql/context.sql \
+	sql/tenant.sql \
+	sql/table_kind.sql \
+	sql/policy.sql \
+	sql/usage.sql \
+	sql/event.sql \
+	sql/privileges.sql
+
+EXTENSION = leyser
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" leyser.control)
+LEYSER_SCRIPT = leyser--$(EXTVERSION).sql
+DATA_built = $(LEYSER_SCRIPT)
+
+PG_CPPFLAGS = -Isrc
+# A function called through SQL takes fcinfo, a hook its whole list: needed or not.
+PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter
+SHLIB_LINK += -lcrypto
+
+REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS_OPTS = --inputdir=test
+ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=leyser
+TAP_TESTS = $(if $(wildcard test/t/*.pl),1)
+PROVE_TESTS = test/t/*.pl
+PROVE_FLAGS += -I test/perl
+
+EXTRA_CLEAN = leyser--*.sql results output_iso tmp_check log \
+	regression.diffs regression.out
+
+# No bitcode: the getters read their backend's static state, which code that
+# the JIT inlined from bitcode would not share.
+override with_llvm = no
+
+PG_CONFIG ?= pg_config
+export PG_CONFIG
+
+# These install what they need, PostgreSQL's headers included, so they must work
+# before there is any PGXS to include (which has a "check" of its own, too).
+OWN_GOALS = demo check check-long check-versions bench format lint
+
+ifneq ($(filter $(OWN_GOALS),$(MAKECMDGOALS)),)
+
+demo:
+	test/demo/run
+
+check:
+	test/run
+
+check-long:
+	test/run-long
+
+check-versions:
+	test/versions
+
+bench:
+	test/bench/run
+
+format:
+	clang-format -i src/*.[ch]
+
+lint:
+	clang-format --dry-run -Werror src/*.[ch]
+
+.PHONY: $(OWN_GOALS)
+
+else
+
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifeq ($(wildcard $(PGXS)),)
+$(error $(PG_CONFIG) finds no PGXS: install postgresql-server-dev-15 or set PG_CONFIG)
+endif
+include $(PGXS)
+
+$(OBJS): $(wildcard src/*.h)
+
+$(LEYSER_SCRIPT): $(SQL_PARTS) leyser.control
+	sed 's/@VERSION@/$(EXTVERSION)/g' $(SQL_PARTS) > $@
+
+endif

@@ -1,0 +1,78 @@
+-- The context: which tenant (and account) the transaction works for.
+
+CREATE FUNCTION leyser.tenant_id() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_tenant_id';
+REVOKE ALL ON FUNCTION leyser.tenant_id() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.tenant_id() IS
+    'the tenant of the context, as text; raises LY001 without a context, LY003 when it has expired, LY004 when the tenant is not active';
+
+CREATE FUNCTION leyser.tenant_id_int8() RETURNS bigint
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_tenant_id_int8';
+REVOKE ALL ON FUNCTION leyser.tenant_id_int8() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.tenant_id_int8() IS
+    'the tenant of the context, as bigint; as tenant_id(), and 22P02 where the id is not the canonical text of a bigint';
+
+CREATE FUNCTION leyser.tenant_id_uuid() RETURNS uuid
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_tenant_id_uuid';
+REVOKE ALL ON FUNCTION leyser.tenant_id_uuid() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.tenant_id_uuid() IS
+    'the tenant of the context, as uuid; as tenant_id(), and 22P02 where the id is not the canonical text of a uuid';
+
+CREATE FUNCTION leyser.account_name() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_account_name';
+REVOKE ALL ON FUNCTION leyser.account_name() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.account_name() IS
+    'the account of the context, NULL where the context has none; errors as tenant_id()';
+
+CREATE FUNCTION leyser.session_id() RETURNS uuid
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_session_id';
+REVOKE ALL ON FUNCTION leyser.session_id() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.session_id() IS
+    'the login session of the context, NULL where the context has none; errors as tenant_id()';
+
+CREATE FUNCTION leyser.in_context() RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_in_context';
+REVOKE ALL ON FUNCTION leyser.in_context() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.in_context() IS
+    'internal: whether a token is set in this transaction; checks nothing and never raises';
+
+CREATE FUNCTION leyser.context_status(
+    OUT state text, OUT tenant_id text, OUT account_name text, OUT session_id uuid,
+    OUT expires_at timestamptz, OUT sqlstate text, OUT detail text, OUT hint text)
+    RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1
+    AS 'MODULE_PATHNAME', 'leyser_context_status';
+REVOKE ALL ON FUNCTION leyser.context_status() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.context_status() IS
+    'why do I see nothing: one row with the state of the context (set, none, expired, tenant not active, refused), whose it is, and the error a query would get; never the token';
+
+CREATE FUNCTION leyser.enter(tenant_id text, account_name text DEFAULT NULL) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_enter';
+REVOKE ALL ON FUNCTION leyser.enter(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.enter(text, text) IS
+    'gateway: sets the context until the transaction ends, without a token of the caller''s own; recorded; LY009 where a context is or was set, LY004 where the tenant is not active, LY002 without a usable keyring';
+
+CREATE FUNCTION leyser.leave() RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_leave';
+REVOKE ALL ON FUNCTION leyser.leave() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.leave() IS
+    'clears the context; the transaction can still take on no other (LY009)';
+
+CREATE FUNCTION leyser.issue_token(tenant_id text, account_name text DEFAULT NULL,
+                                   lifetime interval DEFAULT '5 minutes') RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_issue_token';
+REVOKE ALL ON FUNCTION leyser.issue_token(text, text, interval) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.issue_token(text, text, interval) IS
+    'gateway: a signed token (JWT, HS256) for set_config(''leyser.token'', …, true); lifetime from one second to leyser.max_token_lifetime; recorded; LY009 while a context is set, LY004 where the tenant is not active, LY002 without a usable keyring, 22023 for a wrong lifetime';
+
+CREATE FUNCTION leyser.caller() RETURNS regrole
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_caller';
+REVOKE ALL ON FUNCTION leyser.caller() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.caller() IS
+    'internal: the role that calls, also inside SECURITY DEFINER functions';
+
+CREATE FUNCTION leyser.tenant_id_problem(tenant_id text) RETURNS text
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_tenant_id_problem';
+REVOKE ALL ON FUNCTION leyser.tenant_id_problem(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.tenant_id_problem(text) IS
+    'internal: why a text cannot be a tenant id (a sentence), or NULL where it can';

@@ -1,0 +1,418 @@
+-- Protection: row security that nobody's policy widens.
+--
+-- The registry row is written after protection was put up and deleted before it
+-- is taken down: the guard compares tables that are registered before and after
+-- a statement, so it needs to know nothing of these functions.
+
+-- The restrictive policies of a kind.  %1$s is the tenant column compared with
+-- its getter, %2$s the tenant column.
+CREATE FUNCTION leyser.wanted_policies(kind text)
+    RETURNS TABLE (policy name, command text, read_condition text, write_condition text)
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT w.policy, w.command, w.read_condition, w.write_condition
+    FROM (VALUES
+        ('own', 'leyser_tenant'::name, 'ALL', '%1$s', '%1$s'),
+        ('own_and_global', 'leyser_tenant_read', 'SELECT', '%1$s OR %2$s IS NULL', NULL),
+        ('own_and_global', 'leyser_tenant_insert', 'INSERT', NULL, '%1$s'),
+        ('own_and_global', 'leyser_tenant_update', 'UPDATE', '%1$s', '%1$s'),
+        ('own_and_global', 'leyser_tenant_delete', 'DELETE', '%1$s', NULL)
+    ) w (kind, policy, command, read_condition, write_condition)
+    WHERE w.kind = wanted_policies.kind
+$$;
+REVOKE ALL ON FUNCTION leyser.wanted_policies(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.wanted_policies(text) IS
+    'internal: the restrictive policies that a kind of table has';
+
+-- The getter that fits a column, or an error where no getter does.
+CREATE FUNCTION leyser.getter_for(relation regclass, tenant_column name) RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    attribute pg_attribute;
+    base oid;
+    getter text;
+BEGIN
+    SELECT a.* INTO attribute FROM pg_attribute a
+        WHERE a.attrelid = relation AND a.attname = tenant_column
+          AND a.attnum > 0 AND NOT a.attisdropped;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_column',
+            MESSAGE = format('column "%s" of "%s" does not exist', tenant_column, relation),
+            DETAIL = 'A protected table has a column that holds the tenant''s id.',
+            HINT = 'Give tenant_column => ''…'', or add the column.';
+    END IF;
+    WITH RECURSIVE types AS (
+        SELECT attribute.atttypid AS oid
+        UNION ALL
+        SELECT t.typbasetype FROM types JOIN pg_type t USING (oid) WHERE t.typtype = 'd'
+    )
+    SELECT t.oid INTO base FROM types JOIN pg_type t USING (oid) WHERE t.typtype <> 'd';
+    getter := CASE
+        WHEN base IN ('text'::regtype, 'varchar'::regtype) THEN 'leyser.tenant_id()'
+        WHEN base = 'uuid'::regtype THEN 'leyser.tenant_id_uuid()'
+        WHEN base IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) THEN 'leyser.tenant_id_int8()'
+    END;
+    IF getter IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
+            MESSAGE = format('column "%s" of "%s" cannot hold a tenant id', tenant_column, relation),
+            DETAIL = format('Its type is %s.', format_type(attribute.atttypid, attribute.atttypmod)),
+            HINT = 'Use text, varchar, uuid, smallint, integer or bigint, or a domain over one of them.';
+    END IF;
+    IF EXISTS (SELECT FROM pg_collation l WHERE l.oid = attribute.attcollation
+               AND NOT l.collisdeterministic) THEN
+        RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
+            MESSAGE = format('column "%s" of "%s" cannot hold a tenant id', tenant_column, relation),
+            DETAIL = 'Its collation is not deterministic: two tenant ids could be equal.',
+            HINT = 'Give the column a deterministic collation, such as "C".';
+    END IF;
+    RETURN getter;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.getter_for(regclass, name) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.getter_for(regclass, name) IS
+    'internal: the getter that fits the type of a tenant column';
+
+-- Raises where protect() would have to wait or to scan, or would leave a hole.
+CREATE FUNCTION leyser.check_protectable(relation regclass, tenant_column name, kind text,
+                                         accept_gaps boolean) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    large CONSTANT bigint := 8 * 1024 * 1024; -- bytes that may be scanned
+    one record;
+    gap record;
+    wrong bigint;
+BEGIN
+    FOR one IN
+        SELECT f.member, a.attnum, a.attnotnull, a.atttypid::regtype AS type,
+               pg_relation_size(f.member) AS bytes,
+               EXISTS (SELECT FROM pg_index i WHERE i.indrelid = f.member AND i.indisvalid
+                       AND i.indkey[0] = a.attnum AND i.indpred IS NULL) AS has_index
+        FROM leyser.family_of(relation) f
+        JOIN pg_attribute a ON a.attrelid = f.member AND a.attname = tenant_column
+    LOOP
+        IF kind = 'own' AND NOT one.attnotnull THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+                MESSAGE = format('column "%s" of "%s" may be null', tenant_column, one.member),
+                DETAIL = 'A row without a tenant would be seen by nobody.',
+                HINT = format('ALTER TABLE %1$s ADD CONSTRAINT tenant_not_null CHECK (%2$I IS NOT NULL) NOT VALID;'
+                    ' ALTER TABLE %1$s VALIDATE CONSTRAINT tenant_not_null;'
+                    ' ALTER TABLE %1$s ALTER COLUMN %2$I SET NOT NULL;'
+                    ' ALTER TABLE %1$s DROP CONSTRAINT tenant_not_null; or kind => ''own_and_global''.',
+                    one.member, tenant_column);
+        END IF;
+        IF one.bytes > large AND NOT one.has_index THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+                MESSAGE = format('"%s" has no index on column "%s"', one.member, tenant_column),
+                DETAIL = format('The table has %s; each tenant''s query would scan all of it.',
+                                pg_size_pretty(one.bytes)),
+                HINT = format('CREATE INDEX CONCURRENTLY ON %s (%I);', one.member, tenant_column);
+        END IF;
+    END LOOP;
+    FOR gap IN SELECT f.gap, f.remedy FROM pg_attribute a,
+                   leyser.foreign_key_gaps(relation, a.attnum) f
+               WHERE a.attrelid = relation AND a.attname = tenant_column LOOP
+        IF NOT accept_gaps THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+                MESSAGE = format('"%s" has a foreign key without the tenant columns', relation),
+                DETAIL = format('The %s: a tenant could refer to another tenant''s row.', gap.gap),
+                HINT = format('Put this in its place: %s Or accept it with accept_gaps => true.', gap.remedy);
+        END IF;
+        RAISE WARNING USING MESSAGE = gap.gap, HINT = gap.remedy;
+    END LOOP;
+    IF leyser.getter_for(relation, tenant_column) = 'leyser.tenant_id()' THEN
+        -- one probe of the index for each tenant; small tables are scanned
+        EXECUTE format(
+            'WITH RECURSIVE ids(id) AS ('
+            '  (SELECT %1$I::text COLLATE "C" FROM %2$s WHERE %1$I IS NOT NULL ORDER BY %1$I LIMIT 1)'
+            '  UNION ALL SELECT (SELECT %1$I::text COLLATE "C" FROM %2$s WHERE %1$I > ids.id COLLATE %3$s'
+            '                    ORDER BY %1$I LIMIT 1) FROM ids WHERE ids.id IS NOT NULL)'
+            ' SELECT count(*) FROM ids WHERE leyser.tenant_id_problem(ids.id) IS NOT NULL',
+            tenant_column, relation,
+            (SELECT format('%I.%I', n.nspname, l.collname) FROM pg_attribute a
+             JOIN pg_collation l ON l.oid = a.attcollation
+             JOIN pg_namespace n ON n.oid = l.collnamespace
+             WHERE a.attrelid = relation AND a.attname = tenant_column)) INTO wrong;
+        IF wrong > 0 THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_text_representation',
+                MESSAGE = format('"%s" has values in column "%s" that cannot be tenant ids',
+                                 relation, tenant_column),
+                DETAIL = format('%s different values are empty, too long, or numbers or uuids not in canonical form.', wrong),
+                HINT = format('SELECT DISTINCT %1$I, leyser.tenant_id_problem(%1$I) FROM %2$s WHERE leyser.tenant_id_problem(%1$I) IS NOT NULL;',
+                              tenant_column, relation);
+        END IF;
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.check_protectable(regclass, name, text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.check_protectable(regclass, name, text, boolean) IS
+    'internal: raises where a table cannot be protected at once';
+
+-- Takes our policies off one table.
+CREATE FUNCTION leyser.drop_policies(relation regclass) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    policy name;
+BEGIN
+    FOR policy IN SELECT p.polname FROM pg_policy p WHERE p.polrelid = relation
+            AND (p.polname ~ '^leyser_tenant' OR p.polname = 'leyser_rows') ORDER BY 1 LOOP
+        EXECUTE format('DROP POLICY %I ON %s', policy, relation);
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.drop_policies(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.drop_policies(regclass) IS
+    'internal: takes leyser''s policies off one table';
+
+-- Puts protection up on one table and registers it.
+CREATE FUNCTION leyser.protect_one(relation regclass, parent regclass, tenant_column name,
+                                   kind text, set_default boolean, accept_gaps boolean)
+    RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    getter text := leyser.getter_for(protect_one.relation, protect_one.tenant_column);
+    present leyser.table_record;
+    wanted record;
+    before record;
+    with_default boolean;
+BEGIN
+    SELECT c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced, a.attnum,
+           pg_get_expr(d.adbin, d.adrelid) AS default_expression,
+           a.attidentity <> '' OR a.attgenerated <> '' AS is_generated
+        INTO before FROM pg_class c
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = protect_one.tenant_column
+        LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+        WHERE c.oid = protect_one.relation;
+    DELETE FROM leyser.table_record t WHERE t.relation = protect_one.relation
+        RETURNING t.* INTO present;
+    with_default := protect_one.set_default AND NOT before.is_generated;
+
+    PERFORM leyser.drop_policies(protect_one.relation);
+    EXECUTE format('ALTER TABLE ONLY %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY',
+                   protect_one.relation);
+    FOR wanted IN SELECT w.* FROM leyser.wanted_policies(protect_one.kind) w LOOP
+        EXECUTE format('CREATE POLICY %I ON %s AS RESTRICTIVE FOR %s TO PUBLIC', wanted.policy,
+                       protect_one.relation, wanted.command)
+            || coalesce(format(' USING (%s)', format(wanted.read_condition,
+                format('%I = %s', protect_one.tenant_column, getter),
+                quote_ident(protect_one.tenant_column))), '')
+            || coalesce(format(' WITH CHECK (%s)', format(wanted.write_condition,
+                format('%I = %s', protect_one.tenant_column, getter))), '');
+        EXECUTE format('COMMENT ON POLICY %I ON %s IS ''leyser: rows of the context''''s tenant''',
+                       wanted.policy, protect_one.relation);
+    END LOOP;
+    -- Beside a permissive policy of the table's own, ours would widen it.
+    IF NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = protect_one.relation
+                   AND p.polpermissive) THEN
+        EXECUTE format('CREATE POLICY leyser_rows ON %s USING (true)', protect_one.relation);
+        EXECUTE format('COMMENT ON POLICY leyser_rows ON %s IS ''leyser: all rows, within the restrictive policies''',
+                       protect_one.relation);
+    END IF;
+    IF with_default THEN
+        EXECUTE format('ALTER TABLE ONLY %s ALTER COLUMN %I SET DEFAULT %s', protect_one.relation,
+                       protect_one.tenant_column, getter);
+    END IF;
+    INSERT INTO leyser.table_record (relation, kind, tenant_attnum, parent, accept_gaps, set_default,
+            had_row_security, had_forced_row_security, had_default, governed_since)
+        SELECT protect_one.relation, protect_one.kind, before.attnum, protect_one.parent,
+            protect_one.accept_gaps, with_default,
+            CASE WHEN present.tenant_attnum IS NULL THEN before.enabled ELSE present.had_row_security END,
+            CASE WHEN present.tenant_attnum IS NULL THEN before.forced ELSE present.had_forced_row_security END,
+            CASE WHEN present.set_default THEN present.had_default ELSE before.default_expression END,
+            coalesce(present.governed_since, clock_timestamp());
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.protect_one(regclass, regclass, name, text, boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.protect_one(regclass, regclass, name, text, boolean, boolean) IS
+    'internal: protects and registers one table, without its children';
+
+CREATE FUNCTION leyser.protect(relation regclass, tenant_column name DEFAULT NULL,
+                               kind text DEFAULT NULL, enforcement text DEFAULT NULL,
+                               set_default boolean DEFAULT NULL,
+                               accept_gaps boolean DEFAULT NULL) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' SET leyser.registry_work = on
+AS $$
+#variable_conflict use_column
+DECLARE
+    present leyser.table_record;
+    new_column name;
+    new_kind text;
+    one record;
+BEGIN
+    PERFORM leyser.check_governable(protect.relation);
+    PERFORM leyser.check_owner(protect.relation);
+    SELECT t.* INTO present FROM leyser.table_record t WHERE t.relation = protect.relation;
+    new_kind := coalesce(protect.kind, CASE WHEN present.tenant_attnum IS NOT NULL THEN present.kind END, 'own');
+    new_column := coalesce(protect.tenant_column,
+        (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = present.relation
+            AND a.attnum = present.tenant_attnum), 'tenant_id');
+    IF new_kind NOT IN ('own', 'own_and_global') OR coalesce(protect.enforcement, 'enforce') <> 'enforce' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'invalid kind or enforcement',
+            DETAIL = 'Kinds are own and own_and_global; enforcement is enforce.',
+            HINT = 'For other kinds call leyser.declare_table().';
+    END IF;
+    IF present.relation IS NOT NULL AND present.tenant_attnum IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY008',
+            MESSAGE = format('"%s" is declared %s', protect.relation, present.kind),
+            DETAIL = 'A table has one kind.',
+            HINT = format('SELECT leyser.unprotect(%L);', protect.relation);
+    END IF;
+    IF EXISTS (SELECT FROM pg_class c WHERE c.oid = protect.relation AND c.relispartition)
+            AND present.relation IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'wrong_object_type',
+            MESSAGE = format('"%s" is a partition', protect.relation),
+            DETAIL = 'Partitions are protected with their root, today''s and later ones.',
+            HINT = format('SELECT leyser.protect(%L);', pg_partition_root(protect.relation));
+    END IF;
+    PERFORM leyser.getter_for(protect.relation, new_column);
+    PERFORM leyser.check_protectable(protect.relation, new_column, new_kind,
+        coalesce(protect.accept_gaps, present.accept_gaps, false));
+    FOR one IN SELECT f.member, f.parent FROM leyser.family_of(protect.relation) f ORDER BY f.parent NULLS FIRST LOOP
+        PERFORM leyser.protect_one(one.member, coalesce(one.parent, present.parent), new_column, new_kind,
+            coalesce(protect.set_default, present.set_default, true),
+            coalesce(protect.accept_gaps, present.accept_gaps, false));
+    END LOOP;
+    PERFORM leyser.record_event('table.protected', NULL, protect.relation::text,
+        jsonb_build_object('kind', new_kind, 'tenant_column', new_column));
+EXCEPTION WHEN lock_not_available THEN
+    RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+        MESSAGE = format('could not lock "%s" within 3 seconds', protect.relation),
+        DETAIL = 'A transaction holds a lock on it; while protect() waits, all later statements would wait behind it.',
+        HINT = 'Call it again; pg_blocking_pids() and pg_stat_activity show who holds the lock.';
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.protect(regclass, name, text, text, boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.protect(regclass, name, text, text, boolean, boolean) IS
+    'owner of the table or operator: forced row security by the tenant column (default tenant_id), kind own (default) or own_and_global, for the table and all its partitions and children, today''s and later ones; arguments left out keep what is set; 42501, 42703 no such column, 42804 its type cannot hold a tenant id, 42809 no table, 55000 something must be made first (the hint says what), 55P03 it is locked, 22P02 values that cannot be tenant ids, LY008 it is declared otherwise';
+
+CREATE FUNCTION leyser.check_owner(relation regclass) RETURNS void
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT (pg_has_role(leyser.caller(), (SELECT c.relowner FROM pg_class c WHERE c.oid = relation), 'USAGE')
+            OR leyser.caller_has_usage('operator')) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+            MESSAGE = format('permission denied for table "%s"', relation),
+            DETAIL = 'Only its owner or an operator can protect it.',
+            HINT = 'A superuser can call leyser.grant_usage(role, ''operator'').';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.check_owner(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.check_owner(regclass) IS
+    'internal: raises where the caller neither owns a table nor is an operator';
+
+-- Takes protection off one table and puts back what protect() found.
+CREATE FUNCTION leyser.unprotect_one(relation regclass) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    was leyser.table_record;
+    attribute name;
+    present_default text;
+BEGIN
+    DELETE FROM leyser.table_record t WHERE t.relation = unprotect_one.relation RETURNING t.* INTO was;
+    IF was.tenant_attnum IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM leyser.drop_policies(unprotect_one.relation);
+    IF NOT was.had_forced_row_security THEN
+        EXECUTE format('ALTER TABLE ONLY %s NO FORCE ROW LEVEL SECURITY', unprotect_one.relation);
+    END IF;
+    IF NOT was.had_row_security THEN
+        EXECUTE format('ALTER TABLE ONLY %s DISABLE ROW LEVEL SECURITY', unprotect_one.relation);
+    END IF;
+    SELECT a.attname, pg_get_expr(d.adbin, d.adrelid) INTO attribute, present_default
+        FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = unprotect_one.relation AND a.attnum = was.tenant_attnum;
+    -- a default that somebody set since then is theirs
+    IF was.set_default AND present_default ~ '^\(?leyser\.tenant_id' THEN
+        EXECUTE format('ALTER TABLE ONLY %s ALTER COLUMN %I %s', unprotect_one.relation, attribute,
+            coalesce('SET DEFAULT ' || was.had_default, 'DROP DEFAULT'));
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.unprotect_one(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.unprotect_one(regclass) IS
+    'internal: takes protection off one table and its registry row away';
+
+CREATE FUNCTION leyser.unprotect(relation regclass) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' SET leyser.registry_work = on
+AS $$
+#variable_conflict use_column
+DECLARE
+    present leyser.table_record;
+    one record;
+BEGIN
+    SELECT t.* INTO present FROM leyser.table_record t WHERE t.relation = unprotect.relation;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY008',
+            MESSAGE = format('"%s" is not governed', unprotect.relation),
+            DETAIL = 'It has no kind in the registry.',
+            HINT = 'See view leyser.governed_table.';
+    END IF;
+    IF EXISTS (SELECT FROM pg_inherits i JOIN leyser.table_record t ON t.relation = i.inhparent
+               WHERE i.inhrelid = unprotect.relation AND t.tenant_attnum IS NOT NULL) THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY008',
+            MESSAGE = format('"%s" is protected with its parent', unprotect.relation),
+            DETAIL = 'Whoever reads the parent would see its rows.',
+            HINT = format('SELECT leyser.unprotect(%L);', present.parent);
+    END IF;
+    IF present.kind = 'shared' THEN
+        PERFORM leyser.set_shared(unprotect.relation, false);
+    END IF;
+    FOR one IN SELECT f.member FROM leyser.family_of(unprotect.relation) f LOOP
+        PERFORM leyser.unprotect_one(one.member);
+    END LOOP;
+    UPDATE leyser.table_record t SET parent = NULL WHERE t.parent = unprotect.relation;
+    PERFORM leyser.record_event('table.unprotected', NULL, unprotect.relation::text,
+        jsonb_build_object('kind', present.kind));
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.unprotect(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.unprotect(regclass) IS
+    'operator: takes a table, its partitions and children out of the registry and puts back the row security and default that protect() found; LY008 where it is not governed, or only with its parent';
+
+CREATE FUNCTION leyser.follow_tables() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET leyser.registry_work = on
+AS $$
+#variable_conflict use_column
+DECLARE
+    gone regclass;
+    child record;
+BEGIN
+    FOR gone IN DELETE FROM leyser.table_record t
+            WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relation)
+            RETURNING t.relation LOOP
+        PERFORM leyser.record_event('table.dropped', NULL, gone::oid::text, NULL);
+    END LOOP;
+    LOOP
+        SELECT i.inhrelid::regclass AS relation, t.relation AS parent, t.kind, t.set_default,
+               t.accept_gaps, a.attname INTO child
+            FROM leyser.table_record t
+            JOIN pg_inherits i ON i.inhparent = t.relation
+            JOIN pg_class c ON c.oid = i.inhrelid AND c.relkind IN ('r', 'p')
+            JOIN pg_attribute a ON a.attrelid = t.relation AND a.attnum = t.tenant_attnum
+            WHERE NOT EXISTS (SELECT FROM leyser.table_record k WHERE k.relation = i.inhrelid
+                              AND k.tenant_attnum IS NOT NULL)
+            ORDER BY i.inhrelid LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        PERFORM leyser.protect_one(child.relation, child.parent, child.attname, child.kind,
+                                   child.set_default, child.accept_gaps);
+        PERFORM leyser.record_event('table.protected', NULL, child.relation::text,
+            jsonb_build_object('kind', child.kind, 'tenant_column', child.attname, 'parent', child.parent::text));
+    END LOOP;
+    FOR child IN SELECT t.relation FROM leyser.table_record t WHERE t.kind = 'shared' LOOP
+        PERFORM leyser.set_shared(child.relation, true);
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.follow_tables() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.follow_tables() IS
+    'internal, called after DDL: forgets dropped tables and protects new partitions and children';

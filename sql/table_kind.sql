@@ -1,0 +1,262 @@
+-- The registry of table kinds: which table belongs to tenants, and how.
+
+CREATE FUNCTION leyser.caller_has_usage(usage text) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = leyser.caller()), false)
+        OR EXISTS (SELECT FROM leyser.usage_record u
+                   WHERE u.usage = caller_has_usage.usage
+                     AND pg_has_role(leyser.caller(), u.role, 'MEMBER'))
+$$;
+REVOKE ALL ON FUNCTION leyser.caller_has_usage(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.caller_has_usage(text) IS
+    'internal: whether the calling role was granted a usage, or is a superuser';
+
+-- What kinds of relations can be governed at all.
+CREATE FUNCTION leyser.check_governable(relation regclass) RETURNS void
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    class pg_class;
+    problem text;
+BEGIN
+    SELECT c.* INTO class FROM pg_class c WHERE c.oid = relation;
+    IF relation IS NULL OR class.oid IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_table',
+            MESSAGE = 'relation does not exist',
+            DETAIL = 'No table was given, or it was dropped.',
+            HINT = 'Give the table as ''schema.name''.';
+    END IF;
+    problem := CASE
+        WHEN class.relkind IN ('v', 'm') THEN 'It is a view; protect the tables that it reads.'
+        WHEN class.relkind = 'f' THEN 'It is a foreign table, to which row security does not apply.'
+        WHEN class.relkind NOT IN ('r', 'p') THEN 'It is not a table.'
+        WHEN class.relpersistence = 't' THEN 'It is a temporary table.'
+        WHEN class.relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+            THEN 'It is a table of the system.'
+        WHEN class.relnamespace = 'leyser'::regnamespace THEN 'It is one of leyser''s own tables.'
+    END;
+    IF problem IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'wrong_object_type',
+            MESSAGE = format('"%s" cannot be governed', relation),
+            DETAIL = problem,
+            HINT = 'Give an ordinary or partitioned table.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.check_governable(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.check_governable(regclass) IS
+    'internal: raises where a relation is none that can be governed';
+
+-- The relation itself, its partitions and its inheritance children.
+CREATE FUNCTION leyser.family_of(relation regclass)
+    RETURNS TABLE (member regclass, parent regclass)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE family AS (
+        SELECT relation::oid AS member, NULL::oid AS parent
+        UNION
+        SELECT i.inhrelid, i.inhparent FROM family f
+            JOIN pg_inherits i ON i.inhparent = f.member
+            JOIN pg_class c ON c.oid = i.inhrelid AND c.relkind IN ('r', 'p')
+    )
+    SELECT DISTINCT ON (f.member) f.member::regclass, f.parent::regclass FROM family f
+        ORDER BY f.member, f.parent NULLS LAST
+$$;
+REVOKE ALL ON FUNCTION leyser.family_of(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.family_of(regclass) IS
+    'internal: a table with all its partitions and inheritance children';
+
+-- Foreign keys that tie protected tables together without the tenant column:
+-- through them a tenant can refer to another tenant's row, and ON DELETE or ON
+-- UPDATE actions reach across.  The relation counts as protected by the given
+-- column, whether it is registered already or not.
+CREATE FUNCTION leyser.foreign_key_gaps(relation regclass, tenant_attnum smallint)
+    RETURNS TABLE (constraint_name name, gap text, remedy text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH protected AS (
+        SELECT t.relation::oid AS oid, t.tenant_attnum FROM leyser.table_record t
+            WHERE t.tenant_attnum IS NOT NULL AND t.relation <> foreign_key_gaps.relation
+        UNION ALL
+        SELECT foreign_key_gaps.relation::oid, foreign_key_gaps.tenant_attnum
+    )
+    SELECT c.conname,
+           format('foreign key "%s" of "%s" refers to "%s" without the tenant columns',
+                  c.conname, c.conrelid::regclass, c.confrelid::regclass),
+           format('ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s (%s) NOT VALID;',
+                  c.conrelid::regclass,
+                  (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.ord)
+                   FROM unnest(child.tenant_attnum || c.conkey) WITH ORDINALITY k (num, ord)
+                   JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.num),
+                  c.confrelid::regclass,
+                  (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.ord)
+                   FROM unnest(parent.tenant_attnum || c.confkey) WITH ORDINALITY k (num, ord)
+                   JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = k.num))
+    FROM pg_constraint c
+    JOIN protected child ON child.oid = c.conrelid
+    JOIN protected parent ON parent.oid = c.confrelid
+    WHERE c.contype = 'f' AND c.conparentid = 0
+      AND foreign_key_gaps.relation IN (c.conrelid, c.confrelid)
+      AND NOT EXISTS (SELECT FROM unnest(c.conkey, c.confkey) k (child_num, parent_num)
+                      WHERE k.child_num = child.tenant_attnum
+                        AND k.parent_num = parent.tenant_attnum)
+    ORDER BY c.conname
+$$;
+REVOKE ALL ON FUNCTION leyser.foreign_key_gaps(regclass, smallint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.foreign_key_gaps(regclass, smallint) IS
+    'internal: foreign keys between protected tables that lack the tenant columns';
+
+-- What is missing at a registered table, as sentences; empty where all is well.
+CREATE FUNCTION leyser.table_gaps(relation regclass) RETURNS text[]
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(array_agg(g.gap ORDER BY g.rank, g.gap), '{}') FROM (
+        SELECT 1 AS rank, 'row security is not enabled' AS gap
+            FROM leyser.table_record t JOIN pg_class c ON c.oid = t.relation
+            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
+              AND NOT c.relrowsecurity
+        UNION ALL
+        SELECT 1, 'row security is not forced on the owner'
+            FROM leyser.table_record t JOIN pg_class c ON c.oid = t.relation
+            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
+              AND NOT c.relforcerowsecurity
+        UNION ALL
+        SELECT 1, format('policy "%s" is missing', w.policy)
+            FROM leyser.table_record t, leyser.wanted_policies(t.kind) w
+            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
+              AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = t.relation
+                              AND p.polname = w.policy AND NOT p.polpermissive)
+        UNION ALL
+        SELECT 2, format('column "%s" may be null', a.attname)
+            FROM leyser.table_record t JOIN pg_attribute a
+                ON a.attrelid = t.relation AND a.attnum = t.tenant_attnum
+            WHERE t.relation = table_gaps.relation AND t.kind = 'own' AND NOT a.attnotnull
+        UNION ALL
+        SELECT 2, f.gap
+            FROM leyser.table_record t, leyser.foreign_key_gaps(t.relation, t.tenant_attnum) f
+            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
+        UNION ALL
+        SELECT 3, format('unique index "%s" does not contain the tenant column: it tells that another tenant''s key exists',
+                         i.indexrelid::regclass)
+            FROM leyser.table_record t JOIN pg_index i ON i.indrelid = t.relation
+            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
+              AND i.indisunique AND NOT t.tenant_attnum = ANY (i.indkey)
+        UNION ALL
+        SELECT 1, 'no kind is declared'
+            WHERE NOT EXISTS (SELECT FROM leyser.table_record t
+                              WHERE t.relation = table_gaps.relation)
+    ) g
+$$;
+REVOKE ALL ON FUNCTION leyser.table_gaps(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.table_gaps(regclass) IS
+    'internal: what is missing at a table of a governed schema';
+
+-- A table of kind "shared" is read by all and written by nobody in a context.
+CREATE FUNCTION leyser.refuse_shared_write() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF leyser.in_context() THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY007',
+            MESSAGE = format('table "%s" is shared by all tenants', TG_RELID::regclass),
+            DETAIL = 'Nobody writes to a shared table while a tenant context is set.',
+            HINT = 'Write to it outside of a context, as a role that may.';
+    END IF;
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.refuse_shared_write() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refuse_shared_write() IS
+    'internal trigger: refuses to write to a shared table in a context';
+
+CREATE FUNCTION leyser.set_shared(relation regclass, shared boolean) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    one record;
+    has boolean;
+BEGIN
+    FOR one IN SELECT f.member FROM leyser.family_of(relation) f LOOP
+        has := EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = one.member
+                       AND g.tgname = 'leyser_shared' AND NOT g.tgisinternal);
+        IF shared AND NOT has THEN
+            EXECUTE format('CREATE TRIGGER leyser_shared BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE'
+                ' ON %s FOR EACH STATEMENT EXECUTE FUNCTION leyser.refuse_shared_write()', one.member);
+            EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER leyser_shared', one.member);
+        ELSIF has AND NOT shared THEN
+            EXECUTE format('DROP TRIGGER leyser_shared ON %s', one.member);
+        END IF;
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.set_shared(regclass, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.set_shared(regclass, boolean) IS
+    'internal: puts up or takes down the trigger of shared tables';
+
+CREATE FUNCTION leyser.declare_table(relation regclass, kind text, reason text DEFAULT NULL,
+                                     purge_condition text DEFAULT NULL) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
+AS $$
+#variable_conflict use_column
+DECLARE
+    present leyser.table_record;
+    new_reason text;
+    new_condition text;
+BEGIN
+    PERFORM leyser.check_governable(declare_table.relation);
+    IF declare_table.kind IS NULL
+            OR declare_table.kind NOT IN ('shared', 'by_rule', 'retained', 'ignored') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'invalid kind of table',
+            DETAIL = 'declare_table knows the kinds shared, by_rule, retained and ignored.',
+            HINT = 'For own and own_and_global call leyser.protect().';
+    END IF;
+    SELECT t.* INTO present FROM leyser.table_record t WHERE t.relation = declare_table.relation;
+    IF present.tenant_attnum IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY008',
+            MESSAGE = format('"%s" is protected', declare_table.relation),
+            DETAIL = format('Its kind is %s.', present.kind),
+            HINT = format('SELECT leyser.unprotect(%L);', declare_table.relation);
+    END IF;
+    new_reason := coalesce(declare_table.reason, present.reason);
+    new_condition := coalesce(declare_table.purge_condition,
+                              CASE WHEN declare_table.kind = 'by_rule' THEN present.purge_condition END);
+    IF coalesce(new_reason, '') = '' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'a reason is missing',
+            DETAIL = 'Auditors read why a table is not protected; for retained tables it is the legal basis.',
+            HINT = 'Give reason => ''…''.';
+    END IF;
+    IF (declare_table.kind = 'by_rule') <> (coalesce(new_condition, '') <> '') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'purge_condition goes with kind by_rule',
+            DETAIL = 'It is a condition on the table''s columns in which $1 is the tenant id.',
+            HINT = 'For example purge_condition => ''payload->>''''tenant'''' = $1''.';
+    END IF;
+    INSERT INTO leyser.table_record AS t (relation, kind, reason, purge_condition)
+        VALUES (declare_table.relation, declare_table.kind, new_reason, new_condition)
+        ON CONFLICT (relation) DO UPDATE SET kind = excluded.kind, reason = excluded.reason,
+            purge_condition = excluded.purge_condition;
+    PERFORM leyser.set_shared(declare_table.relation, declare_table.kind = 'shared');
+    PERFORM leyser.record_event('table.declared', NULL, declare_table.relation::text,
+        jsonb_build_object('kind', declare_table.kind, 'reason', new_reason));
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.declare_table(regclass, text, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.declare_table(regclass, text, text, text) IS
+    'operator: says what a table is that holds no tenant''s rows of its own: shared (all read, nobody writes in a context), by_rule (purge_condition with $1), retained (reason is the legal basis), ignored; 22023 for a wrong kind or a missing reason, LY008 where it is protected, 42809 where it is no table';
+
+CREATE VIEW leyser.governed_table AS
+    SELECT c.oid::regclass AS relation, t.kind, a.attname AS tenant_column, t.parent,
+           CASE WHEN t.tenant_attnum IS NOT NULL THEN t.enforcement END AS enforcement,
+           leyser.table_gaps(c.oid::regclass) AS gaps,
+           t.reason, t.purge_condition, t.governed_since
+    FROM pg_catalog.pg_class c
+    LEFT JOIN leyser.table_record t ON t.relation = c.oid
+    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = t.tenant_attnum
+    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+      AND c.relnamespace IN (SELECT g.relnamespace FROM leyser.table_record r
+                             JOIN pg_catalog.pg_class g ON g.oid = r.relation);
+COMMENT ON VIEW leyser.governed_table IS
+    'every table of the schemas that hold a governed table: its kind, its tenant column, and what is missing (operator, auditor)';

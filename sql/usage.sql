@@ -1,0 +1,157 @@
+-- Usages: bundles of plain PostgreSQL rights, given to roles by a superuser.
+
+-- Why a role must not touch tenants' rows: it could step around row security,
+-- or leave something in a schema that another session would run.  All roles
+-- that it is a member of count, for SET ROLE reaches them.
+CREATE FUNCTION leyser.usage_problems(role regrole)
+    RETURNS TABLE (problem text, remedy text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE reach AS (
+        SELECT usage_problems.role::oid AS oid
+        UNION
+        SELECT m.roleid FROM reach JOIN pg_auth_members m ON m.member = reach.oid
+    ), roles AS (
+        SELECT r.*, CASE WHEN r.oid = usage_problems.role THEN 'it' ELSE format('role "%s", of which it is a member,', r.rolname) END AS who
+        FROM reach JOIN pg_roles r USING (oid)
+    )
+    SELECT format('%s is a superuser', r.who), format('ALTER ROLE %I NOSUPERUSER;', r.rolname)
+        FROM roles r WHERE r.rolsuper
+    UNION ALL
+    SELECT format('%s has BYPASSRLS', r.who), format('ALTER ROLE %I NOBYPASSRLS;', r.rolname)
+        FROM roles r WHERE r.rolbypassrls
+    UNION ALL
+    SELECT format('%s has CREATEROLE', r.who), format('ALTER ROLE %I NOCREATEROLE;', r.rolname)
+        FROM roles r WHERE r.rolcreaterole
+    UNION ALL
+    SELECT format('%s has REPLICATION', r.who), format('ALTER ROLE %I NOREPLICATION;', r.rolname)
+        FROM roles r WHERE r.rolreplication
+    UNION ALL
+    SELECT format('it is a member of %s', r.rolname), format('REVOKE %I FROM %s;', r.rolname, usage_problems.role)
+        FROM roles r WHERE r.rolname IN ('pg_execute_server_program', 'pg_read_server_files',
+            'pg_write_server_files', 'pg_create_subscription', 'pg_maintain')
+    UNION ALL
+    SELECT DISTINCT ON (r.oid) format('%s owns governed table "%s"', r.who, c.oid::regclass),
+           format('ALTER TABLE %s OWNER TO …; (a role that is not used by applications)', c.oid::regclass)
+        FROM roles r JOIN pg_class c ON c.relowner = r.oid
+        JOIN leyser.table_record t ON t.relation = c.oid
+    UNION ALL
+    SELECT DISTINCT ON (n.oid) format('%s may create objects in schema "%s"', r.who, n.nspname),
+           format('REVOKE CREATE ON SCHEMA %I FROM %s;', n.nspname,
+               CASE WHEN n.nspowner = r.oid THEN format('%I', r.rolname) || ' (its owner)'
+                    WHEN EXISTS (SELECT FROM aclexplode(n.nspacl) x WHERE x.grantee = 0 AND x.privilege_type = 'CREATE')
+                        THEN 'PUBLIC'
+                    ELSE format('%I', r.rolname) END)
+        FROM roles r CROSS JOIN pg_namespace n
+        WHERE NOT r.rolsuper AND n.nspname !~ '^pg_(temp|toast)'
+          AND has_schema_privilege(r.oid, n.oid, 'CREATE')
+    UNION ALL
+    SELECT format('%s may create schemas in this database', r.who),
+           format('REVOKE CREATE ON DATABASE %I FROM %I;', current_database(), r.rolname)
+        FROM roles r WHERE NOT r.rolsuper AND has_database_privilege(r.oid, current_database(), 'CREATE')
+$$;
+REVOKE ALL ON FUNCTION leyser.usage_problems(regrole) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.usage_problems(regrole) IS
+    'internal: why a role cannot have usage application or gateway, and what to do about it';
+
+-- Grants or revokes the rights of one usage.
+CREATE FUNCTION leyser.change_rights(role regrole, usage text, give boolean) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    wanted record;
+    target text := format('%I', (SELECT r.rolname FROM pg_roles r WHERE r.oid = role));
+BEGIN
+    FOR wanted IN SELECT DISTINCT u.object_kind, u.privilege, u.object FROM leyser.usage_rights() u
+            WHERE u.usage = change_rights.usage
+              -- a right that another usage of the role needs too stays
+              AND (give OR NOT EXISTS (SELECT FROM leyser.usage_rights() o
+                   JOIN leyser.usage_record g ON g.usage = o.usage AND g.role = change_rights.role
+                   WHERE o.object = u.object)) LOOP
+        EXECUTE format(CASE WHEN give THEN 'GRANT %s ON %s %s TO %s' ELSE 'REVOKE %s ON %s %s FROM %s' END,
+                       wanted.privilege, wanted.object_kind, wanted.object, target);
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.change_rights(regrole, text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.change_rights(regrole, text, boolean) IS
+    'internal: gives or takes the plain rights that a usage stands for';
+
+CREATE FUNCTION leyser.check_usage(role regrole, usage text) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM leyser.usage_rights() u WHERE u.usage = check_usage.usage) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'unknown usage',
+            DETAIL = format('Usages are %s.', (SELECT string_agg(DISTINCT u.usage, ', ') FROM leyser.usage_rights() u)),
+            HINT = 'For example leyser.grant_usage(''app'', ''application'').';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = check_usage.role) THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+            MESSAGE = 'role does not exist',
+            DETAIL = 'No role was given, or it was dropped.',
+            HINT = 'CREATE ROLE … first.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.check_usage(regrole, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.check_usage(regrole, text) IS
+    'internal: raises for a usage or role that does not exist';
+
+CREATE FUNCTION leyser.grant_usage(role regrole, usage text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    problems text;
+    remedies text;
+BEGIN
+    PERFORM leyser.check_usage(grant_usage.role, grant_usage.usage);
+    IF grant_usage.usage IN ('application', 'gateway') THEN
+        SELECT string_agg(p.problem, '; ' ORDER BY p.problem), string_agg(p.remedy, ' ' ORDER BY p.problem)
+            INTO problems, remedies FROM leyser.usage_problems(grant_usage.role) p;
+        IF problems IS NOT NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_grant_operation',
+                MESSAGE = format('role "%s" cannot have usage %s', grant_usage.role, grant_usage.usage),
+                DETAIL = format('The role is not bound by row security alone: %s.', problems),
+                HINT = remedies || ' Or split the roles: CREATE ROLE … LOGIN; with nothing but rights on the tables.';
+        END IF;
+    END IF;
+    INSERT INTO leyser.usage_record (role, usage) VALUES (grant_usage.role, grant_usage.usage)
+        ON CONFLICT DO NOTHING;
+    PERFORM leyser.change_rights(grant_usage.role, grant_usage.usage, true);
+    PERFORM leyser.record_event('usage.granted', NULL, grant_usage.role::text,
+        jsonb_build_object('usage', grant_usage.usage));
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.grant_usage(regrole, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.grant_usage(regrole, text) IS
+    'superuser: gives a role the rights of a usage (application, gateway, provisioner, operator, key_custodian, auditor); 0LP01 where the role could step around row security, 22023 for an unknown usage';
+
+CREATE FUNCTION leyser.revoke_usage(role regrole, usage text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM leyser.check_usage(revoke_usage.role, revoke_usage.usage);
+    DELETE FROM leyser.usage_record u
+        WHERE u.role = revoke_usage.role AND u.usage = revoke_usage.usage;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY008',
+            MESSAGE = format('role "%s" does not have usage %s', revoke_usage.role, revoke_usage.usage),
+            DETAIL = 'There is nothing to revoke.',
+            HINT = 'See view leyser.granted_usage.';
+    END IF;
+    PERFORM leyser.change_rights(revoke_usage.role, revoke_usage.usage, false);
+    PERFORM leyser.record_event('usage.revoked', NULL, revoke_usage.role::text,
+        jsonb_build_object('usage', revoke_usage.usage));
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.revoke_usage(regrole, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.revoke_usage(regrole, text) IS
+    'superuser: takes the rights of a usage away; rights that another usage of the role needs stay; LY008 where the role does not have it';
+
+CREATE VIEW leyser.granted_usage AS
+    SELECT u.role, u.usage, u.granted_at FROM leyser.usage_record u;
+COMMENT ON VIEW leyser.granted_usage IS 'which role has which usage (operator, auditor)';

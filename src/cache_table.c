@@ -1,0 +1,167 @@
+/*
+ * cache_table.c
+ *		The registry of table kinds and the usages of roles, as the guard needs
+ *		them.  See cache.c for the rules.
+ *
+ * Both are read whole: some microseconds for a hundred rows.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "cache.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "cache_relation.h"
+
+/* Columns, in the order of sql/tables.sql. */
+enum
+{
+	TABLE_RELATION = 1,
+	TABLE_KIND = 2,
+	TABLE_ATTNUM = 3,
+	USAGE_ROLE = 1,
+	USAGE_USAGE = 2
+};
+
+static MemoryContext tables_context = NULL;
+static LeyserGoverned *governed = NULL;
+static int governed_count = 0;
+static LeyserUsage *usages = NULL;
+static int usages_count = 0;
+
+static void
+cache_read_governed(void)
+{
+	Relation rel = table_open(leyser_cache_relations[REL_TABLE], AccessShareLock);
+	SysScanDesc scan = leyser_cache_begin_scan(rel, 0, NULL);
+	HeapTuple tuple;
+	int size = 16;
+
+	governed_count = 0;
+	governed = MemoryContextAlloc(tables_context, size * sizeof(LeyserGoverned));
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		TupleDesc desc = RelationGetDescr(rel);
+		LeyserGoverned *row;
+		char *kind = leyser_cache_text(tuple, rel, TABLE_KIND);
+		bool isnull;
+
+		if (governed_count == size)
+			governed = repalloc(governed, (size *= 2) * sizeof(LeyserGoverned));
+		row = &governed[governed_count++];
+		row->relation =
+			DatumGetObjectId(heap_getattr(tuple, TABLE_RELATION, desc, &isnull));
+		row->is_protected =
+			strcmp(kind, "own") == 0 || strcmp(kind, "own_and_global") == 0;
+		row->tenant_attnum =
+			DatumGetInt16(heap_getattr(tuple, TABLE_ATTNUM, desc, &isnull));
+		if (isnull)
+			row->tenant_attnum = 0;
+		pfree(kind);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
+static void
+cache_read_usages(void)
+{
+	Relation rel = table_open(leyser_cache_relations[REL_USAGE], AccessShareLock);
+	SysScanDesc scan = leyser_cache_begin_scan(rel, 0, NULL);
+	HeapTuple tuple;
+	int size = 16;
+
+	usages_count = 0;
+	usages = MemoryContextAlloc(tables_context, size * sizeof(LeyserUsage));
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		char *usage = leyser_cache_text(tuple, rel, USAGE_USAGE);
+		int bit = strcmp(usage, "application") == 0 ? LEYSER_USAGE_APPLICATION
+				  : strcmp(usage, "gateway") == 0   ? LEYSER_USAGE_GATEWAY
+													: 0;
+		bool isnull;
+
+		pfree(usage);
+		if (bit == 0)
+			continue;
+		if (usages_count == size)
+			usages = repalloc(usages, (size *= 2) * sizeof(LeyserUsage));
+		usages[usages_count].role = DatumGetObjectId(
+			heap_getattr(tuple, USAGE_ROLE, RelationGetDescr(rel), &isnull));
+		usages[usages_count++].usages = bit;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
+/* Reads the registry of table kinds and the usages, until nothing comes in. */
+static bool
+cache_refresh_tables(void)
+{
+	while (leyser_cache_find_relations() && leyser_cache_stale.tables)
+	{
+		if (!tables_context)
+			tables_context = AllocSetContextCreate(TopMemoryContext, "leyser tables",
+												   ALLOCSET_SMALL_SIZES);
+		MemoryContextReset(tables_context);
+		governed_count = usages_count = 0;
+		leyser_cache_stale.tables = false;
+		PG_TRY();
+		{
+			cache_read_governed();
+			cache_read_usages();
+		}
+		PG_CATCH();
+		{
+			leyser_cache_stale.tables = true;
+			PG_RE_THROW();
+		}
+		PG_END_TRY();
+	}
+	return leyser_cache_find_relations();
+}
+
+const LeyserGoverned *
+leyser_cache_governed(int *count)
+{
+	if (!cache_refresh_tables())
+	{
+		*count = 0;
+		return NULL;
+	}
+	*count = governed_count;
+	return governed;
+}
+
+const LeyserUsage *
+leyser_cache_usages(int *count)
+{
+	if (!cache_refresh_tables())
+	{
+		*count = 0;
+		return NULL;
+	}
+	*count = usages_count;
+	return usages;
+}
+
+bool
+leyser_cache_role_is_restricted(Oid role)
+{
+	int count;
+	const LeyserUsage *usage = leyser_cache_usages(&count);
+
+	if (count == 0 || superuser_arg(role))
+		return false;
+	for (int i = 0; i < count; i++)
+	{
+		if (role == usage[i].role || is_member_of_role_nosuper(role, usage[i].role))
+			return true;
+	}
+	return false;
+}

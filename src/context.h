@@ -1,0 +1,79 @@
+/*
+ * context.h
+ *		Which tenant (and account) the current transaction works for.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#ifndef LEYSER_CONTEXT_H
+#define LEYSER_CONTEXT_H
+
+#include "leyser.h"
+
+#include "token.h"
+
+/*
+ * What a verified token says, in one flat block: it is the "extra" of
+ * leyser.token, which the GUC machinery frees with a single free().  Strings
+ * lie behind the struct; an offset of 0 means none.
+ */
+typedef struct LeyserContext
+{
+	uint32 size;             /* of the whole block */
+	LocalTransactionId lxid; /* the transaction in which it was set */
+	TimestampTz expires_at;
+	bool has_session;
+	pg_uuid_t session;
+	uint32 tenant; /* offsets of C strings */
+	uint32 account;
+	uint32 key_id;
+} LeyserContext;
+
+#define leyser_context_string(context, member)                                           \
+	((const char *) (context) + (context)->member)
+
+/* What the getters read: filled in by a check, good until the next statement. */
+typedef struct LeyserContextValues
+{
+	bool checked;  /* the rest is valid */
+	bool has_int8; /* the tenant id is the canonical text of a bigint */
+	bool has_uuid; /* … of a uuid */
+	int64 as_int8;
+	pg_uuid_t *as_uuid; /* these live until the transaction ends */
+	text *tenant;
+	text *account;
+	pg_uuid_t *session;
+} LeyserContextValues;
+
+extern LeyserContextValues leyser_context_values;
+
+extern void leyser_context_init(void);
+
+/* True where a token is set that counts in this transaction.  Never raises. */
+extern bool leyser_context_is_set(void);
+
+/* A new statement begins: the getters look again at all they rely on. */
+extern void leyser_context_new_statement(void);
+
+/*
+ * Checks the context.  Returns true and fills leyser_context_values, or false
+ * and *error; sqlerrcode LY001 where there is none.
+ */
+extern bool leyser_context_check(LeyserTokenError *error);
+
+/* The same, but raises.  With leyser.on_missing_context = hide, returns false. */
+extern bool leyser_context_require(void);
+
+/* Where a context is set, or was in this transaction: LY009. */
+extern void leyser_context_refuse_second(void);
+
+/* The context in force, or NULL. */
+extern const LeyserContext *leyser_context_current(void);
+
+/* Sets leyser.token for the rest of the transaction. */
+extern void leyser_context_set(const char *token, bool local);
+
+extern void leyser_context_raise(const LeyserTokenError *error);
+
+extern LeyserTokenLimits leyser_context_limits(void);
+
+#endif /* LEYSER_CONTEXT_H */

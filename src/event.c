@@ -1,0 +1,53 @@
+/*
+ * event.c
+ *		The event log: a row in leyser.event_record, and a line of the server log.
+ *
+ * The row is written by leyser.record_event() (sql/event.sql) with the rights
+ * of the extension's owner.  It is part of the caller's transaction: what is
+ * rolled back did not happen, but its line stays in the server log.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "event.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+
+#include "owner.h"
+
+PG_FUNCTION_INFO_V1(leyser_log_line);
+
+void
+leyser_event_record(const char *event, const char *tenant_id, const char *object)
+{
+	Oid types[3] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum values[3];
+	char nulls[4] = "   ";
+	LeyserOwnerState owner;
+
+	values[0] = CStringGetTextDatum(event);
+	values[1] = CStringGetTextDatum(tenant_id);
+	values[2] = object ? CStringGetTextDatum(object) : (Datum) 0;
+	nulls[2] = object ? ' ' : 'n';
+	leyser_owner_begin(&owner);
+	if (SPI_execute_with_args("SELECT leyser.record_event($1, $2, $3, NULL)", 3, types,
+							  values, nulls, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not record an event");
+	leyser_owner_end(&owner);
+}
+
+/*
+ * log_line(text) → void: one line of the server log, never sent to a client.
+ * The text is JSON, so line breaks in names are escaped.
+ */
+Datum
+leyser_log_line(PG_FUNCTION_ARGS)
+{
+	char *line = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	ereport(LOG_SERVER_ONLY,
+			(errhidestmt(true), errhidecontext(true), errmsg("leyser event: %s", line)));
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,16 @@
+/*
+ * event.h
+ *		The event log, as C code writes to it.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#ifndef LEYSER_EVENT_H
+#define LEYSER_EVENT_H
+
+#include "leyser.h"
+
+/* Calls leyser.record_event(event, tenant_id, object, NULL); object may be NULL. */
+extern void leyser_event_record(const char *event, const char *tenant_id,
+								const char *object);
+
+#endif /* LEYSER_EVENT_H */

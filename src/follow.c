@@ -1,0 +1,95 @@
+/*
+ * follow.c
+ *		Keeps the registry of table kinds in step with the tables themselves.
+ *
+ * A partition or child can be named directly, past the policies of its parent,
+ * so it must have its own from the statement on that makes it one.  The work is
+ * done by leyser.follow_tables() (sql/policy.sql) with the rights of the
+ * extension's owner, and only when a look at the catalogues finds a registered
+ * table gone, or a child of a protected one unregistered.  That look costs a
+ * syscache probe per registered table and an index scan of pg_inherits per
+ * parent.
+ *
+ * Statements that run inside are not judged by the guards, and do not call it
+ * again: leyser.follow_tables() sets leyser.registry_work.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "follow.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "cache.h"
+#include "owner.h"
+
+/* Whether a table got a child that is not in the (sorted) registry. */
+static bool
+follow_has_new_child(Oid parent, const Oid *registered, int count)
+{
+	ListCell *cell;
+
+	foreach (cell, find_inheritance_children(parent, NoLock))
+	{
+		Oid child = lfirst_oid(cell);
+
+		/* a temporary child belongs to one session, which sees it alone */
+		if (!bsearch(&child, registered, count, sizeof(Oid), oid_cmp) &&
+			get_rel_persistence(child) != RELPERSISTENCE_TEMP)
+			return true;
+	}
+	return false;
+}
+
+/* Whether the registry lags behind the tables. */
+static bool
+follow_is_needed(void)
+{
+	int count;
+	const LeyserGoverned *governed = leyser_cache_governed(&count);
+	Oid *registered = palloc(Max(count, 1) * sizeof(Oid));
+	bool found = false;
+
+	for (int i = 0; i < count; i++)
+		registered[i] = governed[i].relation;
+	qsort(registered, count, sizeof(Oid), oid_cmp);
+	for (int i = 0; i < count && !found; i++)
+	{
+		HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(governed[i].relation));
+
+		if (!HeapTupleIsValid(tuple))
+			return true;
+		if (governed[i].is_protected &&
+			((Form_pg_class) GETSTRUCT(tuple))->relhassubclass)
+			found = follow_has_new_child(governed[i].relation, registered, count);
+		ReleaseSysCache(tuple);
+	}
+	return found;
+}
+
+void
+leyser_follow_tables(void)
+{
+	LeyserOwnerState owner;
+	bool pushed;
+
+	if (RecoveryInProgress() || XactReadOnly || !follow_is_needed())
+		return;
+	pushed = !ActiveSnapshotSet();
+	if (pushed)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	leyser_owner_begin(&owner);
+	if (SPI_execute("SELECT leyser.follow_tables()", false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not follow changes of tables");
+	leyser_owner_end(&owner);
+	if (pushed)
+		PopActiveSnapshot();
+}

@@ -1,0 +1,457 @@
+/*
+ * keyring.c
+ *		Reading the signing keys in leyser.keyring_directory.
+ *
+ * The directory holds a file "keyring" with the keyring's id, and for each
+ * signing key a file "<key id>.key" that names keyring and key again.  Every
+ * file ends in a checksum, so damage is told from a wrong signature.
+ *
+ * What is read here signs for every tenant.  So the rule of ssl_key_file holds
+ * for each file, on the descriptor that is read: ours and closed to group and
+ * others, or root's and at most readable by our group.  Links are followed,
+ * mounted secrets are links.  Nobody else may write in the directory; a sticky
+ * one that root owns is let pass, since a mounted secret's directory is one
+ * and others' files in it fail the files' own rule.  A directory inside the
+ * data directory, a tablespace or pg_wal is refused: its keys would travel
+ * with every backup, and be gone with every new cluster.
+ *
+ * Readers run in the check hook of leyser.token: they allocate nothing and
+ * raise nothing.  A key id may come from a forged token; it is checked before
+ * it becomes part of a name.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "keyring_file.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <openssl/sha.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "encoding.h"
+
+static char *keyring_directory = NULL;
+
+void
+leyser_keyring_init(void)
+{
+	/*
+	 * A postmaster setting, so that no session can point the server at keys of
+	 * its own; hidden from ordinary roles, since it tells where keys lie.
+	 */
+	DefineCustomStringVariable(
+		"leyser.keyring_directory", "Directory that holds the signing keys of tokens.",
+		"It must lie outside the data directory.  There is no "
+		"default.",
+		&keyring_directory, NULL, PGC_POSTMASTER, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+}
+
+const char *
+leyser_keyring_directory(void)
+{
+	if (keyring_directory == NULL || keyring_directory[0] == '\0')
+		return NULL;
+	return keyring_directory;
+}
+
+bool
+leyser_keyring_fail(LeyserKeyringError *error, LeyserKeyringState state,
+					const char *message, const char *hint, const char *detail, ...)
+{
+	va_list args;
+
+	error->state = state;
+	strlcpy(error->message, message, sizeof(error->message));
+	strlcpy(error->hint, hint, sizeof(error->hint));
+	va_start(args, detail);
+	vsnprintf(error->detail, sizeof(error->detail), detail, args);
+	va_end(args);
+	return false;
+}
+
+void
+leyser_keyring_raise(const LeyserKeyringError *error)
+{
+	ereport(ERROR, (errcode(LEYSER_ERRCODE_TOKEN_REFUSED), errmsg("%s", error->message),
+					error->detail[0] ? errdetail_log("%s", error->detail) : 0,
+					errhint("%s", error->hint)));
+}
+
+/* Letters, digits, ".", "_", "-"; not hidden, so neither "." nor "..". */
+bool
+leyser_keyring_id_is_safe(const char *key_id)
+{
+	static const char safe[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+	size_t len = strnlen(key_id, LEYSER_KEY_ID_MAX + 1);
+
+	return len > 0 && len <= LEYSER_KEY_ID_MAX && key_id[0] != '.' &&
+		   strspn(key_id, safe) == len;
+}
+
+/* Both resolved; a path that cannot be resolved contains nothing. */
+static bool
+path_is_inside(const char *path, const char *outer)
+{
+	char resolved[PATH_MAX];
+	size_t len;
+
+	if (realpath(outer, resolved) == NULL)
+		return false;
+	len = strlen(resolved);
+	return strncmp(path, resolved, len) == 0 &&
+		   (path[len] == '/' || path[len] == '\0' || len == 1);
+}
+
+static bool
+path_is_in_tablespace(const char *path)
+{
+	char name[MAXPGPATH];
+	struct dirent *entry;
+	DIR *dir;
+	bool inside = false;
+
+	snprintf(name, sizeof(name), "%s/pg_tblspc", DataDir);
+	dir = opendir(name);
+	if (dir == NULL)
+		return false;
+	while (!inside && (entry = readdir(dir)) != NULL)
+	{
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(name, sizeof(name), "%s/pg_tblspc/%s", DataDir, entry->d_name);
+		inside = path_is_inside(path, name);
+	}
+	closedir(dir);
+	return inside;
+}
+
+static bool
+directory_is_outside(LeyserKeyringError *error)
+{
+	char resolved[PATH_MAX];
+	char wal[MAXPGPATH];
+
+	if (realpath(keyring_directory, resolved) == NULL)
+		return leyser_keyring_fail(
+			error, LEYSER_KEYRING_UNREADABLE, "could not resolve the keyring directory",
+			"Check leyser.keyring_directory and the rights on its path.", "\"%s\": %s",
+			keyring_directory, strerror(errno));
+	snprintf(wal, sizeof(wal), "%s/pg_wal", DataDir);
+	if (!path_is_inside(resolved, DataDir) && !path_is_inside(resolved, wal) &&
+		!path_is_in_tablespace(resolved))
+		return true;
+	return leyser_keyring_fail(
+		error, LEYSER_KEYRING_UNSAFE, "keyring directory lies inside the data directory",
+		"Move it out of the data directory, pg_wal and every tablespace, where backups "
+		"would carry the keys, set leyser.keyring_directory and restart the server.",
+		"\"%s\" is \"%s\".", keyring_directory, resolved);
+}
+
+static bool
+directory_is_safe(int fd, LeyserKeyringError *error)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) != 0)
+		return leyser_keyring_fail(error, LEYSER_KEYRING_UNREADABLE,
+								   "could not examine the keyring directory",
+								   "Check the file system it lies on.", "\"%s\": %s",
+								   keyring_directory, strerror(errno));
+	if (st.st_uid != geteuid() && st.st_uid != 0)
+		return leyser_keyring_fail(
+			error, LEYSER_KEYRING_UNSAFE, "keyring directory belongs to another user",
+			"Give it to the user that runs the server, or to root.", "\"%s\"",
+			keyring_directory);
+	if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0 &&
+		!(st.st_uid == 0 && (st.st_mode & S_ISVTX) != 0))
+		return leyser_keyring_fail(
+			error, LEYSER_KEYRING_UNSAFE, "keyring directory can be written by others",
+			"Take the right to write from group and others: chmod go-w.",
+			"\"%s\" has mode %04o.", keyring_directory, (unsigned) st.st_mode & 07777);
+	return directory_is_outside(error);
+}
+
+static void
+directory_cannot_be_opened(LeyserKeyringError *error, int errnum)
+{
+	if (errnum == ENOENT || errnum == ENOTDIR)
+		leyser_keyring_fail(error, LEYSER_KEYRING_MISSING,
+							"keyring directory does not exist",
+							"Mount it or create it for the user that runs the server "
+							"(mode 0700). If this "
+							"database has a keyring already: " LEYSER_KEYRING_COPY_HINT,
+							"\"%s\": %s", keyring_directory, strerror(errnum));
+	else
+		leyser_keyring_fail(error, LEYSER_KEYRING_UNREADABLE,
+							"could not open the keyring directory",
+							"Let the user that runs the server read it.", "\"%s\": %s",
+							keyring_directory, strerror(errnum));
+}
+
+int
+leyser_keyring_open(LeyserKeyringError *error)
+{
+	int fd;
+
+	if (leyser_keyring_directory() == NULL || !is_absolute_path(keyring_directory))
+	{
+		leyser_keyring_fail(
+			error, LEYSER_KEYRING_NOT_CONFIGURED,
+			"leyser.keyring_directory is not set to an absolute path",
+			"Set leyser.keyring_directory in postgresql.conf to a "
+			"directory outside the data directory and restart the server.",
+			"%s", "");
+		return -1;
+	}
+	fd = open(keyring_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+	{
+		directory_cannot_be_opened(error, errno);
+		return -1;
+	}
+	if (!directory_is_safe(fd, error))
+	{
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* PostgreSQL's own rule for ssl_key_file. */
+static bool
+file_is_safe(int fd, const char *name, LeyserKeyringError *error)
+{
+	struct stat st;
+	unsigned forbidden;
+
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+		return leyser_keyring_fail(
+			error, LEYSER_KEYRING_UNSAFE, "a keyring file is not a regular file",
+			LEYSER_KEYRING_COPY_HINT, "\"%s/%s\"", keyring_directory, name);
+	if (st.st_uid != geteuid() && st.st_uid != 0)
+		return leyser_keyring_fail(
+			error, LEYSER_KEYRING_UNSAFE, "a keyring file belongs to another user",
+			"Give it to the user that runs the server, or to root.", "\"%s/%s\"",
+			keyring_directory, name);
+	forbidden = st.st_uid == geteuid() ? S_IRWXG | S_IRWXO : S_IWGRP | S_IXGRP | S_IRWXO;
+	if ((st.st_mode & forbidden) != 0)
+		return leyser_keyring_fail(
+			error, LEYSER_KEYRING_UNSAFE, "a keyring file is open to group or others",
+			"Set its mode to 0600 if the server's user owns it, to at most 0640 if root "
+			"does.",
+			"\"%s/%s\" has mode %04o.", keyring_directory, name,
+			(unsigned) st.st_mode & 07777);
+	return true;
+}
+
+/*
+ * Reads a whole file as a string.  Where there is none, *error says absent
+ * with the message and hint given.
+ */
+static bool
+file_read(int dir, const char *name, char *text, LeyserKeyringState absent,
+		  const char *message, const char *hint, LeyserKeyringError *error)
+{
+	size_t len = 0;
+	ssize_t got = -1;
+	int fd;
+
+	/* O_NONBLOCK: a fifo in the file's place must not make us wait. */
+	fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+		return leyser_keyring_fail(error, absent, message, hint, "\"%s/%s\": %s",
+								   keyring_directory, name, strerror(errno));
+	if (fd >= 0 && !file_is_safe(fd, name, error))
+	{
+		close(fd);
+		return false;
+	}
+	while (fd >= 0 && len < LEYSER_KEYRING_FILE_MAX)
+	{
+		got = read(fd, text + len, LEYSER_KEYRING_FILE_MAX - len);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			break;
+		len += got;
+	}
+	if (got < 0)
+		leyser_keyring_fail(error, LEYSER_KEYRING_UNREADABLE,
+							"could not read a keyring file",
+							"Let the user that runs the server read it.", "\"%s/%s\": %s",
+							keyring_directory, name, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	/* What is too long is cut, what has a zero in it emptied: both fail the check. */
+	if (memchr(text, '\0', len) != NULL)
+		len = 0;
+	text[Min(len, LEYSER_KEYRING_FILE_MAX - 1)] = '\0';
+	return got >= 0;
+}
+
+void
+leyser_keyring_append_check(char *text, size_t size)
+{
+	unsigned char digest[SHA256_DIGEST_LENGTH];
+	char hex[2 * SHA256_DIGEST_LENGTH + 1];
+	size_t len = strlen(text);
+
+	SHA256((unsigned char *) text, len, digest);
+	leyser_hex_encode(digest, sizeof(digest), hex);
+	snprintf(text + len, size - len, "check %s\n", hex);
+}
+
+/*
+ * Whether text is its header line, lines of known labels, and the right check
+ * line; cuts it up and points values at what follows the labels.
+ */
+static bool
+file_parse(char *text, const char *header, const char *const *labels, char **values,
+		   int count)
+{
+	char copy[LEYSER_KEYRING_FILE_MAX + 128];
+	char *check = strstr(text, "\ncheck ");
+	char *line = text;
+	bool ok = false;
+
+	if (check != NULL)
+	{
+		strlcpy(copy, text, check + 2 - text);
+		leyser_keyring_append_check(copy, sizeof(copy));
+		ok = strcmp(copy, text) == 0;
+		explicit_bzero(copy, sizeof(copy));
+	}
+	for (int i = -1; ok && i < count; i++)
+	{
+		const char *label = i < 0 ? header : labels[i];
+		char *end = strchr(line, '\n');
+
+		ok = end != NULL;
+		if (!ok)
+			break;
+		*end = '\0';
+		if (i < 0)
+			ok = strcmp(line, label) == 0;
+		else
+			ok = strncmp(line, label, strlen(label)) == 0;
+		if (ok && i >= 0)
+			values[i] = line + strlen(label);
+		line = end + 1;
+	}
+	return ok;
+}
+
+static bool
+identity_read(int dir, pg_uuid_t *id, LeyserKeyringError *error)
+{
+	static const char *const labels[] = {"id "};
+	char text[LEYSER_KEYRING_FILE_MAX];
+	char *values[1];
+
+	if (!file_read(dir, LEYSER_KEYRING_IDENTITY, text, LEYSER_KEYRING_LOST,
+				   "there is no keyring in leyser.keyring_directory",
+				   "If this database has one: " LEYSER_KEYRING_COPY_HINT
+				   " If it never had one, call leyser.initialize_keyring().",
+				   error))
+		return false;
+	if (file_parse(text, LEYSER_IDENTITY_HEADER, labels, values, 1) &&
+		leyser_uuid_from_text(values[0], id))
+		return true;
+	return leyser_keyring_fail(error, LEYSER_KEYRING_DAMAGED, "keyring is damaged",
+							   LEYSER_KEYRING_COPY_HINT, "\"%s/%s\" fails its check.",
+							   keyring_directory, LEYSER_KEYRING_IDENTITY);
+}
+
+bool
+leyser_keyring_read_id(pg_uuid_t *id, LeyserKeyringError *error)
+{
+	int dir = leyser_keyring_open(error);
+	bool ok;
+
+	if (dir < 0)
+		return false;
+	ok = identity_read(dir, id, error);
+	close(dir);
+	return ok;
+}
+
+bool
+leyser_keyring_compare(const pg_uuid_t *found, const pg_uuid_t *expected,
+					   LeyserKeyringError *error)
+{
+	char text[LEYSER_UUID_TEXT_LEN + 1];
+
+	if (memcmp(found->data, expected->data, UUID_LEN) == 0)
+		return true;
+	leyser_uuid_to_text(found, text);
+	return leyser_keyring_fail(error, LEYSER_KEYRING_FOREIGN,
+							   "keyring is not the one that this database uses",
+							   "Put the keyring in its place that this database was "
+							   "initialized with. " LEYSER_KEYRING_COPY_HINT,
+							   "\"%s\" holds the keyring %s.", keyring_directory, text);
+}
+
+static bool
+secret_read(int dir, const char *key_id, const pg_uuid_t *keyring_id,
+			unsigned char *secret, LeyserKeyringError *error)
+{
+	static const char *const labels[] = {"keyring ", "key ", "created ", "secret "};
+	char name[LEYSER_KEY_ID_MAX + sizeof(LEYSER_KEYRING_SUFFIX)];
+	char text[LEYSER_KEYRING_FILE_MAX];
+	char *values[4];
+	pg_uuid_t named;
+	bool ok;
+
+	snprintf(name, sizeof(name), "%s%s", key_id, LEYSER_KEYRING_SUFFIX);
+	if (!file_read(dir, name, text, LEYSER_KEYRING_INCOMPLETE,
+				   "keyring is incomplete: the file of a signing key is missing",
+				   LEYSER_KEYRING_COPY_HINT, error))
+	{
+		explicit_bzero(text, sizeof(text));
+		return false;
+	}
+	ok = file_parse(text, LEYSER_KEY_HEADER, labels, values, 4) &&
+		 leyser_uuid_from_text(values[0], &named) &&
+		 memcmp(named.data, keyring_id->data, UUID_LEN) == 0 &&
+		 strcmp(values[1], key_id) == 0 && strlen(values[3]) == 2 * LEYSER_SECRET_LEN &&
+		 leyser_hex_decode(values[3], LEYSER_SECRET_LEN, secret);
+	explicit_bzero(text, sizeof(text));
+	if (ok)
+		return true;
+	return leyser_keyring_fail(error, LEYSER_KEYRING_DAMAGED,
+							   "keyring is damaged: the file of a signing key fails its "
+							   "check",
+							   LEYSER_KEYRING_COPY_HINT, "\"%s/%s\"", keyring_directory,
+							   name);
+}
+
+bool
+leyser_keyring_read_key(const char *key_id, const pg_uuid_t *keyring_id,
+						unsigned char secret[LEYSER_SECRET_LEN],
+						LeyserKeyringError *error)
+{
+	pg_uuid_t found;
+	int dir;
+	bool ok;
+
+	if (!leyser_keyring_id_is_safe(key_id))
+		return leyser_keyring_fail(
+			error, LEYSER_KEYRING_INCOMPLETE, "key id cannot be that of a signing key",
+			"leyser.keyring_status() lists the signing keys.", "%s", "");
+	dir = leyser_keyring_open(error);
+	if (dir < 0)
+		return false;
+	ok = identity_read(dir, &found, error) &&
+		 leyser_keyring_compare(&found, keyring_id, error) &&
+		 secret_read(dir, key_id, keyring_id, secret, error);
+	close(dir);
+	if (!ok)
+		explicit_bzero(secret, LEYSER_SECRET_LEN);
+	return ok;
+}

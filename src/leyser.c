@@ -1,0 +1,55 @@
+/*
+ * leyser.c
+ *		The module's entry: one init call for each part, in order.
+ *
+ * The library does its work only when it is in shared_preload_libraries.  A
+ * library that is loaded later finds a placeholder in place of leyser.token,
+ * which was never verified, and sessions that already ran statements without
+ * the guards; so in that case nothing is installed and every function raises.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "leyser.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "cache.h"
+#include "context.h"
+#include "guard.h"
+#include "keyring.h"
+#include "token.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+bool leyser_preloaded = false;
+
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	leyser_preloaded = true;
+
+	leyser_keyring_init();
+	leyser_token_init();
+	leyser_cache_init();
+	leyser_context_init();
+	leyser_guard_init();
+	MarkGUCPrefixReserved("leyser");
+}
+
+void
+leyser_require_preloaded(void)
+{
+	if (!leyser_preloaded)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("leyser is not preloaded"),
+						errdetail("Tokens and guards only work when the server "
+								  "loads leyser at its start."),
+						errhint("Add leyser to shared_preload_libraries and restart "
+								"the server.")));
+}

@@ -1,0 +1,27 @@
+/*
+ * owner.h
+ *		Acting as the extension's owner for a moment.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#ifndef LEYSER_OWNER_H
+#define LEYSER_OWNER_H
+
+#include "leyser.h"
+
+typedef struct LeyserOwnerState
+{
+	Oid user;
+	int security_context;
+	int guc_level;
+} LeyserOwnerState;
+
+/*
+ * Between begin and end: the extension owner's rights, search_path =
+ * pg_catalog, pg_temp, and an SPI connection.  An error in between needs no
+ * end: the (sub)transaction's abort restores user, settings and SPI.
+ */
+extern void leyser_owner_begin(LeyserOwnerState *state);
+extern void leyser_owner_end(const LeyserOwnerState *state);
+
+#endif /* LEYSER_OWNER_H */

@@ -1,0 +1,102 @@
+# LeyserTest.pm
+#
+# What the TAP tests share: nodes with leyser preloaded, and statements that
+# must be refused with a certain SQLSTATE.
+
+package LeyserTest;
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use Exporter qw(import);
+our @EXPORT = qw(new_node keyring_directory sqlstate_of is_refused);
+
+my $test_folder = dirname(dirname(abs_path(__FILE__)));
+
+# The lines of postgresql.conf with which a node of one's own preloads leyser.
+sub leyser_settings
+{
+	my $settings = `'$test_folder/cluster' settings`;
+	die "test/cluster settings failed" if $? != 0;
+	return $settings;
+}
+
+# Where a node's keys lie: outside its data directory, which a backup copies.
+sub keyring_directory
+{
+	my ($node) = @_;
+
+	return $node->basedir . '/keyring';
+}
+
+# Makes and starts a node with a keyring and, in database "postgres", leyser.
+# Options: init (arguments for PostgreSQL::Test::Cluster->init), conf (lines of
+# postgresql.conf), start => 0 and extension => 0 to stop before that step.
+sub new_node
+{
+	my ($name, %options) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	my %init = %{ $options{init} // {} };
+
+	$init{extra} = [ '-E', 'UTF8', '--locale=C', @{ $init{extra} // [] } ];
+	$node->init(%init);
+	mkdir keyring_directory($node), 0700 or die "could not make the keyring directory: $!";
+	$node->append_conf('postgresql.conf', leyser_settings());
+	$node->append_conf('postgresql.conf',
+		"leyser.keyring_directory = '" . keyring_directory($node) . "'");
+	$node->append_conf('postgresql.conf', $options{conf}) if defined $options{conf};
+
+	return $node unless $options{start} // 1;
+	$node->start;
+	create_extension($node, 'postgres') if $options{extension} // 1;
+	return $node;
+}
+
+sub create_extension
+{
+	my ($node, $database) = @_;
+
+	$node->safe_psql($database, 'CREATE EXTENSION leyser');
+	$node->safe_psql($database, 'SELECT leyser.initialize_keyring()');
+	return;
+}
+
+# Runs statements until one fails.  Gives its SQLSTATE ('' where none failed),
+# and in list context also the whole message.  Options: user, database.
+sub sqlstate_of
+{
+	my ($node, $sql, %options) = @_;
+	my ($stdout, $stderr);
+
+	$node->psql(
+		$options{database} // 'postgres', $sql,
+		stdout => \$stdout,
+		stderr => \$stderr,
+		on_error_stop => 1,
+		extra_params => [
+			'-v', 'VERBOSITY=verbose',
+			defined $options{user} ? ('-U', $options{user}) : ()
+		]);
+	my ($sqlstate) = $stderr =~ /(?:ERROR|FATAL|PANIC):  ([0-9A-Z]{5}):/;
+	$sqlstate //= $stderr =~ /(?:ERROR|FATAL|PANIC):|connection .* failed/ ? 'XXXXX' : '';
+	return wantarray ? ($sqlstate, $stderr) : $sqlstate;
+}
+
+# One test: the statements are refused with this SQLSTATE.
+sub is_refused
+{
+	my ($node, $sql, $sqlstate, $name, %options) = @_;
+	my ($got, $message) = sqlstate_of($node, $sql, %options);
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($got, $sqlstate, $name) or diag($message);
+	return;
+}
+
+1;

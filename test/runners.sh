@@ -1,0 +1,242 @@
+# The runners of test/run, and how they count; sourced by bash, after lib.sh.
+
+passed=0
+failed=0
+wanted=()
+
+pgxs_folder()
+{
+	dirname "$(dirname "$(dirname "$("$PG_CONFIG" --pgxs)")")"
+}
+
+# One test, told in a line.  Arguments: ok or failed, the test's name.
+tell()
+{
+	if [ "$1" = ok ]; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+	fi
+	printf '%-7s %s\n' "$1" "$2"
+}
+
+close_with_totals()
+{
+	if [ $((passed + failed)) -eq 0 ]; then
+		say "no test ran"
+	fi
+	say "$passed passed, $failed failed"
+	[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
+
+# Arguments: a kind of test.
+wanted_kind()
+{
+	local what
+	for what in "${wanted[@]}"; do
+		[ "${what%%/*}" != "$1" ] || return 0
+	done
+	return 1
+}
+
+# Prints the names of a kind's tests that are wanted; those numbered 00 set up what
+# the others need, and always are.
+# Arguments: kind, folder, suffix.
+tests_of()
+{
+	local kind=$1 file name what
+	for file in "$2"/*"$3"; do
+		[ -e "$file" ] || continue
+		name=$(basename "$file" "$3")
+		for what in "${wanted[@]}"; do
+			if [ "$what" = "$kind" ] || [ "$what" = "$kind/$name" ] ||
+				[[ $what == "$kind"/* && $name == 00_* ]]; then
+				printf '%s\n' "$name"
+				break
+			fi
+		done
+	done
+}
+
+# Runs a command quietly as one test; its output is shown where it fails.
+# Arguments: the test's name, the command.
+run_quietly()
+{
+	local name=$1 log=$workspace/quiet.log
+	shift
+	if run_child "$@" > "$log" 2>&1; then
+		tell ok "$name"
+	else
+		tell failed "$name"
+		cat "$log"
+	fi
+}
+
+# The build that users install: without assertions other warnings show up.
+run_build()
+{
+	run_quietly "build without assertions" make -s -j "$(nproc)" all
+	make -s clean > /dev/null
+	run_quietly "META.json and CHANGELOG.md name the version" version_agrees
+}
+
+# The version stands in leyser.control; PGXN's metadata and the changes follow it.
+version_agrees()
+{
+	local version
+	version=$(sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" leyser.control)
+	grep -qF "## $version" CHANGELOG.md &&
+		[ "$(grep -cF "\"version\": \"$version\"" META.json)" -eq 2 ]
+}
+
+# The tested build.  Debian has no server with assertions; leyser's own work all
+# the same, since every server has ExceptionalCondition().
+run_build_with_assertions()
+{
+	build_and_stage COPT=-DUSE_ASSERT_CHECKING || {
+		tell failed "build with assertions"
+		close_with_totals
+	}
+}
+
+# All that is not static carries our prefix: PostgreSQL 15 exports all of it.
+foreign_symbols()
+{
+	nm -D --defined-only leyser.so |
+		awk '$3 !~ /^(leyser_|pg_finfo_leyser_|_PG_init$|Pg_magic_func$|_init$|_fini$)/ { print $3; n++ }
+			END { exit n > 0 }'
+}
+
+run_symbols()
+{
+	run_quietly "symbols carry the prefix" foreign_symbols
+}
+
+# Versions of clang-format differ in taste; Debian 12's is the measure.
+run_lint()
+{
+	if clang-format --version | grep -q 'version 14\.'; then
+		run_quietly "C sources are formatted" make -s lint
+	else
+		say "skipped: the formatting of C sources, which wants clang-format 14"
+	fi
+}
+
+run_regress()
+{
+	run_pg_regress regress "$(pgxs_folder)/src/test/regress/pg_regress" \
+		"$(tests_of regress test/sql .sql)"
+}
+
+run_isolation()
+{
+	run_pg_regress isolation "$(pgxs_folder)/src/test/isolation/pg_isolation_regress" \
+		"$(tests_of isolation test/specs .spec)" --load-extension=leyser
+}
+
+# Each kind has a cluster, and so a keyring, of its own.
+# Arguments: kind, the runner's path, the names of the tests, options.
+run_pg_regress()
+{
+	local kind=$1 runner=$2 tests=$3 folder=$workspace/$1 log=$workspace/$1.log
+	shift 3
+	[ -n "$tests" ] || return 0
+	start_cluster "$folder" || {
+		tell failed "$kind: the cluster starts"
+		return 0
+	}
+	rm -f regression.diffs
+	# The output folder is also where expected/ is looked for, up to 15.
+	# shellcheck disable=SC2086  # a list of names
+	run_child "$runner" --inputdir=test --outputdir=. \
+		--bindir="$("$PG_CONFIG" --bindir)" --host="$folder" --port=5432 --user=postgres \
+		--dbname="leyser_$kind" "$@" $tests > "$log" 2>&1 || true
+	count_pg_regress "$kind" "$log" "$tests"
+	[ ! -s regression.diffs ] || cat regression.diffs
+	tell_crashes "$kind" "$folder/server.log"
+	test/cluster stop "$folder"
+}
+
+start_cluster()
+{
+	# A subshell: the environment printed is for others.
+	(test/cluster start "$@" > /dev/null)
+}
+
+# PostgreSQL 15 says "test name ... ok", later ones speak TAP.
+# Arguments: kind, log, names.
+count_pg_regress()
+{
+	local name
+	for name in $3; do
+		if grep -qE "^(test $name +\.\.\. ok|ok +[0-9]+ +[-+] +$name( |\$))" "$2"; then
+			tell ok "$1/$name"
+		else
+			tell failed "$1/$name"
+		fi
+	done
+	grep -qE "^(test .* \.\.\.|(not )?ok )" "$2" || cat "$2"
+}
+
+# A server that crashed under a test is a failure of its own.
+# Arguments: kind, server log.
+tell_crashes()
+{
+	if grep -E 'TRAP: |was terminated by signal' "$2"; then
+		tell failed "$1: the server survives"
+	fi
+}
+
+run_tap()
+{
+	local name
+	tap_environment
+	for name in $(tests_of tap test/t .pl); do
+		run_tap_file "tap/$name" "${perl[@]}" "test/t/$name.pl"
+	done
+}
+
+# What takes longer than minutes: Perl and shell scripts, which speak TAP too.
+run_long()
+{
+	local name
+	tap_environment
+	for name in $(tests_of long test/long .pl); do
+		run_tap_file "long/$name" "${perl[@]}" "test/long/$name.pl"
+	done
+	for name in $(tests_of long test/long .sh); do
+		run_tap_file "long/$name" bash "test/long/$name.sh"
+	done
+}
+
+# Arguments: the test's name, the command that prints TAP.
+run_tap_file()
+{
+	local name=$1 log=$workspace/tap.log status=0 good bad verdict=ok started=$SECONDS
+	shift
+	run_child "$@" > "$log" 2>&1 || status=$?
+	good=$(grep -E '^ok ' "$log" | grep -civE '# (skip|todo)' || true)
+	bad=$(grep -cE '^not ok ' "$log" || true)
+	# A file that died without a failed test failed all the same.
+	if [ "$bad" -eq 0 ] && [ $((status + (good == 0))) -ne 0 ]; then
+		bad=1
+	fi
+	[ "$bad" -eq 0 ] || verdict=failed
+	passed=$((passed + good))
+	failed=$((failed + bad))
+	printf '%-7s %s: %s passed, %s failed, %s s\n' "$verdict" "$name" "$good" "$bad" \
+		"$((SECONDS - started))"
+	[ "$bad" -eq 0 ] || grep -vE '^ok ' "$log" | tail -n 100
+	stop_servers_below "$ROOT/tmp_check"
+	[ -n "${LEYSER_KEEP:-}" ] || rm -rf "$ROOT/tmp_check"
+}
+
+# What PostgreSQL's own Perl modules read.
+tap_environment()
+{
+	export TESTDIR=$ROOT TESTLOGDIR=$ROOT/tmp_check/log TESTDATADIR=$ROOT/tmp_check
+	perl=(perl -I test/perl -I "$(pgxs_folder)/src/test/perl")
+	export PG_REGRESS PATH
+	PG_REGRESS=$(pgxs_folder)/src/test/regress/pg_regress
+	PATH=$("$PG_CONFIG" --bindir):$PATH
+}
