@@ -25,6 +25,7 @@ OBJS = \
 	src/cache_tenant.o \
 	src/cache_table.o \
 	src/context.o \
+	src/context_check.o \
 	src/context_sql.o \
 	src/event.o \
 	src/connection.o \

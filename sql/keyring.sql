@@ -272,9 +272,10 @@ AS $$
 #variable_conflict use_column
 DECLARE
     problem text := coalesce(
-        -- the characters of path-safe and of base64 names, as issuers use them
-        CASE WHEN coalesce(check_issuer_key.key_id, '') !~ '^[A-Za-z0-9._+/=:-]{1,63}$' THEN
-            'key_id must have 1 to 63 letters, digits or characters of "._-+/=:".' END,
+        -- as tokens may name it (token.c); base64 ids are common
+        CASE WHEN coalesce(check_issuer_key.key_id, '') !~ '^[A-Za-z0-9._+/=:-]{1,63}$'
+                  OR check_issuer_key.key_id ~ '^\.|\.\.' THEN
+            'key_id must have 1 to 63 letters, digits or characters of "._-+/=:", no dot at its start, and no two dots together.' END,
         CASE WHEN pem IS NULL OR pem = '' THEN 'pem is missing.'
              WHEN octet_length(pem) > 8000 THEN 'pem has more than 8000 bytes.' END,
         leyser.issuer_text_problem('issuer', issuer),
@@ -377,7 +378,7 @@ BEGIN
     RETURN QUERY SELECT 'signing key ' || k.key_id,
             CASE WHEN k.state = 'retired' OR d.state = 'ok' THEN k.state ELSE d.state END,
             CASE WHEN k.state = 'retired' THEN format('retired at %s', k.retired_at)
-                 WHEN d.state = 'ok' THEN coalesce('active since ' || k.activated_at,
+                 WHEN d.state = 'ok' THEN coalesce('activated at ' || k.activated_at,
                     'made at ' || k.created_at)
                  ELSE format('%s key: %s', k.state, d.detail) END,
             CASE WHEN k.state <> 'retired' THEN d.remedy END

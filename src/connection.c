@@ -33,8 +33,9 @@
  *  - search_path, role and row_security;
  *  - standard_conforming_strings, backslash_quote, transform_null_equals and
  *    array_nulls, which change how the text of a statement is read.
- * What counts is the value before this transaction: a SET LOCAL of the same
- * transaction is the same client's own (PostgREST begins with SET LOCAL ROLE).
+ * A setting counts when it differed before this transaction and still does: a
+ * SET LOCAL of the same transaction is the same client's own (PostgREST begins
+ * with SET LOCAL ROLE), and a RESET makes the connection clean at once.
  *
  * Left alone, because poolers and drivers set them for each client as they
  * take it over: client_encoding, DateStyle, IntervalStyle, TimeZone,
@@ -102,40 +103,48 @@ connection_string_differs(const char *a, const char *b)
 	return a == NULL || b == NULL ? a != b : strcmp(a, b) != 0;
 }
 
-/* Whether a setting was, before this transaction, not what the session began with. */
+/* Whether one value of a setting, now or on its stack, is not its reset value. */
 static bool
-connection_setting_differs(WatchedSetting *setting)
+connection_value_differs(struct config_generic *record, const GucStack *saved)
 {
-	struct config_generic *record;
-	GucStack *oldest;
-
-	if (!setting->record)
-		setting->record = leyser_find_setting(setting->name);
-	record = setting->record;
-	if (!record)
-		return false;
-	for (oldest = record->stack; oldest && oldest->prev; oldest = oldest->prev)
-		;
 	if (record->vartype == PGC_BOOL)
 	{
 		struct config_bool *conf = (struct config_bool *) record;
 
-		return (oldest ? oldest->prior.val.boolval : *conf->variable) != conf->reset_val;
+		return (saved ? saved->prior.val.boolval : *conf->variable) != conf->reset_val;
 	}
 	if (record->vartype == PGC_ENUM)
 	{
 		struct config_enum *conf = (struct config_enum *) record;
 
-		return (oldest ? oldest->prior.val.enumval : *conf->variable) != conf->reset_val;
+		return (saved ? saved->prior.val.enumval : *conf->variable) != conf->reset_val;
 	}
 	if (record->vartype == PGC_STRING)
 	{
 		struct config_string *conf = (struct config_string *) record;
 
 		return connection_string_differs(
-			oldest ? oldest->prior.val.stringval : *conf->variable, conf->reset_val);
+			saved ? saved->prior.val.stringval : *conf->variable, conf->reset_val);
 	}
 	return false;
+}
+
+/*
+ * Whether a setting is not what the session began with, and was not so before
+ * this transaction either.
+ */
+static bool
+connection_setting_differs(WatchedSetting *setting)
+{
+	GucStack *oldest;
+
+	if (!setting->record)
+		setting->record = leyser_find_setting(setting->name);
+	if (!setting->record || !connection_value_differs(setting->record, NULL))
+		return false;
+	for (oldest = setting->record->stack; oldest && oldest->prev; oldest = oldest->prev)
+		;
+	return connection_value_differs(setting->record, oldest);
 }
 
 /* Whether this backend's temporary schema holds anything at all. */
@@ -192,9 +201,12 @@ static void
 pg_attribute_noreturn()
 	connection_refuse(Node *statement, const char *detail, const char *hint)
 {
+	Oid role =
+		leyser_cache_role_is_restricted(GetUserId()) ? GetUserId() : GetSessionUserId();
+
 	ereport(ERROR, (errcode(LEYSER_ERRCODE_GUARD_REFUSED),
 					errmsg("%s is refused for role \"%s\"", CreateCommandName(statement),
-						   GetUserNameFromId(GetUserId(), false)),
+						   GetUserNameFromId(role, false)),
 					errdetail("%s", detail), errhint("%s", hint)));
 }
 

@@ -21,10 +21,7 @@
  *    would lie readable in pg_proc).
  *  - One transaction works for one tenant and account.  The first identity
  *    that was set is remembered until the transaction ends; another is LY009.
- *  - The getters check everything again once a statement (ExecutorStart,
- *    ExecutorRun and utility statements): expiry by the clock, the tenant's
- *    state and the key's, so that a suspension or a retired key ends contexts
- *    that are open.  Within a statement they return a static value.
+ *  - The getters check again once a statement; see context_check.c.
  *
  * The check hook has no side effects: it runs for mere validation too.
  *
@@ -35,7 +32,6 @@
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "common/base64.h"
-#include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -101,16 +97,6 @@ static union
 	LeyserContext context;
 	char bytes[CONTEXT_MAX];
 } bound;
-
-/* What was checked last: the same again needs no look-up. */
-static const LeyserContext *checked_context = NULL;
-static uint64 checked_generation = 0;
-static LocalTransactionId filled_lxid = InvalidLocalTransactionId;
-
-LeyserContextValues leyser_context_values;
-
-static ExecutorStart_hook_type prev_executor_start = NULL;
-static ExecutorRun_hook_type prev_executor_run = NULL;
 
 /* ---- the flat block ---- */
 
@@ -186,6 +172,18 @@ leyser_context_is_set(void)
 	return leyser_context_current() != NULL;
 }
 
+bool
+leyser_context_is_stale(void)
+{
+	return assigned != NULL && leyser_context_current() == NULL;
+}
+
+bool
+leyser_context_hides_missing(void)
+{
+	return on_missing_context == MISSING_HIDE;
+}
+
 /* Whether this transaction already works for some identity. */
 static bool
 context_is_bound(void)
@@ -194,20 +192,21 @@ context_is_bound(void)
 		   bound.context.lxid == context_lxid();
 }
 
-/* From now on this transaction works for this identity. */
-static void
-context_bind(const LeyserContext *context)
+/*
+ * From now on this transaction works for this identity; false where it works
+ * for another one already.
+ */
+bool
+leyser_context_bind(const LeyserContext *context)
 {
-	if (InitializingParallelWorker || IsParallelWorker() || context_is_bound())
-		return;
+	if (InitializingParallelWorker || IsParallelWorker())
+		return true;
+	if (context_is_bound())
+		return context_switch == SWITCH_ALLOW ||
+			   context_same_identity(&bound.context, context);
 	memcpy(&bound, context, context->size);
 	bound.context.lxid = context_lxid();
-}
-
-void
-leyser_context_new_statement(void)
-{
-	leyser_context_values.checked = false;
+	return true;
 }
 
 LeyserTokenLimits
@@ -223,9 +222,9 @@ leyser_context_limits(void)
 
 /* ---- check hook ---- */
 
-static void
-context_error(LeyserTokenError *error, int sqlerrcode, const char *message,
-			  const char *detail, const char *hint)
+void
+leyser_context_error(LeyserTokenError *error, int sqlerrcode, const char *message,
+					 const char *detail, const char *hint)
 {
 	error->sqlerrcode = sqlerrcode;
 	strlcpy(error->message, message, sizeof(error->message));
@@ -315,21 +314,22 @@ context_check_session(GucSource source, LeyserTokenError *error)
 
 	if (defining || source != PGC_S_SESSION || !IsTransactionState())
 	{
-		context_error(error, LEYSER_ERRCODE_TOKEN_REFUSED,
-					  "leyser.token can only be set within a session",
-					  "Settings of files, roles, databases, functions and connections "
-					  "are not accepted, for others can read them.",
-					  "Run SELECT set_config('leyser.token', $1, true) at the start of "
-					  "each transaction.");
+		leyser_context_error(
+			error, LEYSER_ERRCODE_TOKEN_REFUSED,
+			"leyser.token can only be set within a session",
+			"Settings of files, roles, databases, functions and connections "
+			"are not accepted, for others can read them.",
+			"Run SELECT set_config('leyser.token', $1, true) at the start of "
+			"each transaction.");
 		return false;
 	}
 	residue = leyser_connection_residue();
 	if (residue)
 	{
-		context_error(error, LEYSER_ERRCODE_CONTEXT_CONFLICT, "connection is not clean",
-					  residue,
-					  "Run DISCARD ALL, or reset what the detail names; set the token "
-					  "before any SET LOCAL or temporary table of the transaction.");
+		leyser_context_error(
+			error, LEYSER_ERRCODE_CONTEXT_CONFLICT, "connection is not clean", residue,
+			"Run DISCARD ALL, or reset what the detail names; set the token "
+			"before any SET LOCAL or temporary table of the transaction.");
 		return false;
 	}
 	return true;
@@ -349,10 +349,10 @@ context_check_switch(const LeyserContext *context, LeyserTokenError *error)
 		return true;
 	if (context_scope == SCOPE_SESSION && !context_is_bound())
 		return true; /* between transactions a session may change */
-	context_error(error, LEYSER_ERRCODE_CONTEXT_CONFLICT,
-				  "context is already set in this transaction",
-				  "A transaction works for one tenant and one account.",
-				  "End the transaction, then set the other context.");
+	leyser_context_error(error, LEYSER_ERRCODE_CONTEXT_CONFLICT,
+						 "context is already set in this transaction",
+						 "A transaction works for one tenant and one account.",
+						 "End the transaction, then set the other context.");
 	return false;
 }
 
@@ -379,9 +379,10 @@ context_check_token(char **newval, void **extra, GucSource source)
 		return context_check_failed(&error);
 	if (!leyser_cache_tenant_is_active(claims.tenant))
 	{
-		context_error(&error, LEYSER_ERRCODE_TENANT_NOT_ACTIVE, "tenant is not active",
-					  "The token's tenant is unknown, suspended or terminated.",
-					  "View leyser.tenant shows an operator the state of each tenant.");
+		leyser_context_error(
+			&error, LEYSER_ERRCODE_TENANT_NOT_ACTIVE, "tenant is not active",
+			"The token's tenant is unknown, suspended or terminated.",
+			"View leyser.tenant shows an operator the state of each tenant.");
 		return context_check_failed(&error);
 	}
 	return context_store(newval, extra, &built.context);
@@ -413,189 +414,16 @@ static void
 context_assign_hook(const char *newval, void *extra)
 {
 	assigned = extra;
-	leyser_context_values.checked = false;
-	checked_context = NULL;
-	filled_lxid = InvalidLocalTransactionId;
+	leyser_context_forget_check();
 	if (assigned && assigned->lxid != InvalidLocalTransactionId &&
 		assigned->lxid == context_lxid())
-		context_bind(assigned);
+		(void) leyser_context_bind(assigned);
 }
 
 static const char *
 context_show_hook(void)
 {
 	return assigned ? "(set)" : "";
-}
-
-/* ---- the check of the getters ---- */
-
-/* Whether a text is exactly what the type's output function would print. */
-static bool
-context_read_int8(const char *id, int64 *result)
-{
-	char printed[MAXINT8LEN + 1];
-
-	if (!(id[0] == '-' || (id[0] >= '0' && id[0] <= '9')) || strlen(id) > MAXINT8LEN)
-		return false;
-	errno = 0;
-	*result = strtoll(id, NULL, 10);
-	if (errno != 0)
-		return false;
-	pg_lltoa(*result, printed);
-	return strcmp(printed, id) == 0;
-}
-
-static bool
-context_read_uuid(const char *id, pg_uuid_t *result)
-{
-	if (strlen(id) != 36)
-		return false;
-	for (int i = 0, nibble = 0; i < 36; i++)
-	{
-		int value;
-
-		if (i == 8 || i == 13 || i == 18 || i == 23)
-		{
-			if (id[i] != '-')
-				return false;
-			continue;
-		}
-		if (id[i] >= '0' && id[i] <= '9')
-			value = id[i] - '0';
-		else if (id[i] >= 'a' && id[i] <= 'f')
-			value = id[i] - 'a' + 10;
-		else
-			return false;
-		if (nibble % 2 == 0)
-			result->data[nibble / 2] = value << 4;
-		else
-			result->data[nibble / 2] |= value;
-		nibble++;
-	}
-	return true;
-}
-
-/*
- * Makes the getters' values.  They live until the transaction ends, not as
- * long as the GUC's value, which a statement can replace while it still holds
- * a pointer that a getter gave it.
- */
-static void
-context_fill(const LeyserContext *context)
-{
-	LeyserContextValues *values = &leyser_context_values;
-	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-	const char *id = leyser_context_string(context, tenant);
-
-	values->tenant = cstring_to_text(id);
-	values->account = context->account
-						  ? cstring_to_text(leyser_context_string(context, account))
-						  : NULL;
-	values->session = NULL;
-	if (context->has_session)
-	{
-		values->session = palloc(sizeof(pg_uuid_t));
-		*values->session = context->session;
-	}
-	values->has_int8 = context_read_int8(id, &values->as_int8);
-	values->as_uuid = palloc(sizeof(pg_uuid_t));
-	values->has_uuid = context_read_uuid(id, values->as_uuid);
-	MemoryContextSwitchTo(old);
-	filled_lxid = leyser_proc_lxid(MyProc);
-}
-
-static bool
-context_check_state(const LeyserContext *context, LeyserTokenError *error)
-{
-	if (!leyser_cache_tenant_is_active(leyser_context_string(context, tenant)))
-	{
-		context_error(error, LEYSER_ERRCODE_TENANT_NOT_ACTIVE, "tenant is not active",
-					  "The context's tenant is suspended or terminated.",
-					  "View leyser.tenant shows an operator the state of each tenant.");
-		return false;
-	}
-	if (!leyser_cache_key_is_valid(leyser_context_string(context, key_id)))
-	{
-		context_error(error, LEYSER_ERRCODE_TOKEN_REFUSED, "token is no longer accepted",
-					  "The key that signed it was retired or removed, or cannot be read.",
-					  "Set a token that was signed with a key in use.");
-		return false;
-	}
-	return true;
-}
-
-bool
-leyser_context_check(LeyserTokenError *error)
-{
-	const LeyserContext *context = leyser_context_current();
-
-	if (context == NULL)
-	{
-		context_error(error, LEYSER_ERRCODE_NO_CONTEXT, "no tenant context",
-					  assigned ? "The token was set in an earlier transaction."
-							   : "No token is set.",
-					  "Run SELECT set_config('leyser.token', $1, true) first in the "
-					  "transaction.");
-		return false;
-	}
-	if (GetCurrentTimestamp() >
-		context->expires_at + (int64) clock_leeway * USECS_PER_SEC)
-	{
-		context_error(error, LEYSER_ERRCODE_TOKEN_EXPIRED, "token has expired",
-					  "Its time ran out after it was set.",
-					  "End the transaction and set a new token.");
-		return false;
-	}
-	leyser_cache_catch_up();
-	if (context != checked_context || checked_generation != leyser_cache_generation())
-	{
-		uint64 before = leyser_cache_generation();
-
-		if (!IsParallelWorker() && context_switch == SWITCH_REFUSE &&
-			context_is_bound() && !context_same_identity(&bound.context, context))
-		{
-			context_error(error, LEYSER_ERRCODE_CONTEXT_CONFLICT,
-						  "context was changed within a transaction",
-						  "A transaction works for one tenant and one account.",
-						  "End the transaction, then set the other context.");
-			return false;
-		}
-		if (!context_check_state(context, error))
-			return false;
-		checked_context = context;
-		checked_generation = before;
-	}
-	if (filled_lxid != leyser_proc_lxid(MyProc))
-	{
-		context_fill(context);
-		context_bind(context);
-	}
-	leyser_context_values.checked = true;
-	return true;
-}
-
-void
-leyser_context_raise(const LeyserTokenError *error)
-{
-	ereport(ERROR, (errcode(error->sqlerrcode), errmsg("%s", error->message),
-					error->detail[0] ? errdetail("%s", error->detail) : 0,
-					error->log_detail[0] ? errdetail_log("%s", error->log_detail) : 0,
-					error->hint[0] ? errhint("%s", error->hint) : 0));
-}
-
-bool
-leyser_context_require(void)
-{
-	LeyserTokenError error;
-
-	leyser_require_preloaded();
-	if (leyser_context_check(&error))
-		return true;
-	if (error.sqlerrcode == LEYSER_ERRCODE_NO_CONTEXT &&
-		on_missing_context == MISSING_HIDE)
-		return false;
-	leyser_context_raise(&error);
-	return false;
 }
 
 void
@@ -613,47 +441,6 @@ leyser_context_set(const char *token, bool local)
 {
 	(void) set_config_option("leyser.token", token, PGC_USERSET, PGC_S_SESSION,
 							 local ? GUC_ACTION_LOCAL : GUC_ACTION_SET, true, 0, false);
-}
-
-/* ---- statements ---- */
-
-static void
-context_executor_start(QueryDesc *queryDesc, int eflags)
-{
-	leyser_context_new_statement();
-	if (prev_executor_start)
-		prev_executor_start(queryDesc, eflags);
-	else
-		standard_ExecutorStart(queryDesc, eflags);
-}
-
-/* A portal that is fetched from in pieces starts once but runs many times. */
-static void
-context_executor_run(LEYSER_EXECUTOR_RUN_PARAMS)
-{
-	leyser_context_new_statement();
-	if (prev_executor_run)
-		prev_executor_run(LEYSER_EXECUTOR_RUN_ARGS);
-	else
-		standard_ExecutorRun(LEYSER_EXECUTOR_RUN_ARGS);
-}
-
-/* The values live in the transaction's memory. */
-static void
-context_xact_ended(XactEvent event, void *arg)
-{
-	switch (event)
-	{
-		case XACT_EVENT_PRE_COMMIT:
-		case XACT_EVENT_PARALLEL_PRE_COMMIT:
-		case XACT_EVENT_PRE_PREPARE:
-			break;
-		default:
-			memset(&leyser_context_values, 0, sizeof(leyser_context_values));
-			filled_lxid = InvalidLocalTransactionId;
-			checked_context = NULL;
-			break;
-	}
 }
 
 static void
@@ -691,9 +478,5 @@ void
 leyser_context_init(void)
 {
 	context_define_settings();
-	RegisterXactCallback(context_xact_ended, NULL);
-	prev_executor_start = ExecutorStart_hook;
-	ExecutorStart_hook = context_executor_start;
-	prev_executor_run = ExecutorRun_hook;
-	ExecutorRun_hook = context_executor_run;
+	leyser_context_check_init();
 }

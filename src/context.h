@@ -66,6 +66,26 @@ extern bool leyser_context_require(void);
 /* Where a context is set, or was in this transaction: LY009. */
 extern void leyser_context_refuse_second(void);
 
+/* For context_check.c. */
+extern void leyser_context_check_init(void);
+extern void leyser_context_forget_check(void);
+
+/* Whether a token of an earlier transaction is all there is. */
+extern bool leyser_context_is_stale(void);
+
+/* leyser.on_missing_context = hide */
+extern bool leyser_context_hides_missing(void);
+
+/*
+ * From now on this transaction works for this identity; false where it works
+ * for another one already.
+ */
+extern bool leyser_context_bind(const LeyserContext *context);
+
+extern void leyser_context_error(LeyserTokenError *error, int sqlerrcode,
+								 const char *message, const char *detail,
+								 const char *hint);
+
 /* The context in force, or NULL. */
 extern const LeyserContext *leyser_context_current(void);
 

@@ -61,6 +61,7 @@ extern char *leyser_keyring_write_key(const pg_uuid_t *keyring_id);
 extern List *leyser_keyring_list_keys(void);
 
 /* Raises what a reader told: LY002, with the detail for the server log only. */
-extern void leyser_keyring_raise(const LeyserKeyringError *error) pg_attribute_noreturn();
+extern void leyser_keyring_raise(const LeyserKeyringError *error)
+	__attribute__((noreturn));
 
 #endif /* LEYSER_KEYRING_H */

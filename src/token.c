@@ -110,7 +110,10 @@ token_parse_part(const char *part, size_t len, const char *not_base64url,
 	return false;
 }
 
-/* Key ids that issuers use; what a file name may hold is keyring.c's matter. */
+/*
+ * Key ids as issuers use them, base64 among them.  What a file's name may hold
+ * is narrower, and keyring.c's matter; but nothing here looks like a path up.
+ */
 static bool
 token_key_id_is_plain(const char *key_id)
 {
@@ -118,7 +121,8 @@ token_key_id_is_plain(const char *key_id)
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-+/=:";
 	size_t len = strlen(key_id);
 
-	return len > 0 && len <= LEYSER_KEY_ID_MAX && strspn(key_id, plain) == len;
+	return len > 0 && len <= LEYSER_KEY_ID_MAX && strspn(key_id, plain) == len &&
+		   key_id[0] != '.' && strstr(key_id, "..") == NULL;
 }
 
 static bool

@@ -49,7 +49,7 @@ hmac_create(void)
 		OSSL_PARAM_construct_end(),
 	};
 	EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-	EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(mac);
+	EVP_MAC_CTX *ctx = mac != NULL ? EVP_MAC_CTX_new(mac) : NULL;
 
 	EVP_MAC_free(mac); /* the context has its own reference */
 	if (ctx != NULL && EVP_MAC_CTX_set_params(ctx, params) != 1)
@@ -71,13 +71,19 @@ leyser_signature_init(void)
 void
 leyser_token_forget(void)
 {
+	static const unsigned char no_key[LEYSER_SECRET_LEN] = {0};
+
 	for (int i = 0; i < REMEMBERED_MAX; i++)
 	{
 		EVP_PKEY_free(remembered[i].public_key);
 		remembered[i].public_key = NULL;
 	}
-	EVP_MAC_CTX_free(hmac); /* wipes the key in it */
-	hmac = NULL;
+	/* The context's copy of the last key is overwritten; a new context is dear. */
+	if (hmac != NULL && EVP_MAC_init(hmac, no_key, sizeof(no_key), NULL) != 1)
+	{
+		EVP_MAC_CTX_free(hmac);
+		hmac = NULL;
+	}
 }
 
 bool

@@ -160,7 +160,11 @@ remove_workspace()
 	fi
 	if [ -n "$workspace" ] && [ -d "$workspace" ]; then
 		stop_servers_below "$workspace"
-		[ -n "${LEYSER_KEEP:-}" ] || rm -rf "$workspace"
+		if [ -n "${LEYSER_KEEP:-}" ]; then
+			say "kept: $workspace"
+		else
+			rm -rf "$workspace"
+		fi
 	fi
 	return "$status"
 }
@@ -223,7 +227,7 @@ build_and_stage()
 		make -s install DESTDIR="$workspace/stage" >> "$log" 2>&1; then
 		export LEYSER_STAGE=$workspace/stage
 	else
-		cat "$log"
+		head -n 60 "$log"
 		return 1
 	fi
 }

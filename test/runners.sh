@@ -58,8 +58,8 @@ tests_of()
 	done
 }
 
-# Runs a command quietly as one test; its output is shown where it fails.
-# Arguments: the test's name, the command.
+# Runs a command quietly as one test; where it fails, the start of its output is
+# shown.  Arguments: the test's name, the command.
 run_quietly()
 {
 	local name=$1 log=$workspace/quiet.log
@@ -68,16 +68,17 @@ run_quietly()
 		tell ok "$name"
 	else
 		tell failed "$name"
-		cat "$log"
+		head -n 60 "$log"
+		return 1
 	fi
 }
 
 # The build that users install: without assertions other warnings show up.
 run_build()
 {
-	run_quietly "build without assertions" make -s -j "$(nproc)" all
+	run_quietly "build without assertions" make -s -j "$(nproc)" all || close_with_totals
 	make -s clean > /dev/null
-	run_quietly "META.json and CHANGELOG.md name the version" version_agrees
+	run_quietly "META.json and CHANGELOG.md name the version" version_agrees || true
 }
 
 # The version stands in leyser.control; PGXN's metadata and the changes follow it.
@@ -109,14 +110,14 @@ foreign_symbols()
 
 run_symbols()
 {
-	run_quietly "symbols carry the prefix" foreign_symbols
+	run_quietly "symbols carry the prefix" foreign_symbols || true
 }
 
 # Versions of clang-format differ in taste; Debian 12's is the measure.
 run_lint()
 {
 	if clang-format --version | grep -q 'version 14\.'; then
-		run_quietly "C sources are formatted" make -s lint
+		run_quietly "C sources are formatted" make -s lint || true
 	else
 		say "skipped: the formatting of C sources, which wants clang-format 14"
 	fi
@@ -152,9 +153,8 @@ run_pg_regress()
 		--bindir="$("$PG_CONFIG" --bindir)" --host="$folder" --port=5432 --user=postgres \
 		--dbname="leyser_$kind" "$@" $tests > "$log" 2>&1 || true
 	count_pg_regress "$kind" "$log" "$tests"
-	[ ! -s regression.diffs ] || cat regression.diffs
 	tell_crashes "$kind" "$folder/server.log"
-	test/cluster stop "$folder"
+	test/cluster stop "$folder" || true
 }
 
 start_cluster()
@@ -167,7 +167,7 @@ start_cluster()
 # Arguments: kind, log, names.
 count_pg_regress()
 {
-	local name
+	local name failed_before=$failed
 	for name in $3; do
 		if grep -qE "^(test $name +\.\.\. ok|ok +[0-9]+ +[-+] +$name( |\$))" "$2"; then
 			tell ok "$1/$name"
@@ -175,7 +175,7 @@ count_pg_regress()
 			tell failed "$1/$name"
 		fi
 	done
-	grep -qE "^(test .* \.\.\.|(not )?ok )" "$2" || cat "$2"
+	[ "$failed" -eq "$failed_before" ] || cat "$(ls regression.diffs 2> /dev/null || echo "$2")"
 }
 
 # A server that crashed under a test is a failure of its own.
@@ -196,7 +196,8 @@ run_tap()
 	done
 }
 
-# What takes longer than minutes: Perl and shell scripts, which speak TAP too.
+# What takes longer than minutes: Perl and shell scripts, which speak TAP too, and
+# five minutes of fuzzing.
 run_long()
 {
 	local name
@@ -207,6 +208,9 @@ run_long()
 	for name in $(tests_of long test/long .sh); do
 		run_tap_file "long/$name" bash "test/long/$name.sh"
 	done
+	if [[ " ${wanted[*]} " =~ \ long(/fuzz)?\  ]] && [ -x test/fuzz/run ]; then
+		run_quietly "long/fuzz" test/fuzz/run 300 || true
+	fi
 }
 
 # Arguments: the test's name, the command that prints TAP.

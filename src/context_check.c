@@ -1,0 +1,266 @@
+/*
+ * context_check.c
+ *		What the getters rely on: that the context still holds.
+ *
+ * Everything is looked at again once a statement: ExecutorStart, ExecutorRun
+ * (a portal that is fetched from in pieces starts once but runs many times) and
+ * utility statements clear leyser_context_values.checked.  The first getter
+ * then compares the expiry with the clock, takes in invalidations, and looks up
+ * the tenant and the key where anything may have changed: some 100 nanoseconds.
+ * Later calls in the statement return a static value.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "context.h"
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "cache.h"
+#include "compat.h"
+
+/* What was checked last: the same again needs no look-up. */
+static const LeyserContext *checked_context = NULL;
+static uint64 checked_generation = 0;
+
+/* The (backend's own) transaction whose memory holds the values. */
+static LocalTransactionId filled_lxid = InvalidLocalTransactionId;
+
+LeyserContextValues leyser_context_values;
+
+static ExecutorStart_hook_type prev_executor_start = NULL;
+static ExecutorRun_hook_type prev_executor_run = NULL;
+
+void
+leyser_context_new_statement(void)
+{
+	leyser_context_values.checked = false;
+}
+
+/* Another context came into force, or none. */
+void
+leyser_context_forget_check(void)
+{
+	leyser_context_values.checked = false;
+	checked_context = NULL;
+	filled_lxid = InvalidLocalTransactionId;
+}
+
+/* Whether a text is exactly what the type's output function would print. */
+static bool
+context_read_int8(const char *id, int64 *result)
+{
+	char printed[MAXINT8LEN + 1];
+
+	if (!(id[0] == '-' || (id[0] >= '0' && id[0] <= '9')) || strlen(id) > MAXINT8LEN)
+		return false;
+	errno = 0;
+	*result = strtoll(id, NULL, 10);
+	if (errno != 0)
+		return false;
+	pg_lltoa(*result, printed);
+	return strcmp(printed, id) == 0;
+}
+
+static bool
+context_read_uuid(const char *id, pg_uuid_t *result)
+{
+	if (strlen(id) != 36)
+		return false;
+	for (int i = 0, nibble = 0; i < 36; i++)
+	{
+		int value;
+
+		if (i == 8 || i == 13 || i == 18 || i == 23)
+		{
+			if (id[i] != '-')
+				return false;
+			continue;
+		}
+		if (id[i] >= '0' && id[i] <= '9')
+			value = id[i] - '0';
+		else if (id[i] >= 'a' && id[i] <= 'f')
+			value = id[i] - 'a' + 10;
+		else
+			return false;
+		if (nibble % 2 == 0)
+			result->data[nibble / 2] = value << 4;
+		else
+			result->data[nibble / 2] |= value;
+		nibble++;
+	}
+	return true;
+}
+
+/*
+ * Makes the getters' values.  They live until the transaction ends, not as
+ * long as the GUC's value, which a statement can replace while it still holds
+ * a pointer that a getter gave it.
+ */
+static void
+context_fill(const LeyserContext *context)
+{
+	LeyserContextValues *values = &leyser_context_values;
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	const char *id = leyser_context_string(context, tenant);
+
+	values->tenant = cstring_to_text(id);
+	values->account = context->account
+						  ? cstring_to_text(leyser_context_string(context, account))
+						  : NULL;
+	values->session = NULL;
+	if (context->has_session)
+	{
+		values->session = palloc(sizeof(pg_uuid_t));
+		*values->session = context->session;
+	}
+	values->has_int8 = context_read_int8(id, &values->as_int8);
+	values->as_uuid = palloc(sizeof(pg_uuid_t));
+	values->has_uuid = context_read_uuid(id, values->as_uuid);
+	MemoryContextSwitchTo(old);
+	filled_lxid = leyser_proc_lxid(MyProc);
+}
+
+static bool
+context_check_state(const LeyserContext *context, LeyserTokenError *error)
+{
+	if (!leyser_cache_tenant_is_active(leyser_context_string(context, tenant)))
+	{
+		leyser_context_error(
+			error, LEYSER_ERRCODE_TENANT_NOT_ACTIVE, "tenant is not active",
+			"The context's tenant is suspended or terminated.",
+			"View leyser.tenant shows an operator the state of each tenant.");
+		return false;
+	}
+	if (!leyser_cache_key_is_valid(leyser_context_string(context, key_id)))
+	{
+		leyser_context_error(
+			error, LEYSER_ERRCODE_TOKEN_REFUSED, "token is no longer accepted",
+			"The key that signed it was retired or removed, or cannot be read.",
+			"Set a token that was signed with a key in use.");
+		return false;
+	}
+	return true;
+}
+
+bool
+leyser_context_check(LeyserTokenError *error)
+{
+	const LeyserContext *context = leyser_context_current();
+	LeyserTokenLimits limits;
+
+	if (context == NULL)
+	{
+		leyser_context_error(
+			error, LEYSER_ERRCODE_NO_CONTEXT, "no tenant context",
+			leyser_context_is_stale() ? "The token was set in an earlier transaction."
+									  : "No token is set.",
+			"Run SELECT set_config('leyser.token', $1, true) first in the "
+			"transaction.");
+		return false;
+	}
+	limits = leyser_context_limits();
+	if (limits.now > context->expires_at + limits.leeway_us)
+	{
+		leyser_context_error(error, LEYSER_ERRCODE_TOKEN_EXPIRED, "token has expired",
+							 "Its time ran out after it was set.",
+							 "End the transaction and set a new token.");
+		return false;
+	}
+	if (!leyser_context_bind(context))
+	{
+		leyser_context_error(error, LEYSER_ERRCODE_CONTEXT_CONFLICT,
+							 "context was changed within a transaction",
+							 "A transaction works for one tenant and one account.",
+							 "End the transaction, then set the other context.");
+		return false;
+	}
+	leyser_cache_catch_up();
+	if (context != checked_context || checked_generation != leyser_cache_generation())
+	{
+		uint64 before = leyser_cache_generation();
+
+		if (!context_check_state(context, error))
+			return false;
+		checked_context = context;
+		checked_generation = before;
+	}
+	if (filled_lxid != leyser_proc_lxid(MyProc))
+		context_fill(context);
+	leyser_context_values.checked = true;
+	return true;
+}
+
+void
+leyser_context_raise(const LeyserTokenError *error)
+{
+	ereport(ERROR, (errcode(error->sqlerrcode), errmsg("%s", error->message),
+					error->detail[0] ? errdetail("%s", error->detail) : 0,
+					error->log_detail[0] ? errdetail_log("%s", error->log_detail) : 0,
+					error->hint[0] ? errhint("%s", error->hint) : 0));
+}
+
+bool
+leyser_context_require(void)
+{
+	LeyserTokenError error;
+
+	leyser_require_preloaded();
+	if (leyser_context_check(&error))
+		return true;
+	if (error.sqlerrcode == LEYSER_ERRCODE_NO_CONTEXT && leyser_context_hides_missing())
+		return false;
+	leyser_context_raise(&error);
+	return false;
+}
+
+static void
+context_executor_start(QueryDesc *queryDesc, int eflags)
+{
+	leyser_context_new_statement();
+	if (prev_executor_start)
+		prev_executor_start(queryDesc, eflags);
+	else
+		standard_ExecutorStart(queryDesc, eflags);
+}
+
+static void
+context_executor_run(LEYSER_EXECUTOR_RUN_PARAMS)
+{
+	leyser_context_new_statement();
+	if (prev_executor_run)
+		prev_executor_run(LEYSER_EXECUTOR_RUN_ARGS);
+	else
+		standard_ExecutorRun(LEYSER_EXECUTOR_RUN_ARGS);
+}
+
+/* The values live in the transaction's memory. */
+static void
+context_xact_ended(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			break;
+		default:
+			leyser_context_forget_check();
+			break;
+	}
+}
+
+void
+leyser_context_check_init(void)
+{
+	RegisterXactCallback(context_xact_ended, NULL);
+	prev_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = context_executor_start;
+	prev_executor_run = ExecutorRun_hook;
+	ExecutorRun_hook = context_executor_run;
+}
