@@ -57,12 +57,12 @@ PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter
 SHLIB_LINK += -lcrypto
 
 REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
-REGRESS_OPTS = --inputdir=test
+REGRESS_OPTS = --inputdir=test --use-existing
+REGRESS_PREP = $(if $(REGRESS)$(ISOLATION),regress_database)
 ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
-ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=leyser
+ISOLATION_OPTS = --inputdir=test --outputdir=. --use-existing
 TAP_TESTS = $(if $(wildcard test/t/*.pl),1)
 PROVE_TESTS = test/t/*.pl
-PROVE_FLAGS += -I test/perl
 
 EXTRA_CLEAN = leyser--*.sql results output_iso tmp_check log \
 	regression.diffs regression.out
@@ -111,9 +111,18 @@ $(error $(PG_CONFIG) finds no PGXS: install postgresql-server-dev-15 or set PG_C
 endif
 include $(PGXS)
 
+PROVE_FLAGS += -I test/perl
+
 $(OBJS): $(wildcard src/*.h)
 
 $(LEYSER_SCRIPT): $(SQL_PARTS) leyser.control
 	sed 's/@VERSION@/$(EXTVERSION)/g' $(SQL_PARTS) > $@
+
+# What the tests find: leyser and a keyring, in the databases that PGXS names.
+regress_database:
+	$(if $(REGRESS),test/database $(CONTRIB_TESTDB))
+	$(if $(ISOLATION),test/database $(ISOLATION_TESTDB))
+
+.PHONY: regress_database
 
 endif

@@ -38,6 +38,9 @@ AS $$
         ('operator', 'leyser.resume_tenant(text)'),
         ('operator', 'leyser.declare_table(regclass, text, text, text)'),
         ('operator', 'leyser.unprotect(regclass)'),
+        -- view governed_table calls it with the rights of whoever reads the view
+        ('operator', 'leyser.table_gaps(regclass)'),
+        ('auditor', 'leyser.table_gaps(regclass)'),
         ('key_custodian', 'leyser.initialize_keyring(boolean)'),
         ('key_custodian', 'leyser.stage_signing_key()'),
         ('key_custodian', 'leyser.activate_signing_key(text)'),

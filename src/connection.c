@@ -46,6 +46,10 @@
  * session_authorization needs no look: only who logged in as a superuser can
  * change it.
  *
+ * Out of reach: advisory locks of the session, lastval(), setseed(), and what
+ * procedural languages keep between calls (plperl's %_SHARED).  They are told
+ * among the caveats; application roles need no USAGE on such a language.
+ *
  * Cost: a token pays for a comparison of seven settings, and for one index
  * probe of pg_depend where this backend ever had a temporary table.  Nothing
  * is kept from call to call but pointers to built-in settings, which live as

@@ -41,9 +41,11 @@ follow_has_new_child(Oid parent, const Oid *registered, int count)
 	{
 		Oid child = lfirst_oid(cell);
 
-		/* a temporary child belongs to one session, which sees it alone */
-		if (!bsearch(&child, registered, count, sizeof(Oid), oid_cmp) &&
-			get_rel_persistence(child) != RELPERSISTENCE_TEMP)
+		if (bsearch(&child, registered, count, sizeof(Oid), oid_cmp))
+			continue;
+		/* a temporary child is seen by one session; a foreign one has no policies */
+		if (get_rel_persistence(child) != RELPERSISTENCE_TEMP &&
+			get_rel_relkind(child) != RELKIND_FOREIGN_TABLE)
 			return true;
 	}
 	return false;

@@ -13,6 +13,7 @@
  *  - ALTER TABLE on a protected table while a context is set: a new column
  *    with DEFAULT leyser.tenant_id() would stamp every tenant's rows as this
  *    tenant's;
+ *  - a protected table that becomes the child of one that is not;
  *  - a foreign key added or validated by a role that row security binds:
  *    inside a context it would be marked validated with dangling rows of other
  *    tenants, without one the check fails;
@@ -47,6 +48,7 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -195,6 +197,42 @@ guard_check_foreign_key(Oid relation, const AlterTableCmd *command)
 			 errhint("Add it NOT VALID, and let a superuser validate it.")));
 }
 
+/*
+ * A query of a parent reads its children under the parent's policies alone: a
+ * protected table must not get a parent that is not protected.
+ */
+static void
+guard_check_new_parent(Oid relation, const AlterTableCmd *command)
+{
+	Oid parent;
+	Oid child;
+
+	if (command->subtype == AT_AddInherit)
+	{
+		child = relation;
+		parent = RangeVarGetRelid(castNode(RangeVar, command->def), NoLock, true);
+	}
+	else if (command->subtype == AT_AttachPartition)
+	{
+		child =
+			RangeVarGetRelid(castNode(PartitionCmd, command->def)->name, NoLock, true);
+		parent = relation;
+	}
+	else
+		return;
+	if (!OidIsValid(child) || !OidIsValid(parent) || guard_is_protected(parent) ||
+		!guard_reaches_protected(child))
+		return;
+	ereport(ERROR, (errcode(LEYSER_ERRCODE_GUARD_REFUSED),
+					errmsg("protected table \"%s\" cannot become a child of \"%s\"",
+						   get_rel_name(child), get_rel_name(parent)),
+					errdetail("Whoever reads the parent would see every tenant's rows."),
+					errhint("Protect the parent first: SELECT leyser.protect(%s);",
+							quote_literal_cstr(quote_qualified_identifier(
+								get_namespace_name(get_rel_namespace(parent)),
+								get_rel_name(parent))))));
+}
+
 static void
 guard_check_alter_table(const AlterTableStmt *statement)
 {
@@ -212,7 +250,10 @@ guard_check_alter_table(const AlterTableStmt *statement)
 						   "this tenant's."),
 				 errhint("Run it in a transaction without a context.")));
 	foreach (cell, statement->cmds)
+	{
+		guard_check_new_parent(relation, lfirst_node(AlterTableCmd, cell));
 		guard_check_foreign_key(relation, lfirst_node(AlterTableCmd, cell));
+	}
 }
 
 static bool

@@ -15,7 +15,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use Exporter qw(import);
-our @EXPORT = qw(new_node keyring_directory sqlstate_of is_refused);
+our @EXPORT = qw(new_node keyring_directory create_extension sqlstate_of is_refused
+  open_session sqlstate_in is_refused_in log_since log_position);
 
 my $test_folder = dirname(dirname(abs_path(__FILE__)));
 
@@ -58,6 +59,7 @@ sub new_node
 	return $node;
 }
 
+# Makes a database able to use tokens; the keyring is made, or adopted.
 sub create_extension
 {
 	my ($node, $database) = @_;
@@ -97,6 +99,61 @@ sub is_refused
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is($got, $sqlstate, $name) or diag($message);
 	return;
+}
+
+# An open session, whose errors show their SQLSTATE.  Options: user, database.
+sub open_session
+{
+	my ($node, %options) = @_;
+
+	return $node->background_psql(
+		$options{database} // 'postgres',
+		on_error_stop => 0,
+		extra_params => [
+			'-v', 'VERBOSITY=verbose',
+			defined $options{user} ? ('-U', $options{user}) : ()
+		]);
+}
+
+# Runs a statement in an open session; gives its SQLSTATE ('' where it worked),
+# and in list context also the whole message.
+sub sqlstate_in
+{
+	my ($session, $sql) = @_;
+
+	$session->{stderr} = '';
+	$session->query($sql);
+	my $message = $session->{stderr};
+	$session->{stderr} = '';
+	my ($sqlstate) = $message =~ /(?:ERROR|FATAL|PANIC):  ([0-9A-Z]{5}):/;
+	$sqlstate //= $message =~ /(?:ERROR|FATAL|PANIC):|connection .* lost/ ? 'XXXXX' : '';
+	return wantarray ? ($sqlstate, $message) : $sqlstate;
+}
+
+# One test: the statement is refused with this SQLSTATE in an open session.
+sub is_refused_in
+{
+	my ($session, $sql, $sqlstate, $name) = @_;
+	my ($got, $message) = sqlstate_in($session, $sql);
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($got, $sqlstate, $name) or diag($message);
+	return;
+}
+
+# Where a node's log ends now, and what came after such a place.
+sub log_position
+{
+	my ($node) = @_;
+
+	return -s $node->logfile;
+}
+
+sub log_since
+{
+	my ($node, $position) = @_;
+
+	return slurp_file($node->logfile, $position);
 }
 
 1;

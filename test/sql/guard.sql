@@ -182,6 +182,17 @@ SET LOCAL leyser.token = :'a';
 INSERT INTO event VALUES ('guard-a', '2026-01-01'), ('guard-a', '2027-01-01');
 INSERT INTO event_2027_1 VALUES ('guard-b', '2027-01-01');
 ROLLBACK;
+-- a parent without policies would show the rows of a protected child
+CREATE TABLE spy (LIKE invoice);
+\set VERBOSITY default
+ALTER TABLE invoice INHERIT spy;
+\set VERBOSITY terse
+CREATE TABLE spies (LIKE invoice) PARTITION BY LIST (tenant_id);
+ALTER TABLE spies ATTACH PARTITION invoice DEFAULT;
+CREATE TABLE shared_parent (i int);
+CREATE TABLE shared_child () INHERITS (shared_parent);
+ALTER TABLE shared_child NO INHERIT shared_parent;
+ALTER TABLE shared_child INHERIT shared_parent;
 -- a partition is only unprotected with its parent, and a protected table is
 -- protected again after it was unprotected
 ALTER TABLE event_2026 DISABLE ROW LEVEL SECURITY;
