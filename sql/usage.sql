@@ -152,6 +152,12 @@ REVOKE ALL ON FUNCTION leyser.revoke_usage(regrole, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.revoke_usage(regrole, text) IS
     'superuser: takes the rights of a usage away; rights that another usage of the role needs stay; LY008 where the role does not have it';
 
+-- What grant_usage() refuses can come true later; then it shows here.
 CREATE VIEW leyser.granted_usage AS
-    SELECT u.role, u.usage, u.granted_at FROM leyser.usage_record u;
-COMMENT ON VIEW leyser.granted_usage IS 'which role has which usage (operator, auditor)';
+    SELECT u.role, u.usage, u.granted_at,
+           CASE WHEN u.usage IN ('application', 'gateway')
+                THEN ARRAY(SELECT p.problem FROM leyser.usage_problems(u.role) p ORDER BY 1)
+                ELSE '{}' END AS problems
+    FROM leyser.usage_record u;
+COMMENT ON VIEW leyser.granted_usage IS
+    'which role has which usage, and why a role should have it no longer (operator, auditor)';

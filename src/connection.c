@@ -202,8 +202,7 @@ leyser_connection_residue(void)
 /* ---- what may not be left behind ---- */
 
 static void
-pg_attribute_noreturn()
-	connection_refuse(Node *statement, const char *detail, const char *hint)
+connection_refuse(Node *statement, const char *detail, const char *hint)
 {
 	Oid role =
 		leyser_cache_role_is_restricted(GetUserId()) ? GetUserId() : GetSessionUserId();
@@ -366,21 +365,25 @@ connection_refuse_residue(Node *statement)
 							  "Names of prepared statements are shared by all clients of "
 							  "a connection.",
 							  "Let the driver prepare it, or send it with parameters.");
+			break;
 		case T_ListenStmt:
 			connection_refuse(statement,
 							  "Notifications would reach the next client of the "
 							  "connection.",
 							  "Listen with a role and a connection of its own.");
+			break;
 		case T_DeclareCursorStmt:
 			connection_refuse(statement,
 							  "The next client of the connection could read a cursor "
 							  "that outlives the transaction.",
 							  "Declare it without WITH HOLD.");
+			break;
 		case T_VariableSetStmt:
 			connection_refuse(statement,
 							  "A setting of the session would hold for the next client "
 							  "of the connection.",
 							  "Use SET LOCAL.");
+			break;
 		default:
 			if (connection_lasts(statement))
 				connection_refuse(statement,

@@ -1,0 +1,211 @@
+# Neither tokens sent as parameters nor signing keys show up anywhere.
+#
+# The premise for tokens: log_parameter_max_length = 0 where the server logs
+# statements or durations (its first value logs parameters in full), and
+# log_parameter_max_length_on_error = 0 (its first value).
+
+use strict;
+use warnings;
+
+use File::Find;
+use LeyserTest;
+use LeyserToken;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('secrecy', start => 0, conf => q{
+log_statement = all
+log_min_duration_statement = 0
+log_duration = on
+log_min_messages = debug1
+log_min_error_statement = debug1
+log_error_verbosity = verbose
+log_parameter_max_length = 0
+track_activity_query_size = 16kB
+pg_stat_statements.track = all
+pg_stat_statements.track_utility = on
+max_parallel_workers_per_gather = 2
+shared_buffers = 8MB
+});
+$node->append_conf('postgresql.conf',
+	"shared_preload_libraries = 'leyser,pg_stat_statements'");
+$node->start;
+LeyserTest::create_extension($node, 'postgres');
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION pg_stat_statements;
+	SELECT leyser.create_tenant('t1');
+	CREATE ROLE app LOGIN;
+	REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+	SELECT leyser.grant_usage('app', 'application');
+	CREATE ROLE gateway LOGIN;
+	SELECT leyser.grant_usage('gateway', 'gateway');
+	CREATE TABLE item (tenant_id text NOT NULL, n int);
+	SELECT leyser.protect('item');
+	GRANT SELECT, INSERT ON item TO app, gateway;
+});
+my ($key_id, $secret) = own_key($node);
+
+# Runs a script of pgbench, whose variables become parameters of the extended
+# protocol.
+sub send_as_parameter
+{
+	my ($token, $script) = @_;
+	my $file = PostgreSQL::Test::Utils::tempdir() . '/script';
+
+	append_to_file($file, $script);
+	return IPC::Run::run(
+		[
+			'pgbench', '--no-vacuum', '--protocol=extended', '--transactions=1',
+			'--define', "token=$token", '--file', $file,
+			'--host', $node->host, '--port', $node->port, '--username', 'app', 'postgres'
+		],
+		'>', '/dev/null', '2>&1');
+}
+
+# The pieces of a token by which it would be found, however it was cut.
+sub pieces
+{
+	my ($token) = @_;
+	my ($header, $payload, $signature) = split(/[.]/, $token);
+
+	return (substr($payload, 4, 24), substr($signature, 4, 24));
+}
+
+# Every file of the data directory, and the server log.
+sub files_with
+{
+	my (@needles) = @_;
+	my @found;
+	my $pattern = join('|', map { quotemeta } @needles);
+
+	find(
+		{
+			no_chdir => 1,
+			wanted => sub {
+				return unless -f $_;
+				push @found, $_ if slurp_file($_) =~ /$pattern/;
+			}
+		},
+		$node->data_dir, $node->logfile);
+	return @found;
+}
+
+# Used well, used badly, and a statement that fails while it is in force.
+my $right = own_token($node, sub => '"ada"');
+my $expired = own_token($node, exp => time() - 100);
+my $forged = hs256_token("{\"alg\":\"HS256\",\"kid\":\"$key_id\"}", payload_of(tenant => '"t1"'), 'no key');
+my $set = "SELECT set_config('leyser.token', :token, true);\n";
+
+ok(send_as_parameter($right, "BEGIN;\n${set}INSERT INTO item (n) VALUES (1);\nSELECT count(*) FROM item;\nCOMMIT;\n"),
+	'a right token is used');
+ok(!send_as_parameter($right, "BEGIN;\n${set}SELECT 1/count(*) FROM item WHERE n = 0;\n"),
+	'a statement fails in a context');
+ok(!send_as_parameter($expired, "BEGIN;\n$set"), 'an expired token fails');
+ok(!send_as_parameter($forged, "BEGIN;\n$set"), 'a forged token fails');
+my $log = slurp_file($node->logfile);
+like($log, qr/execute .*set_config\('leyser.token', \$1, true\)/, 'the statements are in the log');
+like($log, qr/LY003: token has expired/, '... and the errors');
+
+# While a context is in force, also in parallel workers.
+my $reader = open_session($node);
+my $session = open_session($node, user => 'app');
+$session->query_safe("BEGIN; SELECT set_config('leyser.token', '$right', true)");
+$session->query_safe('SELECT leyser.tenant_id()');
+my @views = (
+	'SELECT * FROM pg_stat_activity', 'SELECT * FROM pg_stat_statements',
+	'SELECT * FROM pg_settings', 'SELECT * FROM pg_prepared_statements',
+	'SELECT * FROM leyser.event');
+for my $view (@views)
+{
+	my $seen = $reader->query_safe($view);
+	my ($payload, $signature) = pieces($right);
+	$seen =~ s/^.*SELECT set_config\('leyser.token', '.*$//mg if $view =~ /activity/;
+	unlike($seen, qr/\Q$payload\E|\Q$signature\E/, "$view: no token");
+}
+is($session->query_safe('SHOW leyser.token'), '(set)', 'SHOW tells that a token is set');
+is($session->query_safe(q{SELECT current_setting('leyser.token')}), '(set)', 'current_setting() too');
+is($session->query_safe(q{SELECT count(*) FROM pg_settings WHERE name = 'leyser.token' AND setting LIKE 'ey%'}),
+	'0', 'pg_settings too');
+my $status = $session->query_safe('SELECT * FROM leyser.context_status()');
+unlike($status, qr/ey[A-Z]/, 'context_status() tells everything but the token');
+$session->query_safe(q{SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0;
+	SET LOCAL min_parallel_table_scan_size = 0; SET LOCAL parallel_leader_participation = off});
+is($session->query_safe('SELECT count(*) FROM item'), '1', 'parallel workers see the context');
+$session->query('ROLLBACK');
+$session->quit;
+$reader->quit;
+
+# A token that a gateway is given, and one that enter() makes for itself.
+my $issued = $node->safe_psql('postgres', q{SELECT leyser.issue_token('t1')},
+	extra_params => [ '-U', 'gateway' ]);
+like($issued, qr/^ey[^.]+\.[^.]+\.[^.]+$/, 'a token is issued');
+$node->safe_psql('postgres', q{BEGIN; SELECT leyser.enter('t1'); SELECT leyser.tenant_id(); COMMIT},
+	extra_params => [ '-U', 'gateway' ]);
+
+# Key material: what a backend that used it leaves in memory, and so in a core
+# file.  Backends read their own memory here; pages left out of a core file are
+# those with the flag "dd".
+sub memory_regions
+{
+	my ($smaps) = @_;
+	my @regions;
+
+	for my $region (split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m, $smaps))
+	{
+		my ($from, $to, $rights, $name) = $region =~ /^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+ *(.*)$/m or next;
+		push @regions, {
+			from => hex $from, size => hex($to) - hex($from), rights => $rights, name => $name,
+			dumped => $region !~ /^VmFlags:.* dd\b/m };
+	}
+	return @regions;
+}
+
+$session = open_session($node);
+$session->query_safe("BEGIN; SELECT set_config('leyser.token', '" . own_token($node) . "', true); SELECT leyser.tenant_id()");
+my @regions = memory_regions($session->query_safe(q{SELECT pg_read_file('/proc/self/smaps')}));
+ok((grep { !$_->{dumped} && $_->{size} <= 16384 } @regions), 'there is a page that core files leave out');
+my @leaks;
+my $read = 0;
+for my $region (grep { $_->{dumped} && $_->{rights} =~ /^rw/ && $_->{name} !~ /^\[v/ } @regions)
+{
+	my $hex = $session->query_safe(
+		"SELECT encode(pg_read_binary_file('/proc/self/mem', $region->{from}, $region->{size}), 'hex')");
+	$hex =~ tr/\n//d;
+	$read += length($hex) / 2;
+	my $text = unpack('H*', unpack('H*', $secret));
+	push @leaks, "$region->{name} at $region->{from}"
+	  if index($hex, unpack('H*', $secret)) >= 0 || index($hex, $text) >= 0;
+}
+$session->query('ROLLBACK');
+$session->quit;
+cmp_ok($read, '>', 1_000_000, 'the backend\'s memory was read');
+is("@leaks", '', 'no memory that a core file would hold has the key');
+
+# Everything on disk, after all is written out.
+$node->safe_psql('postgres', 'CHECKPOINT');
+$node->stop;
+# the literal in the session above is not what is promised
+my @sent = map { pieces($_) } ($expired, $forged, $issued);
+is(join(' ', files_with(@sent)), '', 'no file of the server holds a token');
+is(join(' ', files_with($secret, unpack('H*', $secret), base64url($secret))), '',
+	'no file of the server holds a key');
+$node->start;
+for my $option ('--format=plain', '--format=custom')
+{
+	my ($dump, $error);
+	IPC::Run::run([ 'pg_dump', $option, '--compress=0', $node->connstr('postgres') ], '>', \$dump, '2>', \$error)
+	  or die $error;
+	like($dump, qr/t1/, "pg_dump $option: the tenants are there");
+	unlike($dump, qr/\Q$secret\E|@{[ unpack('H*', $secret) ]}|\Q$key_id\E/, "pg_dump $option: no key");
+}
+
+# The premise: with the server's first value, parameters are logged in full.
+$node->append_conf('postgresql.conf', 'log_parameter_max_length = -1');
+$node->reload;
+my $premise = own_token($node, sub => '"premise"');
+send_as_parameter($premise, "BEGIN;\n${set}COMMIT;\n");
+my ($payload) = pieces($premise);
+like(slurp_file($node->logfile), qr/\Q$payload\E/, 'log_parameter_max_length = -1 logs parameters: the premise');
+
+$node->stop;
+done_testing();
