@@ -73,6 +73,39 @@ REVOKE ALL ON FUNCTION leyser.getter_for(regclass, name) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.getter_for(regclass, name) IS
     'internal: the getter that fits the type of a tenant column';
 
+-- Raises where a text column holds what cannot be tenant ids: rows that nobody
+-- would ever see.  One probe of the index for each tenant; small tables are scanned.
+CREATE FUNCTION leyser.check_tenant_values(relation regclass, tenant_column name) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    wrong bigint;
+BEGIN
+    EXECUTE format(
+        'WITH RECURSIVE ids(id) AS ('
+        '  (SELECT %1$I::text COLLATE %3$s FROM ONLY %2$s WHERE %1$I IS NOT NULL ORDER BY %1$I LIMIT 1)'
+        '  UNION ALL SELECT (SELECT t.%1$I::text COLLATE %3$s FROM ONLY %2$s t WHERE t.%1$I > ids.id'
+        '                    ORDER BY t.%1$I LIMIT 1) FROM ids WHERE ids.id IS NOT NULL)'
+        ' SELECT count(*) FROM ids WHERE leyser.tenant_id_problem(ids.id) IS NOT NULL',
+        tenant_column, relation,
+        (SELECT format('%I.%I', n.nspname, l.collname) FROM pg_attribute a
+         JOIN pg_collation l ON l.oid = a.attcollation
+         JOIN pg_namespace n ON n.oid = l.collnamespace
+         WHERE a.attrelid = relation AND a.attname = tenant_column)) INTO wrong;
+    IF wrong > 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_text_representation',
+            MESSAGE = format('"%s" has values in column "%s" that cannot be tenant ids',
+                             relation, tenant_column),
+            DETAIL = format('%s different values are empty, too long, or numbers or uuids not in canonical form.', wrong),
+            HINT = format('SELECT DISTINCT %1$I, leyser.tenant_id_problem(%1$I) FROM %2$s WHERE leyser.tenant_id_problem(%1$I) IS NOT NULL;',
+                          tenant_column, relation);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.check_tenant_values(regclass, name) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.check_tenant_values(regclass, name) IS
+    'internal: raises where a text column holds values that cannot be tenant ids';
+
 -- Raises where protect() would have to wait or to scan, or would leave a hole.
 CREATE FUNCTION leyser.check_protectable(relation regclass, tenant_column name, kind text,
                                          accept_gaps boolean) RETURNS void
@@ -82,7 +115,6 @@ DECLARE
     large CONSTANT bigint := 8 * 1024 * 1024; -- bytes that may be scanned
     one record;
     gap record;
-    wrong bigint;
 BEGIN
     FOR one IN
         SELECT f.member, a.attnum, a.attnotnull, a.atttypid::regtype AS type,
@@ -121,28 +153,10 @@ BEGIN
         END IF;
         RAISE WARNING USING MESSAGE = gap.gap, HINT = gap.remedy;
     END LOOP;
-    IF leyser.getter_for(relation, tenant_column) = 'leyser.tenant_id()' THEN
-        -- one probe of the index for each tenant; small tables are scanned
-        EXECUTE format(
-            'WITH RECURSIVE ids(id) AS ('
-            '  (SELECT %1$I::text COLLATE "C" FROM %2$s WHERE %1$I IS NOT NULL ORDER BY %1$I LIMIT 1)'
-            '  UNION ALL SELECT (SELECT %1$I::text COLLATE "C" FROM %2$s WHERE %1$I > ids.id COLLATE %3$s'
-            '                    ORDER BY %1$I LIMIT 1) FROM ids WHERE ids.id IS NOT NULL)'
-            ' SELECT count(*) FROM ids WHERE leyser.tenant_id_problem(ids.id) IS NOT NULL',
-            tenant_column, relation,
-            (SELECT format('%I.%I', n.nspname, l.collname) FROM pg_attribute a
-             JOIN pg_collation l ON l.oid = a.attcollation
-             JOIN pg_namespace n ON n.oid = l.collnamespace
-             WHERE a.attrelid = relation AND a.attname = tenant_column)) INTO wrong;
-        IF wrong > 0 THEN
-            RAISE EXCEPTION USING ERRCODE = 'invalid_text_representation',
-                MESSAGE = format('"%s" has values in column "%s" that cannot be tenant ids',
-                                 relation, tenant_column),
-                DETAIL = format('%s different values are empty, too long, or numbers or uuids not in canonical form.', wrong),
-                HINT = format('SELECT DISTINCT %1$I, leyser.tenant_id_problem(%1$I) FROM %2$s WHERE leyser.tenant_id_problem(%1$I) IS NOT NULL;',
-                              tenant_column, relation);
-        END IF;
-    END IF;
+    PERFORM leyser.check_tenant_values(f.member, tenant_column)
+        FROM leyser.family_of(relation) f
+        JOIN pg_class c ON c.oid = f.member AND c.relkind = 'r'
+        WHERE leyser.getter_for(relation, tenant_column) = 'leyser.tenant_id()';
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.check_protectable(regclass, name, text, boolean) FROM PUBLIC;
@@ -262,13 +276,15 @@ BEGIN
             DETAIL = 'A table has one kind.',
             HINT = format('SELECT leyser.unprotect(%L);', protect.relation);
     END IF;
-    IF EXISTS (SELECT FROM pg_class c WHERE c.oid = protect.relation AND c.relispartition)
-            AND present.relation IS NULL THEN
+    FOR one IN SELECT i.inhparent::regclass AS parent FROM pg_inherits i
+            WHERE i.inhrelid = protect.relation
+              AND NOT EXISTS (SELECT FROM leyser.table_record t WHERE t.relation = i.inhparent
+                              AND t.tenant_attnum IS NOT NULL) LOOP
         RAISE EXCEPTION USING ERRCODE = 'wrong_object_type',
-            MESSAGE = format('"%s" is a partition', protect.relation),
-            DETAIL = 'Partitions are protected with their root, today''s and later ones.',
-            HINT = format('SELECT leyser.protect(%L);', pg_partition_root(protect.relation));
-    END IF;
+            MESSAGE = format('"%s" is a part of "%s"', protect.relation, one.parent),
+            DETAIL = 'Whoever reads the parent would see its rows. Partitions and children are protected with their root, today''s and later ones.',
+            HINT = format('SELECT leyser.protect(%L);', coalesce(pg_partition_root(protect.relation), one.parent));
+    END LOOP;
     PERFORM leyser.getter_for(protect.relation, new_column);
     PERFORM leyser.check_protectable(protect.relation, new_column, new_kind,
         coalesce(protect.accept_gaps, present.accept_gaps, false));

@@ -137,6 +137,12 @@ AS $$
             FROM leyser.table_record t, leyser.foreign_key_gaps(t.relation, t.tenant_attnum) f
             WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
         UNION ALL
+        SELECT 2, format('child "%s" is a foreign table: read directly, it has no row security',
+                         i.inhrelid::regclass)
+            FROM leyser.table_record t JOIN pg_inherits i ON i.inhparent = t.relation
+            JOIN pg_class c ON c.oid = i.inhrelid AND c.relkind = 'f'
+            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
+        UNION ALL
         SELECT 3, format('unique index "%s" does not contain the tenant column: it tells that another tenant''s key exists',
                          i.indexrelid::regclass)
             FROM leyser.table_record t JOIN pg_index i ON i.indrelid = t.relation

@@ -326,10 +326,10 @@ context_check_session(GucSource source, LeyserTokenError *error)
 	residue = leyser_connection_residue();
 	if (residue)
 	{
-		leyser_context_error(
-			error, LEYSER_ERRCODE_CONTEXT_CONFLICT, "connection is not clean", residue,
-			"Run DISCARD ALL, or reset what the detail names; set the token "
-			"before any SET LOCAL or temporary table of the transaction.");
+		leyser_context_error(error, LEYSER_ERRCODE_CONTEXT_CONFLICT,
+							 "connection is not clean", residue,
+							 "Run DISCARD ALL, or RESET what the detail names; create "
+							 "temporary tables after setting the token.");
 		return false;
 	}
 	return true;

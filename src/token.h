@@ -76,8 +76,8 @@ typedef struct LeyserTokenLimits
 extern void leyser_token_init(void);
 
 /*
- * Drops what this backend remembers of verified signatures, and the last
- * HMAC key.  To be called when issuer or signing keys change.
+ * Drops what this backend remembers of verified signatures.  To be called when
+ * issuer or signing keys change.
  */
 extern void leyser_token_forget(void);
 

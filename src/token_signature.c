@@ -71,14 +71,22 @@ leyser_signature_init(void)
 void
 leyser_token_forget(void)
 {
-	static const unsigned char no_key[LEYSER_SECRET_LEN] = {0};
-
 	for (int i = 0; i < REMEMBERED_MAX; i++)
 	{
 		EVP_PKEY_free(remembered[i].public_key);
 		remembered[i].public_key = NULL;
 	}
-	/* The context's copy of the last key is overwritten; a new context is dear. */
+}
+
+/*
+ * OpenSSL's context copies the key to memory that a core file would hold, so
+ * the copy is overwritten after each use; a new context is dear.
+ */
+static void
+hmac_forget_key(void)
+{
+	static const unsigned char no_key[LEYSER_SECRET_LEN] = {0};
+
 	if (hmac != NULL && EVP_MAC_init(hmac, no_key, sizeof(no_key), NULL) != 1)
 	{
 		EVP_MAC_CTX_free(hmac);
@@ -99,6 +107,7 @@ leyser_signature_hs256(const LeyserTokenKey *key, const char *data, size_t len,
 		 EVP_MAC_update(hmac, (const unsigned char *) data, len) == 1 &&
 		 EVP_MAC_final(hmac, mac, &mac_len, LEYSER_HS256_LEN) == 1 &&
 		 mac_len == LEYSER_HS256_LEN;
+	hmac_forget_key();
 	if (!ok)
 		ERR_clear_error();
 	return ok;

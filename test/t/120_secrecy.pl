@@ -68,7 +68,7 @@ sub pieces
 	my ($token) = @_;
 	my ($header, $payload, $signature) = split(/[.]/, $token);
 
-	return (substr($payload, 4, 24), substr($signature, 4, 24));
+	return ($payload, substr($signature, 4, 24));
 }
 
 # Every file of the data directory, and the server log.
@@ -109,7 +109,8 @@ like($log, qr/LY003: token has expired/, '... and the errors');
 # While a context is in force, also in parallel workers.
 my $reader = open_session($node);
 my $session = open_session($node, user => 'app');
-$session->query_safe("BEGIN; SELECT set_config('leyser.token', '$right', true)");
+my $literal = own_token($node, sub => '"literal"');
+$session->query_safe("BEGIN; SELECT set_config('leyser.token', '$literal', true)");
 $session->query_safe('SELECT leyser.tenant_id()');
 my @views = (
 	'SELECT * FROM pg_stat_activity', 'SELECT * FROM pg_stat_statements',
@@ -118,9 +119,8 @@ my @views = (
 for my $view (@views)
 {
 	my $seen = $reader->query_safe($view);
-	my ($payload, $signature) = pieces($right);
-	$seen =~ s/^.*SELECT set_config\('leyser.token', '.*$//mg if $view =~ /activity/;
-	unlike($seen, qr/\Q$payload\E|\Q$signature\E/, "$view: no token");
+	my @found = grep { index($seen, $_) >= 0 } pieces($right), pieces($expired), pieces($forged);
+	is("@found", '', "$view: no token");
 }
 is($session->query_safe('SHOW leyser.token'), '(set)', 'SHOW tells that a token is set');
 is($session->query_safe(q{SELECT current_setting('leyser.token')}), '(set)', 'current_setting() too');
@@ -172,9 +172,9 @@ for my $region (grep { $_->{dumped} && $_->{rights} =~ /^rw/ && $_->{name} !~ /^
 		"SELECT encode(pg_read_binary_file('/proc/self/mem', $region->{from}, $region->{size}), 'hex')");
 	$hex =~ tr/\n//d;
 	$read += length($hex) / 2;
-	my $text = unpack('H*', unpack('H*', $secret));
-	push @leaks, "$region->{name} at $region->{from}"
-	  if index($hex, unpack('H*', $secret)) >= 0 || index($hex, $text) >= 0;
+	# the bytes, and their text as the key's file has it
+	my @needles = (unpack('H*', $secret), unpack('H*', unpack('H*', $secret)));
+	push @leaks, "$region->{name} at $region->{from}" if grep { index($hex, $_) >= 0 } @needles;
 }
 $session->query('ROLLBACK');
 $session->quit;
@@ -184,8 +184,7 @@ is("@leaks", '', 'no memory that a core file would hold has the key');
 # Everything on disk, after all is written out.
 $node->safe_psql('postgres', 'CHECKPOINT');
 $node->stop;
-# the literal in the session above is not what is promised
-my @sent = map { pieces($_) } ($expired, $forged, $issued);
+my @sent = map { pieces($_) } ($right, $expired, $forged, $issued);
 is(join(' ', files_with(@sent)), '', 'no file of the server holds a token');
 is(join(' ', files_with($secret, unpack('H*', $secret), base64url($secret))), '',
 	'no file of the server holds a key');
@@ -195,8 +194,8 @@ for my $option ('--format=plain', '--format=custom')
 	my ($dump, $error);
 	IPC::Run::run([ 'pg_dump', $option, '--compress=0', $node->connstr('postgres') ], '>', \$dump, '2>', \$error)
 	  or die $error;
-	like($dump, qr/t1/, "pg_dump $option: the tenants are there");
-	unlike($dump, qr/\Q$secret\E|@{[ unpack('H*', $secret) ]}|\Q$key_id\E/, "pg_dump $option: no key");
+	cmp_ok(index($dump, 'tenant.created'), '>', 0, "pg_dump $option: the events are there");
+	is((grep { index($dump, $_) >= 0 } $secret, unpack('H*', $secret)), 0, "pg_dump $option: no key");
 }
 
 # The premise: with the server's first value, parameters are logged in full.
