@@ -34,7 +34,7 @@ CREATE FUNCTION leyser.in_context() RETURNS boolean
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_in_context';
 REVOKE ALL ON FUNCTION leyser.in_context() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.in_context() IS
-    'internal: whether a token is set in this transaction; checks nothing and never raises';
+    'internal: whether this transaction has, or had, a context; checks nothing and never raises';
 
 CREATE FUNCTION leyser.context_status(
     OUT state text, OUT tenant_id text, OUT account_name text, OUT session_id uuid,

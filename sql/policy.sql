@@ -211,11 +211,11 @@ BEGIN
     FOR wanted IN SELECT w.* FROM leyser.wanted_policies(protect_one.kind) w LOOP
         EXECUTE format('CREATE POLICY %I ON %s AS RESTRICTIVE FOR %s TO PUBLIC', wanted.policy,
                        protect_one.relation, wanted.command)
-            || coalesce(format(' USING (%s)', format(wanted.read_condition,
+            || coalesce(' USING (' || format(wanted.read_condition,
                 format('%I = %s', protect_one.tenant_column, getter),
-                quote_ident(protect_one.tenant_column))), '')
-            || coalesce(format(' WITH CHECK (%s)', format(wanted.write_condition,
-                format('%I = %s', protect_one.tenant_column, getter))), '');
+                quote_ident(protect_one.tenant_column)) || ')', '')
+            || coalesce(' WITH CHECK (' || format(wanted.write_condition,
+                format('%I = %s', protect_one.tenant_column, getter)) || ')', '');
         EXECUTE format('COMMENT ON POLICY %I ON %s IS ''leyser: rows of the context''''s tenant''',
                        wanted.policy, protect_one.relation);
     END LOOP;
@@ -374,15 +374,13 @@ BEGIN
             HINT = 'See view leyser.governed_table.';
     END IF;
     IF EXISTS (SELECT FROM pg_inherits i JOIN leyser.table_record t ON t.relation = i.inhparent
-               WHERE i.inhrelid = unprotect.relation AND t.tenant_attnum IS NOT NULL) THEN
+               WHERE i.inhrelid = unprotect.relation AND t.kind IN ('own', 'own_and_global', 'shared')) THEN
         RAISE EXCEPTION USING ERRCODE = 'LY008',
-            MESSAGE = format('"%s" is protected with its parent', unprotect.relation),
-            DETAIL = 'Whoever reads the parent would see its rows.',
+            MESSAGE = format('"%s" is governed with its parent', unprotect.relation),
+            DETAIL = 'Partitions and children follow their parent.',
             HINT = format('SELECT leyser.unprotect(%L);', present.parent);
     END IF;
-    IF present.kind = 'shared' THEN
-        PERFORM leyser.set_shared(unprotect.relation, false);
-    END IF;
+    PERFORM leyser.undeclare(unprotect.relation);
     FOR one IN SELECT f.member FROM leyser.family_of(unprotect.relation) f LOOP
         PERFORM leyser.unprotect_one(one.member);
     END LOOP;
@@ -410,25 +408,29 @@ BEGIN
     END LOOP;
     LOOP
         SELECT i.inhrelid::regclass AS relation, t.relation AS parent, t.kind, t.set_default,
-               t.accept_gaps, a.attname INTO child
+               t.accept_gaps, t.reason, a.attname INTO child
             FROM leyser.table_record t
             JOIN pg_inherits i ON i.inhparent = t.relation
-            JOIN pg_class c ON c.oid = i.inhrelid AND c.relkind IN ('r', 'p')
-            JOIN pg_attribute a ON a.attrelid = t.relation AND a.attnum = t.tenant_attnum
-            WHERE NOT EXISTS (SELECT FROM leyser.table_record k WHERE k.relation = i.inhrelid
-                              AND k.tenant_attnum IS NOT NULL)
+            JOIN pg_class c ON c.oid = i.inhrelid AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+            LEFT JOIN pg_attribute a ON a.attrelid = t.relation AND a.attnum = t.tenant_attnum
+            WHERE t.kind IN ('own', 'own_and_global', 'shared')
+              AND NOT EXISTS (SELECT FROM leyser.table_record k WHERE k.relation = i.inhrelid
+                              AND (k.tenant_attnum IS NOT NULL OR t.tenant_attnum IS NULL))
             ORDER BY i.inhrelid LIMIT 1;
         EXIT WHEN NOT FOUND;
-        PERFORM leyser.protect_one(child.relation, child.parent, child.attname, child.kind,
-                                   child.set_default, child.accept_gaps);
-        PERFORM leyser.record_event('table.protected', NULL, child.relation::text,
+        IF child.kind = 'shared' THEN
+            INSERT INTO leyser.table_record (relation, kind, parent, reason)
+                VALUES (child.relation, child.kind, child.parent, child.reason);
+            PERFORM leyser.set_shared(child.relation, true);
+        ELSE
+            PERFORM leyser.protect_one(child.relation, child.parent, child.attname, child.kind,
+                                       child.set_default, child.accept_gaps);
+        END IF;
+        PERFORM leyser.record_event('table.followed', NULL, child.relation::text,
             jsonb_build_object('kind', child.kind, 'tenant_column', child.attname, 'parent', child.parent::text));
-    END LOOP;
-    FOR child IN SELECT t.relation FROM leyser.table_record t WHERE t.kind = 'shared' LOOP
-        PERFORM leyser.set_shared(child.relation, true);
     END LOOP;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.follow_tables() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.follow_tables() IS
-    'internal, called after DDL: forgets dropped tables and protects new partitions and children';
+    'internal, called after DDL: forgets dropped tables and lets new partitions and children follow their parents';

@@ -149,6 +149,12 @@ AS $$
             WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
               AND i.indisunique AND NOT t.tenant_attnum = ANY (i.indkey)
         UNION ALL
+        SELECT 1, 'trigger "leyser_shared" is missing or disabled'
+            FROM leyser.table_record t
+            WHERE t.relation = table_gaps.relation AND t.kind = 'shared'
+              AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.relation
+                              AND g.tgname = 'leyser_shared' AND g.tgenabled = 'A')
+        UNION ALL
         SELECT 1, 'no kind is declared'
             WHERE NOT EXISTS (SELECT FROM leyser.table_record t
                               WHERE t.relation = table_gaps.relation)
@@ -176,33 +182,50 @@ REVOKE ALL ON FUNCTION leyser.refuse_shared_write() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.refuse_shared_write() IS
     'internal trigger: refuses to write to a shared table in a context';
 
+-- Puts the trigger up on one table, or takes it down.
 CREATE FUNCTION leyser.set_shared(relation regclass, shared boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    one record;
-    has boolean;
 BEGIN
-    FOR one IN SELECT f.member FROM leyser.family_of(relation) f LOOP
-        has := EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = one.member
-                       AND g.tgname = 'leyser_shared' AND NOT g.tgisinternal);
-        IF shared AND NOT has THEN
-            EXECUTE format('CREATE TRIGGER leyser_shared BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE'
-                ' ON %s FOR EACH STATEMENT EXECUTE FUNCTION leyser.refuse_shared_write()', one.member);
-            EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER leyser_shared', one.member);
-        ELSIF has AND NOT shared THEN
-            EXECUTE format('DROP TRIGGER leyser_shared ON %s', one.member);
-        END IF;
-    END LOOP;
+    IF EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = relation AND g.tgname = 'leyser_shared') THEN
+        EXECUTE format('DROP TRIGGER leyser_shared ON %s', relation);
+    END IF;
+    IF shared THEN
+        EXECUTE format('CREATE TRIGGER leyser_shared BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE'
+            ' ON %s FOR EACH STATEMENT EXECUTE FUNCTION leyser.refuse_shared_write()', relation);
+        EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER leyser_shared', relation);
+        EXECUTE format('COMMENT ON TRIGGER leyser_shared ON %s IS ''leyser: nobody writes in a context''', relation);
+    END IF;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.set_shared(regclass, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.set_shared(regclass, boolean) IS
-    'internal: puts up or takes down the trigger of shared tables';
+    'internal: puts the trigger of shared tables up on one table, or takes it down';
+
+-- Takes a declared table, and the children that followed it, out of the registry.
+CREATE FUNCTION leyser.undeclare(relation regclass) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    gone record;
+BEGIN
+    FOR gone IN DELETE FROM leyser.table_record t
+            WHERE t.tenant_attnum IS NULL AND (t.relation = undeclare.relation
+                OR t.parent IS NOT NULL AND t.relation IN (SELECT f.member FROM leyser.family_of(undeclare.relation) f))
+            RETURNING t.relation, t.kind LOOP
+        IF gone.kind = 'shared' THEN
+            PERFORM leyser.set_shared(gone.relation, false);
+        END IF;
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.undeclare(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.undeclare(regclass) IS
+    'internal: takes a declared table and its children out of the registry';
 
 CREATE FUNCTION leyser.declare_table(relation regclass, kind text, reason text DEFAULT NULL,
                                      purge_condition text DEFAULT NULL) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' SET leyser.registry_work = on
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -240,11 +263,17 @@ BEGIN
             DETAIL = 'It is a condition on the table''s columns in which $1 is the tenant id.',
             HINT = 'For example purge_condition => ''payload->>''''tenant'''' = $1''.';
     END IF;
+    IF present.kind = 'shared' AND declare_table.kind <> 'shared' THEN
+        PERFORM leyser.undeclare(declare_table.relation);
+    END IF;
     INSERT INTO leyser.table_record AS t (relation, kind, reason, purge_condition)
         VALUES (declare_table.relation, declare_table.kind, new_reason, new_condition)
         ON CONFLICT (relation) DO UPDATE SET kind = excluded.kind, reason = excluded.reason,
             purge_condition = excluded.purge_condition;
-    PERFORM leyser.set_shared(declare_table.relation, declare_table.kind = 'shared');
+    IF declare_table.kind = 'shared' THEN
+        PERFORM leyser.set_shared(declare_table.relation, true);
+        PERFORM leyser.follow_tables();
+    END IF;
     PERFORM leyser.record_event('table.declared', NULL, declare_table.relation::text,
         jsonb_build_object('kind', declare_table.kind, 'reason', new_reason));
 END

@@ -26,8 +26,9 @@ typedef struct LeyserUsage
 typedef struct LeyserGoverned
 {
 	Oid relation;
-	int16 tenant_attnum; /* 0 where the kind has no tenant column */
-	bool is_protected;   /* kind own or own_and_global: has our policies */
+	int16 tenant_attnum;  /* 0 where the kind has no tenant column */
+	bool children_follow; /* protected or shared: so are its children */
+	bool is_protected;    /* kind own or own_and_global: has our policies */
 } LeyserGoverned;
 
 extern void leyser_cache_init(void);

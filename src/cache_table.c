@@ -58,6 +58,7 @@ cache_read_governed(void)
 			DatumGetObjectId(heap_getattr(tuple, TABLE_RELATION, desc, &isnull));
 		row->is_protected =
 			strcmp(kind, "own") == 0 || strcmp(kind, "own_and_global") == 0;
+		row->children_follow = row->is_protected || strcmp(kind, "shared") == 0;
 		row->tenant_attnum =
 			DatumGetInt16(heap_getattr(tuple, TABLE_ATTNUM, desc, &isnull));
 		if (isnull)

@@ -185,8 +185,8 @@ leyser_context_hides_missing(void)
 }
 
 /* Whether this transaction already works for some identity. */
-static bool
-context_is_bound(void)
+bool
+leyser_context_is_bound(void)
 {
 	return bound.context.lxid != InvalidLocalTransactionId &&
 		   bound.context.lxid == context_lxid();
@@ -201,7 +201,7 @@ leyser_context_bind(const LeyserContext *context)
 {
 	if (InitializingParallelWorker || IsParallelWorker())
 		return true;
-	if (context_is_bound())
+	if (leyser_context_is_bound())
 		return context_switch == SWITCH_ALLOW ||
 			   context_same_identity(&bound.context, context);
 	memcpy(&bound, context, context->size);
@@ -343,11 +343,11 @@ context_check_switch(const LeyserContext *context, LeyserTokenError *error)
 
 	if (context_switch == SWITCH_ALLOW)
 		return true;
-	if (context_is_bound())
+	if (leyser_context_is_bound())
 		current = &bound.context;
 	if (current == NULL || context_same_identity(current, context))
 		return true;
-	if (context_scope == SCOPE_SESSION && !context_is_bound())
+	if (context_scope == SCOPE_SESSION && !leyser_context_is_bound())
 		return true; /* between transactions a session may change */
 	leyser_context_error(error, LEYSER_ERRCODE_CONTEXT_CONFLICT,
 						 "context is already set in this transaction",
@@ -429,7 +429,7 @@ context_show_hook(void)
 void
 leyser_context_refuse_second(void)
 {
-	if (leyser_context_is_set() || context_is_bound())
+	if (leyser_context_is_set() || leyser_context_is_bound())
 		ereport(ERROR, (errcode(LEYSER_ERRCODE_CONTEXT_CONFLICT),
 						errmsg("context is already set in this transaction"),
 						errdetail("A transaction works for one tenant and one account."),

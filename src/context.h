@@ -51,6 +51,12 @@ extern void leyser_context_init(void);
 /* True where a token is set that counts in this transaction.  Never raises. */
 extern bool leyser_context_is_set(void);
 
+/*
+ * Whether this transaction works for some tenant already, perhaps without a
+ * context by now (leave()).
+ */
+extern bool leyser_context_is_bound(void);
+
 /* A new statement begins: the getters look again at all they rely on. */
 extern void leyser_context_new_statement(void);
 

@@ -10,8 +10,7 @@
  */
 #include "context.h"
 
-#include "access/xact.h"
-#include "executor/spi.h"
+#include "common/int.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
@@ -102,12 +101,12 @@ leyser_session_id(PG_FUNCTION_ARGS)
 	PG_RETURN_UUID_P(leyser_context_values.session);
 }
 
-/* Whether a context is set; does not raise and does not check it. */
+/* Whether a context is set or was in this transaction; raises and checks nothing. */
 Datum
 leyser_in_context(PG_FUNCTION_ARGS)
 {
 	leyser_require_preloaded();
-	PG_RETURN_BOOL(leyser_context_is_set());
+	PG_RETURN_BOOL(leyser_context_is_set() || leyser_context_is_bound());
 }
 
 /* The role that calls: follows SET ROLE, not SECURITY DEFINER. */

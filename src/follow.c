@@ -6,7 +6,7 @@
  * so it must have its own from the statement on that makes it one.  The work is
  * done by leyser.follow_tables() (sql/policy.sql) with the rights of the
  * extension's owner, and only when a look at the catalogues finds a registered
- * table gone, or a child of a protected one unregistered.  That look costs a
+ * table gone, or a child of a protected or shared one unregistered.  That look costs a
  * syscache probe per registered table and an index scan of pg_inherits per
  * parent.
  *
@@ -31,9 +31,9 @@
 #include "cache.h"
 #include "owner.h"
 
-/* Whether a table got a child that is not in the (sorted) registry. */
+/* Whether a table got a child that does not follow it yet. */
 static bool
-follow_has_new_child(Oid parent, const Oid *registered, int count)
+follow_has_new_child(Oid parent, const Oid *following, int count)
 {
 	ListCell *cell;
 
@@ -41,7 +41,7 @@ follow_has_new_child(Oid parent, const Oid *registered, int count)
 	{
 		Oid child = lfirst_oid(cell);
 
-		if (bsearch(&child, registered, count, sizeof(Oid), oid_cmp))
+		if (bsearch(&child, following, count, sizeof(Oid), oid_cmp))
 			continue;
 		/* a temporary child is seen by one session; a foreign one has no policies */
 		if (get_rel_persistence(child) != RELPERSISTENCE_TEMP &&
@@ -57,21 +57,26 @@ follow_is_needed(void)
 {
 	int count;
 	const LeyserGoverned *governed = leyser_cache_governed(&count);
-	Oid *registered = palloc(Max(count, 1) * sizeof(Oid));
+	Oid *following = palloc(Max(count, 1) * sizeof(Oid));
+	int following_count = 0;
 	bool found = false;
 
 	for (int i = 0; i < count; i++)
-		registered[i] = governed[i].relation;
-	qsort(registered, count, sizeof(Oid), oid_cmp);
+	{
+		if (governed[i].children_follow)
+			following[following_count++] = governed[i].relation;
+	}
+	qsort(following, following_count, sizeof(Oid), oid_cmp);
 	for (int i = 0; i < count && !found; i++)
 	{
 		HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(governed[i].relation));
 
 		if (!HeapTupleIsValid(tuple))
 			return true;
-		if (governed[i].is_protected &&
+		if (governed[i].children_follow &&
 			((Form_pg_class) GETSTRUCT(tuple))->relhassubclass)
-			found = follow_has_new_child(governed[i].relation, registered, count);
+			found =
+				follow_has_new_child(governed[i].relation, following, following_count);
 		ReleaseSysCache(tuple);
 	}
 	return found;

@@ -12,11 +12,11 @@ use warnings;
 use Digest::SHA qw(hmac_sha256);
 use IPC::Run;
 use LeyserTest;
-use MIME::Base64 qw(encode_base64url);
+use MIME::Base64 qw(decode_base64url encode_base64url);
 use PostgreSQL::Test::Utils;
 
 use Exporter qw(import);
-our @EXPORT = qw(base64url database_id own_key own_token hs256_token
+our @EXPORT = qw(base64url database_id key_id_of own_key own_token hs256_token
   make_key_pair issuer_token signed payload_of install_attempt attempt);
 
 sub base64url { return encode_base64url($_[0]); }
@@ -55,6 +55,15 @@ sub hs256_token
 	my ($header, $payload, $secret) = @_;
 
 	return signed($header, $payload, sub { return hmac_sha256($_[0], $secret); });
+}
+
+# The key that a token names.
+sub key_id_of
+{
+	my ($token) = @_;
+
+	decode_base64url((split(/[.]/, $token))[0]) =~ /"kid":"([^"]*)"/ or die 'no kid';
+	return $1;
 }
 
 # A payload: claims are name => JSON text, and replace those of an ordinary
