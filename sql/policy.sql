@@ -180,6 +180,28 @@ REVOKE ALL ON FUNCTION leyser.drop_policies(regclass) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.drop_policies(regclass) IS
     'internal: takes leyser''s policies off one table';
 
+-- Puts back the default that protect() found on the tenant column.
+CREATE FUNCTION leyser.restore_default(was leyser.table_record) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    attribute name;
+    present_default text;
+BEGIN
+    SELECT a.attname, pg_get_expr(d.adbin, d.adrelid) INTO attribute, present_default
+        FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = was.relation AND a.attnum = was.tenant_attnum;
+    -- a default that somebody set since then is theirs
+    IF was.set_default AND present_default ~ '^\(?leyser\.tenant_id' THEN
+        EXECUTE format('ALTER TABLE ONLY %s ALTER COLUMN %I %s', was.relation, attribute,
+            coalesce('SET DEFAULT ' || was.had_default, 'DROP DEFAULT'));
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.restore_default(leyser.table_record) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.restore_default(leyser.table_record) IS
+    'internal: puts back the default that protect() found';
+
 -- Puts protection up on one table and registers it.
 CREATE FUNCTION leyser.protect_one(relation regclass, parent regclass, tenant_column name,
                                    kind text, set_default boolean, accept_gaps boolean)
@@ -194,6 +216,10 @@ DECLARE
     before record;
     with_default boolean;
 BEGIN
+    DELETE FROM leyser.table_record t WHERE t.relation = protect_one.relation
+        RETURNING t.* INTO present;
+    -- the column or set_default may be others by now
+    PERFORM leyser.restore_default(present);
     SELECT c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced, a.attnum,
            pg_get_expr(d.adbin, d.adrelid) AS default_expression,
            a.attidentity <> '' OR a.attgenerated <> '' AS is_generated
@@ -201,8 +227,11 @@ BEGIN
         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = protect_one.tenant_column
         LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
         WHERE c.oid = protect_one.relation;
-    DELETE FROM leyser.table_record t WHERE t.relation = protect_one.relation
-        RETURNING t.* INTO present;
+    -- a new partition or child was born with the default that we gave its parent
+    IF before.default_expression ~ '^\(?leyser\.tenant_id' THEN
+        before.default_expression := (SELECT t.had_default FROM leyser.table_record t
+            WHERE t.relation = protect_one.parent AND t.set_default);
+    END IF;
     with_default := protect_one.set_default AND NOT before.is_generated;
 
     PERFORM leyser.drop_policies(protect_one.relation);
@@ -236,7 +265,7 @@ BEGIN
             protect_one.accept_gaps, with_default,
             CASE WHEN present.tenant_attnum IS NULL THEN before.enabled ELSE present.had_row_security END,
             CASE WHEN present.tenant_attnum IS NULL THEN before.forced ELSE present.had_forced_row_security END,
-            CASE WHEN present.set_default THEN present.had_default ELSE before.default_expression END,
+            before.default_expression,
             coalesce(present.governed_since, clock_timestamp());
 END
 $$;
@@ -330,8 +359,6 @@ AS $$
 #variable_conflict use_column
 DECLARE
     was leyser.table_record;
-    attribute name;
-    present_default text;
 BEGIN
     DELETE FROM leyser.table_record t WHERE t.relation = unprotect_one.relation RETURNING t.* INTO was;
     IF was.tenant_attnum IS NULL THEN
@@ -344,14 +371,7 @@ BEGIN
     IF NOT was.had_row_security THEN
         EXECUTE format('ALTER TABLE ONLY %s DISABLE ROW LEVEL SECURITY', unprotect_one.relation);
     END IF;
-    SELECT a.attname, pg_get_expr(d.adbin, d.adrelid) INTO attribute, present_default
-        FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-        WHERE a.attrelid = unprotect_one.relation AND a.attnum = was.tenant_attnum;
-    -- a default that somebody set since then is theirs
-    IF was.set_default AND present_default ~ '^\(?leyser\.tenant_id' THEN
-        EXECUTE format('ALTER TABLE ONLY %s ALTER COLUMN %I %s', unprotect_one.relation, attribute,
-            coalesce('SET DEFAULT ' || was.had_default, 'DROP DEFAULT'));
-    END IF;
+    PERFORM leyser.restore_default(was);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.unprotect_one(regclass) FROM PUBLIC;

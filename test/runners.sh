@@ -227,9 +227,15 @@ run_long()
 	for name in $(tests_of long test/long .sh); do
 		run_tap_file "long/$name" bash "test/long/$name.sh"
 	done
-	if [[ " ${wanted[*]} " =~ \ long(/fuzz)?\  ]] && [ -x test/fuzz/run ]; then
-		run_quietly "long/fuzz" test/fuzz/run 300 || true
+	if [[ " ${wanted[*]} " =~ \ long(/fuzz)?\  ]]; then
+		run_fuzz long/fuzz 300
 	fi
+}
+
+# Mutated tokens and keyring files.  Arguments: the test's name, seconds.
+run_fuzz()
+{
+	run_quietly "$1: $2 s of mutated tokens and keyring files" test/fuzz/run "$2" || true
 }
 
 # Arguments: the test's name, the command that prints TAP.

@@ -31,7 +31,7 @@ GRANT pool_other TO pool_app;
 CREATE SCHEMA shop AUTHORIZATION pool_owner;
 CREATE SCHEMA trap;
 GRANT USAGE ON SCHEMA shop, trap TO pool_app, pool_other;
-ALTER DATABASE postgres SET search_path = shop;
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = shop', current_database()); END $$;
 SET search_path = shop;
 SET ROLE pool_owner;
 CREATE TABLE invoice (tenant_id bigint NOT NULL, invoice_id int NOT NULL, marker text NOT NULL,

@@ -44,7 +44,7 @@ sub copy_keys
 
 sub caught_up
 {
-	$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+	$primary->wait_for_catchup($standby, 'replay', $primary->lsn('flush'));
 	return;
 }
 
