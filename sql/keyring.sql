@@ -277,7 +277,7 @@ DECLARE
                   OR check_issuer_key.key_id ~ '^\.|\.\.' THEN
             'key_id must have 1 to 63 letters, digits or characters of "._-+/=:", no dot at its start, and no two dots together.' END,
         CASE WHEN pem IS NULL OR pem = '' THEN 'pem is missing.'
-             WHEN octet_length(pem) > 8000 THEN 'pem has more than 8000 bytes.' END,
+             WHEN octet_length(pem) > 4000 THEN 'pem has more than 4000 bytes.' END,
         leyser.issuer_text_problem('issuer', issuer),
         leyser.issuer_text_problem('audience', audience),
         leyser.issuer_text_problem('tenant_claim', tenant_claim));

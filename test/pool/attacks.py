@@ -187,39 +187,38 @@ def held_cursor(me):
 
 def stolen_names(me):
     """Statements under the names that a victim's driver uses."""
-    known = me.run("SELECT name FROM pg_prepared_statements").rows
-    name = me.rng.choice([n for (n,) in known] or ["S_1"])
+    known = me.run("SELECT name, cardinality(parameter_types) FROM pg_prepared_statements").rows
+    name = me.rng.choice([n for n, _ in known] or ["S_1"])
     if me.rng.random() < 0.3:
         me.attempt(f'DEALLOCATE "{name}"')
     me.refused(f'PREPARE "{name}" AS DELETE FROM invoice RETURNING *')
     me.refused(f"DO $$ BEGIN EXECUTE 'PREPARE \"{name}\" AS SELECT 1'; END $$")
     if me.rng.random() < 0.5:
         me.enter()
-    for (name,) in known:
-        me.attempt(f'EXECUTE "{name}"')
+    for name, count in me.rng.sample(known, min(3, len(known))):
+        values = ", ".join(["'1'"] * int(count))
+        me.attempt(f'SAVEPOINT s; EXECUTE "{name}" ({values})' if values else f'EXECUTE "{name}"')
+        me.attempt("ROLLBACK TO s")
 
 
 def cached_plan(me):
     """A generic parallel plan that was made in one's own context, executed later by
     a client without a token while the leader keeps out of it."""
-    if me.line.pooled and me.rng.random() < 0.5:
-        me.run("SET plan_cache_mode = force_generic_plan")
-        me.run("SET min_parallel_table_scan_size = 0")
-        me.run("SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0")
+    if me.line.pooled and me.rng.random() < 0.7:
+        name = f"plan_{me.rng.getrandbits(40)}"
+        me.run("BEGIN")
         me.run("SELECT set_config('leyser.token', $1, false)", me.token)
-        me.enter()
-        name = f"plan_{me.rng.randint(1, 9)}"
-        me.attempt(f"DEALLOCATE {name}")
-        if not me.line.wire().in_transaction():
-            return
-        me.attempt("ROLLBACK")
-        me.enter()
+        me.run("SET LOCAL min_parallel_table_scan_size = 0; SET LOCAL parallel_setup_cost = 0;"
+               " SET LOCAL parallel_tuple_cost = 0")
         me.line.wire().prepare(name, "SELECT tenant_id, marker FROM shop.note")
         me.run(f"EXECUTE {name}")
         me.run("COMMIT")
-    me.attempt("SET parallel_leader_participation = off")
-    for (name,) in me.run("SELECT name FROM pg_prepared_statements WHERE name ~ 'plan_'").rows:
+    me.run("BEGIN; SET LOCAL parallel_leader_participation = off")
+    for (name,) in me.run("SELECT name FROM pg_prepared_statements WHERE name ~ 'plan_'"
+                          " ORDER BY random() LIMIT 5").rows:
+        me.attempt("SAVEPOINT s")
         me.refused(f"EXECUTE {name}")
+        me.attempt("ROLLBACK TO s")
 
 
 def listen(me):
@@ -289,8 +288,11 @@ def stale_token(me):
     me.attempt("COMMIT")
     no_token(me)
     me.attempt("ROLLBACK")
-    me.refused("DO $$ BEGIN PERFORM set_config('leyser.token', '" + me.token + "', true);"
-               " COMMIT; PERFORM leyser.tenant_id(); END $$")
+    me.refused("DO $$ DECLARE t text; BEGIN PERFORM set_config('leyser.token', '" + me.token
+               + "', false); t := leyser.tenant_id(); COMMIT; "
+               + me.rng.choice(("PERFORM leyser.tenant_id()", "t := leyser.tenant_id()",
+                                "PERFORM FROM shop.note", "DELETE FROM shop.note",
+                                "COMMIT; t := leyser.tenant_id_int8()")) + "; END $$")
 
 
 def forge(me):

@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 """Twenty clients of ten tenants share four server connections; six are hostile.
 
-    hostile_pool.py CONNINFO FOLDER --transactions N [--way pooler|driver] [--seed S]
+    hostile_pool.py CONNINFO FOLDER --transactions N [--way WAY] [--seed S]
 
 CONNINFO leads a superuser to a database with leyser and a keyring, which may be
 spoilt.  FOLDER is for the pooler's files.  Way "pooler": pgbouncer in transaction
-mode, statements without names.  Way "driver": processes that each own a server
-connection and lend it to one client after another, statements with names.
+mode, statements without names.  Way "resetting-pooler": the same with DISCARD ALL
+after each transaction, where no client meets an unclean connection.  Way "driver":
+processes that each own a server connection and lend it to one client after another,
+statements with names.
 
 Prints what happened in figures, and fails where a row of one tenant reached
 another, a refused statement was not refused, or a well-behaved client could not get
@@ -27,6 +29,7 @@ from shop import EVIL, HONEST, ROLE, DbError, Shop, Wire, wait_for_server
 SERVER_CONNECTIONS = 4
 CLIENTS = 20
 PORT = 6432
+WAYS = ("pooler", "resetting-pooler", "driver")
 
 
 class Line:
@@ -105,7 +108,7 @@ def run_clients(shop, conninfo, pooled, transactions, seed):
     return total
 
 
-def start_pooler(conninfo, folder):
+def start_pooler(conninfo, folder, resetting):
     """pgbouncer as a transaction pooler on a socket in the folder."""
     server = dict(part.split("=", 1) for part in conninfo.split())
     files = {name: os.path.join(folder, "pgbouncer." + name)
@@ -126,7 +129,8 @@ pidfile = {files["pid"]}
 pool_mode = transaction
 default_pool_size = {SERVER_CONNECTIONS}
 max_client_conn = 100
-server_round_robin = 0
+server_reset_query = DISCARD ALL
+server_reset_query_always = {int(resetting)}
 server_login_retry = 0
 """)
     pooler = subprocess.Popen(["/usr/sbin/pgbouncer", "-q", files["ini"]],
@@ -143,9 +147,14 @@ def run_way(way, shop, arguments):
         direct = " ".join(p for p in arguments.conninfo.split() if not p.startswith("user="))
         return run_clients(shop, f"{direct} user={ROLE}", False, arguments.transactions,
                            arguments.seed)
-    pooler, through = start_pooler(arguments.conninfo, arguments.folder)
+    pooler, through = start_pooler(arguments.conninfo, arguments.folder,
+                                   way == "resetting-pooler")
     try:
-        return run_clients(shop, through, True, arguments.transactions, arguments.seed)
+        tally = run_clients(shop, through, True, arguments.transactions, arguments.seed)
+        unclean = tally.refused["well-behaved", "LY009"]
+        if way == "resetting-pooler" and unclean:
+            tally.violations.append(f"{unclean} unclean connections in spite of DISCARD ALL")
+        return tally
     finally:
         pooler.terminate()
         pooler.wait()
@@ -171,13 +180,14 @@ def main():
     parser.add_argument("conninfo")
     parser.add_argument("folder")
     parser.add_argument("--transactions", type=int, default=1000, help="for each way")
-    parser.add_argument("--way", choices=("pooler", "driver"), action="append")
+    parser.add_argument("--way", choices=WAYS, action="append",
+                        help="all of them where none is given")
     parser.add_argument("--seed", default="1")
     arguments = parser.parse_args()
     shop = Shop(arguments.conninfo)
     shop.build()
     total = Tally()
-    for way in arguments.way or ("pooler", "driver"):
+    for way in arguments.way or WAYS:
         tally = run_way(way, shop, arguments)
         report(way, tally)
         total.add(tally)

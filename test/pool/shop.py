@@ -72,6 +72,17 @@ SELECT leyser.grant_usage('pool_app', 'application');
 SELECT leyser.grant_usage('pool_other', 'application');
 """
 
+# Every table has rows of every tenant from the start.
+FIRST_ROWS = """
+WITH tenant AS (SELECT $1 AS id, $2 AS marker),
+    i AS (INSERT INTO shop.invoice SELECT id::bigint, 61, marker, 61 FROM tenant),
+    l AS (INSERT INTO shop.line SELECT id::bigint, 1, 61, marker, 1 FROM tenant),
+    r AS (INSERT INTO shop.receipt SELECT id::bigint, gen_random_uuid(), marker FROM tenant)
+INSERT INTO shop.note SELECT id, n, marker, n FROM tenant, generate_series(1, 1000) n
+"""
+FIRST_SUMS = {"invoice": [1, 61], "line": [1, 1], "receipt": [1, 0],
+              "note": [1000, sum(range(1, 1001))]}
+
 # What the rows of each table add up to, whoever they belong to.
 SUMS = """
 SELECT tenant_id::text, marker, '{0}', count(*), sum(amount) FROM {0} GROUP BY 1, 2
@@ -101,8 +112,7 @@ class Shop:
                    ISSUER_KEY, self.public_pem(), ISSUER, AUDIENCE)
         for tenant, marker in self.markers.items():
             boss.query("SELECT leyser.create_tenant($1)", tenant)
-            boss.query("INSERT INTO shop.note SELECT $1, n, $2, n FROM generate_series(1, 1000) n",
-                       tenant, marker)
+            boss.query(FIRST_ROWS, tenant, marker)
             self.tokens[tenant] = boss.query(
                 "SELECT leyser.issue_token($1, lifetime => '12 hours')", tenant).rows[0][0]
         boss.script("ANALYZE")
@@ -121,10 +131,6 @@ class Shop:
         mine = (GLOBAL, self.markers[tenant])
         return sorted({m for m in MARKER.findall(text)
                        if m not in mine and m in self.markers.values()})
-
-    def starting_sums(self):
-        """Rows and amounts of each table that every tenant begins with."""
-        return {"note": [1000, sum(range(1, 1001))]}
 
     def audit(self, ledger):
         """Compares all rows with what the clients wrote; gives what is wrong.
@@ -151,9 +157,12 @@ class Shop:
             if (table, marker, rows, amount) != ("tariff", GLOBAL, 5, 35):
                 wrong.append(f"global rows of {table}: {rows} with {marker}, sum {amount}")
             return
-        if self.markers.get(tenant) != marker:
+        if self.foreign(marker, tenant):
             wrong.append(f"{rows} rows of tenant {tenant} in {table} carry {marker}")
         if tenant not in HONEST:
+            return
+        if marker != self.markers[tenant]:
+            wrong.append(f"{rows} rows of tenant {tenant} in {table} carry {marker}")
             return
         wanted = expected.pop((tenant, table), [0, 0])
         if wanted != [rows, amount]:
@@ -162,7 +171,7 @@ class Shop:
 
     def _expected(self, ledger, receipts, wrong):
         expected = {(t, table): list(sums) for t in HONEST
-                    for table, sums in self.starting_sums().items()}
+                    for table, sums in FIRST_SUMS.items()}
         for tenant, receipt, outcome, effects in ledger:
             there = receipt in receipts
             if outcome != "unknown" and there != (outcome == "committed"):
