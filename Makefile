@@ -13,6 +13,7 @@ OBJS = \
 	src/leyser.o \
 	src/encoding.o \
 	src/keyring.o \
+	src/keyring_directory.o \
 	src/keyring_write.o \
 	src/token.o \
 	src/token_json.o \
@@ -25,6 +26,7 @@ OBJS = \
 	src/cache_tenant.o \
 	src/cache_table.o \
 	src/context.o \
+	src/context_block.o \
 	src/context_check.o \
 	src/context_sql.o \
 	src/event.o \

@@ -31,7 +31,6 @@
 
 #include "access/parallel.h"
 #include "access/xact.h"
-#include "common/base64.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -41,10 +40,6 @@
 #include "cache.h"
 #include "compat.h"
 #include "connection.h"
-
-#define WORKER_PREFIX "leyser-context:"
-#define CONTEXT_MAX                                                                      \
-	(sizeof(LeyserContext) + 2 * (LEYSER_NAME_MAX_BYTES + 1) + LEYSER_KEY_ID_MAX + 1)
 
 typedef enum ContextScope
 {
@@ -95,49 +90,8 @@ static LeyserContext *assigned = NULL;
 static union
 {
 	LeyserContext context;
-	char bytes[CONTEXT_MAX];
+	char bytes[LEYSER_CONTEXT_MAX];
 } bound;
-
-/* ---- the flat block ---- */
-
-static uint32
-context_append(LeyserContext *context, const char *string)
-{
-	uint32 offset = context->size;
-	Size length = strlen(string) + 1;
-
-	memcpy((char *) context + offset, string, length);
-	context->size += length;
-	return offset;
-}
-
-/* Builds the block in a caller's buffer of CONTEXT_MAX bytes. */
-static void
-context_build(LeyserContext *context, const LeyserClaims *claims, LocalTransactionId lxid)
-{
-	memset(context, 0, sizeof(LeyserContext));
-	context->size = sizeof(LeyserContext);
-	context->lxid = lxid;
-	context->expires_at = claims->expires_at;
-	context->has_session = claims->has_session;
-	if (claims->has_session)
-		context->session = claims->session;
-	context->tenant = context_append(context, claims->tenant);
-	if (claims->account)
-		context->account = context_append(context, claims->account);
-	context->key_id = context_append(context, claims->key_id);
-}
-
-static bool
-context_same_identity(const LeyserContext *a, const LeyserContext *b)
-{
-	if (strcmp(leyser_context_string(a, tenant), leyser_context_string(b, tenant)) != 0)
-		return false;
-	if ((a->account == 0) != (b->account == 0))
-		return false;
-	return a->account == 0 || strcmp(leyser_context_string(a, account),
-									 leyser_context_string(b, account)) == 0;
-}
 
 /* ---- which context counts ---- */
 
@@ -203,7 +157,7 @@ leyser_context_bind(const LeyserContext *context)
 		return true;
 	if (leyser_context_is_bound())
 		return context_switch == SWITCH_ALLOW ||
-			   context_same_identity(&bound.context, context);
+			   leyser_context_same_identity(&bound.context, context);
 	memcpy(&bound, context, context->size);
 	bound.context.lxid = context_lxid();
 	return true;
@@ -249,63 +203,6 @@ context_check_failed(const LeyserTokenError *error)
 	return false;
 }
 
-/* Takes over the leader's context in a parallel worker that is starting. */
-static bool
-context_check_worker(const char *value, void **extra)
-{
-	Size prefix = strlen(WORKER_PREFIX);
-	LeyserContext *context;
-	int length;
-
-	if (strncmp(value, WORKER_PREFIX, prefix) != 0)
-		return false;
-	context = leyser_guc_malloc(CONTEXT_MAX);
-	if (context == NULL)
-		return false;
-	length = pg_b64_decode(value + prefix, strlen(value) - prefix, (void *) context,
-						   CONTEXT_MAX);
-	if (length < (int) sizeof(LeyserContext) || context->size != (uint32) length)
-	{
-		leyser_guc_free(context);
-		return false;
-	}
-	*extra = context;
-	return true;
-}
-
-/* Replaces the token by its claims; false only when out of memory. */
-static bool
-context_store(char **newval, void **extra, const LeyserContext *context)
-{
-	Size prefix = strlen(WORKER_PREFIX);
-	int space = pg_b64_enc_len(context->size);
-	char *value = leyser_guc_malloc(prefix + space + 1);
-	void *copy = leyser_guc_malloc(context->size);
-	int length = -1;
-
-	if (value && copy)
-	{
-		memcpy(value, WORKER_PREFIX, prefix);
-		length =
-			pg_b64_encode((const void *) context, context->size, value + prefix, space);
-	}
-	if (length < 0)
-	{
-		if (value)
-			leyser_guc_free(value);
-		if (copy)
-			leyser_guc_free(copy);
-		return false;
-	}
-	value[prefix + length] = '\0';
-	memcpy(copy, context, context->size);
-	explicit_bzero(*newval, strlen(*newval));
-	leyser_guc_free(*newval);
-	*newval = value;
-	*extra = copy;
-	return true;
-}
-
 /* Everything about the session that forbids a token, before it is looked at. */
 static bool
 context_check_session(GucSource source, LeyserTokenError *error)
@@ -345,7 +242,7 @@ context_check_switch(const LeyserContext *context, LeyserTokenError *error)
 		return true;
 	if (leyser_context_is_bound())
 		current = &bound.context;
-	if (current == NULL || context_same_identity(current, context))
+	if (current == NULL || leyser_context_same_identity(current, context))
 		return true;
 	if (context_scope == SCOPE_SESSION && !leyser_context_is_bound())
 		return true; /* between transactions a session may change */
@@ -362,7 +259,7 @@ context_check_token(char **newval, void **extra, GucSource source)
 	union
 	{
 		LeyserContext context;
-		char bytes[CONTEXT_MAX];
+		char bytes[LEYSER_CONTEXT_MAX];
 	} built;
 	LeyserTokenLimits limits;
 	LeyserTokenError error;
@@ -374,7 +271,7 @@ context_check_token(char **newval, void **extra, GucSource source)
 	leyser_cache_catch_up();
 	if (!leyser_token_verify(*newval, leyser_cache_key, &limits, &claims, &error))
 		return context_check_failed(&error);
-	context_build(&built.context, &claims, context_lxid());
+	leyser_context_build(&built.context, &claims, context_lxid());
 	if (!context_check_switch(&built.context, &error))
 		return context_check_failed(&error);
 	if (!leyser_cache_tenant_is_active(claims.tenant))
@@ -385,7 +282,7 @@ context_check_token(char **newval, void **extra, GucSource source)
 			"View leyser.tenant shows an operator the state of each tenant.");
 		return context_check_failed(&error);
 	}
-	return context_store(newval, extra, &built.context);
+	return leyser_context_encode(newval, extra, &built.context);
 }
 
 static bool
@@ -398,7 +295,7 @@ context_check_hook(char **newval, void **extra, GucSource source)
 	if (*newval == NULL || (*newval)[0] == '\0')
 		return true;
 	if (InitializingParallelWorker)
-		return context_check_worker(*newval, extra);
+		return leyser_context_decode(*newval, extra);
 
 	/* what verification allocates is gone at once, also in a long session */
 	scratch =

@@ -31,6 +31,21 @@ typedef struct LeyserContext
 #define leyser_context_string(context, member)                                           \
 	((const char *) (context) + (context)->member)
 
+#define LEYSER_CONTEXT_MAX                                                               \
+	(sizeof(LeyserContext) + 2 * (LEYSER_NAME_MAX_BYTES + 1) + LEYSER_KEY_ID_MAX + 1)
+
+/* Builds the block in a caller's buffer of LEYSER_CONTEXT_MAX bytes. */
+extern void leyser_context_build(LeyserContext *context, const LeyserClaims *claims,
+								 LocalTransactionId lxid);
+extern bool leyser_context_same_identity(const LeyserContext *a, const LeyserContext *b);
+
+/* Replaces a token by its claims; false only when out of memory. */
+extern bool leyser_context_encode(char **newval, void **extra,
+								  const LeyserContext *context);
+
+/* Takes over the leader's context in a parallel worker that is starting. */
+extern bool leyser_context_decode(const char *value, void **extra);
+
 /* What the getters read: filled in by a check, good until the next statement. */
 typedef struct LeyserContextValues
 {

@@ -209,6 +209,38 @@ name_problem(const char *name)
 	return NULL;
 }
 
+/* Whether some version's bigint takes a text for a number, however it is written. */
+static bool
+reads_as_number(const char *id)
+{
+	const char *digits = "0123456789_";
+
+	id += strspn(id, " ");
+	id += (*id == '+' || *id == '-') ? 1 : 0;
+	if (!isdigit((unsigned char) *id))
+		return false;
+	if (id[0] == '0' && id[1] != '\0' && strchr("xXoObB", id[1]) != NULL)
+	{
+		digits = strchr("xX", id[1])   ? "0123456789abcdefABCDEF_"
+				 : strchr("oO", id[1]) ? "01234567_"
+									   : "01_";
+		id += 2;
+		if (*id == '\0')
+			return false;
+	}
+	id += strspn(id, digits);
+	return id[strspn(id, " ")] == '\0';
+}
+
+static bool
+canonical_number(const char *id)
+{
+	if (strcmp(id, "0") == 0)
+		return true;
+	id += *id == '-' ? 1 : 0;
+	return *id != '0' && id[strspn(id, "0123456789")] == '\0';
+}
+
 /*
  * A text that bigint's or uuid's input function would take for another text is
  * no tenant id: two ids could then mean one set of rows.
@@ -216,21 +248,11 @@ name_problem(const char *name)
 static const char *
 canonical_problem(const char *id)
 {
-	const char *digits = id;
 	int hex = 0;
 	bool only_uuid = true;
 
-	digits += strspn(digits, " ");
-	digits += (*digits == '+' || *digits == '-') ? 1 : 0;
-	if (*digits && digits[strspn(digits, "0123456789_")] == '\0')
-	{
-		const char *start = id[0] == '-' ? id + 1 : id;
-		bool zero = start[0] == '0' && start[1] == '\0';
-
-		if (strchr(" +_", id[0]) || strchr(id, '_') || (start[0] == '0' && !zero) ||
-			(zero && id[0] == '-'))
-			return "It is a number, but not in canonical form.";
-	}
+	if (reads_as_number(id) && !canonical_number(id))
+		return "It is a number, but not in canonical form.";
 	for (const char *c = id; *c; c++)
 	{
 		if (isxdigit((unsigned char) *c))

@@ -9,11 +9,8 @@
  * What is read here signs for every tenant.  So the rule of ssl_key_file holds
  * for each file, on the descriptor that is read: ours and closed to group and
  * others, or root's and at most readable by our group.  Links are followed,
- * mounted secrets are links.  Nobody else may write in the directory; a sticky
- * one that root owns is let pass, since a mounted secret's directory is one
- * and others' files in it fail the files' own rule.  A directory inside the
- * data directory, a tablespace or pg_wal is refused: its keys would travel
- * with every backup, and be gone with every new cluster.
+ * mounted secrets are links.  The directory's own rules stand in
+ * keyring_directory.c.
  *
  * Readers run in the check hook of leyser.token: they allocate nothing and
  * raise nothing.  A key id may come from a forged token; it is checked before
@@ -23,41 +20,12 @@
  */
 #include "keyring_file.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <openssl/sha.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "miscadmin.h"
-#include "utils/guc.h"
-
 #include "encoding.h"
-
-static char *keyring_directory = NULL;
-
-void
-leyser_keyring_init(void)
-{
-	/*
-	 * A postmaster setting, so that no session can point the server at keys of
-	 * its own; hidden from ordinary roles, since it tells where keys lie.
-	 */
-	DefineCustomStringVariable(
-		"leyser.keyring_directory", "Directory that holds the signing keys of tokens.",
-		"It must lie outside the data directory.  There is no "
-		"default.",
-		&keyring_directory, NULL, PGC_POSTMASTER, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
-}
-
-const char *
-leyser_keyring_directory(void)
-{
-	if (keyring_directory == NULL || keyring_directory[0] == '\0')
-		return NULL;
-	return keyring_directory;
-}
 
 bool
 leyser_keyring_fail(LeyserKeyringError *error, LeyserKeyringState state,
@@ -94,135 +62,6 @@ leyser_keyring_id_is_safe(const char *key_id)
 		   strspn(key_id, safe) == len;
 }
 
-/* Both resolved; a path that cannot be resolved contains nothing. */
-static bool
-path_is_inside(const char *path, const char *outer)
-{
-	char resolved[PATH_MAX];
-	size_t len;
-
-	if (realpath(outer, resolved) == NULL)
-		return false;
-	len = strlen(resolved);
-	return strncmp(path, resolved, len) == 0 &&
-		   (path[len] == '/' || path[len] == '\0' || len == 1);
-}
-
-static bool
-path_is_in_tablespace(const char *path)
-{
-	char name[MAXPGPATH];
-	struct dirent *entry;
-	DIR *dir;
-	bool inside = false;
-
-	snprintf(name, sizeof(name), "%s/pg_tblspc", DataDir);
-	dir = opendir(name);
-	if (dir == NULL)
-		return false;
-	while (!inside && (entry = readdir(dir)) != NULL)
-	{
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(name, sizeof(name), "%s/pg_tblspc/%s", DataDir, entry->d_name);
-		inside = path_is_inside(path, name);
-	}
-	closedir(dir);
-	return inside;
-}
-
-static bool
-directory_is_outside(LeyserKeyringError *error)
-{
-	char resolved[PATH_MAX];
-	char wal[MAXPGPATH];
-
-	if (realpath(keyring_directory, resolved) == NULL)
-		return leyser_keyring_fail(
-			error, LEYSER_KEYRING_UNREADABLE, "could not resolve the keyring directory",
-			"Check leyser.keyring_directory and the rights on its path.", "\"%s\": %s",
-			keyring_directory, strerror(errno));
-	snprintf(wal, sizeof(wal), "%s/pg_wal", DataDir);
-	if (!path_is_inside(resolved, DataDir) && !path_is_inside(resolved, wal) &&
-		!path_is_in_tablespace(resolved))
-		return true;
-	return leyser_keyring_fail(
-		error, LEYSER_KEYRING_UNSAFE, "keyring directory lies inside the data directory",
-		"Move it out of the data directory, pg_wal and every tablespace, where backups "
-		"would carry the keys, set leyser.keyring_directory and restart the server.",
-		"\"%s\" is \"%s\".", keyring_directory, resolved);
-}
-
-static bool
-directory_is_safe(int fd, LeyserKeyringError *error)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) != 0)
-		return leyser_keyring_fail(error, LEYSER_KEYRING_UNREADABLE,
-								   "could not examine the keyring directory",
-								   "Check the file system it lies on.", "\"%s\": %s",
-								   keyring_directory, strerror(errno));
-	if (st.st_uid != geteuid() && st.st_uid != 0)
-		return leyser_keyring_fail(
-			error, LEYSER_KEYRING_UNSAFE, "keyring directory belongs to another user",
-			"Give it to the user that runs the server, or to root.", "\"%s\"",
-			keyring_directory);
-	if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0 &&
-		!(st.st_uid == 0 && (st.st_mode & S_ISVTX) != 0))
-		return leyser_keyring_fail(
-			error, LEYSER_KEYRING_UNSAFE, "keyring directory can be written by others",
-			"Take the right to write from group and others: chmod go-w.",
-			"\"%s\" has mode %04o.", keyring_directory, (unsigned) st.st_mode & 07777);
-	return directory_is_outside(error);
-}
-
-static void
-directory_cannot_be_opened(LeyserKeyringError *error, int errnum)
-{
-	if (errnum == ENOENT || errnum == ENOTDIR)
-		leyser_keyring_fail(error, LEYSER_KEYRING_MISSING,
-							"keyring directory does not exist",
-							"Mount it or create it for the user that runs the server "
-							"(mode 0700). If this "
-							"database has a keyring already: " LEYSER_KEYRING_COPY_HINT,
-							"\"%s\": %s", keyring_directory, strerror(errnum));
-	else
-		leyser_keyring_fail(error, LEYSER_KEYRING_UNREADABLE,
-							"could not open the keyring directory",
-							"Let the user that runs the server read it.", "\"%s\": %s",
-							keyring_directory, strerror(errnum));
-}
-
-int
-leyser_keyring_open(LeyserKeyringError *error)
-{
-	int fd;
-
-	if (leyser_keyring_directory() == NULL || !is_absolute_path(keyring_directory))
-	{
-		leyser_keyring_fail(
-			error, LEYSER_KEYRING_NOT_CONFIGURED,
-			"leyser.keyring_directory is not set to an absolute path",
-			"Set leyser.keyring_directory in postgresql.conf to a "
-			"directory outside the data directory and restart the server.",
-			"%s", "");
-		return -1;
-	}
-	fd = open(keyring_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-	{
-		directory_cannot_be_opened(error, errno);
-		return -1;
-	}
-	if (!directory_is_safe(fd, error))
-	{
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
 /* PostgreSQL's own rule for ssl_key_file. */
 static bool
 file_is_safe(int fd, const char *name, LeyserKeyringError *error)
@@ -233,19 +72,19 @@ file_is_safe(int fd, const char *name, LeyserKeyringError *error)
 	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
 		return leyser_keyring_fail(
 			error, LEYSER_KEYRING_UNSAFE, "a keyring file is not a regular file",
-			LEYSER_KEYRING_COPY_HINT, "\"%s/%s\"", keyring_directory, name);
+			LEYSER_KEYRING_COPY_HINT, "\"%s/%s\"", leyser_keyring_directory(), name);
 	if (st.st_uid != geteuid() && st.st_uid != 0)
 		return leyser_keyring_fail(
 			error, LEYSER_KEYRING_UNSAFE, "a keyring file belongs to another user",
 			"Give it to the user that runs the server, or to root.", "\"%s/%s\"",
-			keyring_directory, name);
+			leyser_keyring_directory(), name);
 	forbidden = st.st_uid == geteuid() ? S_IRWXG | S_IRWXO : S_IWGRP | S_IXGRP | S_IRWXO;
 	if ((st.st_mode & forbidden) != 0)
 		return leyser_keyring_fail(
 			error, LEYSER_KEYRING_UNSAFE, "a keyring file is open to group or others",
 			"Set its mode to 0600 if the server's user owns it, to at most 0640 if root "
 			"does.",
-			"\"%s/%s\" has mode %04o.", keyring_directory, name,
+			"\"%s/%s\" has mode %04o.", leyser_keyring_directory(), name,
 			(unsigned) st.st_mode & 07777);
 	return true;
 }
@@ -266,7 +105,7 @@ file_read(int dir, const char *name, char *text, LeyserKeyringState absent,
 	fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return leyser_keyring_fail(error, absent, message, hint, "\"%s/%s\": %s",
-								   keyring_directory, name, strerror(errno));
+								   leyser_keyring_directory(), name, strerror(errno));
 	if (fd >= 0 && !file_is_safe(fd, name, error))
 	{
 		close(fd);
@@ -285,7 +124,7 @@ file_read(int dir, const char *name, char *text, LeyserKeyringState absent,
 		leyser_keyring_fail(error, LEYSER_KEYRING_UNREADABLE,
 							"could not read a keyring file",
 							"Let the user that runs the server read it.", "\"%s/%s\": %s",
-							keyring_directory, name, strerror(errno));
+							leyser_keyring_directory(), name, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	/* What is too long is cut, what has a zero in it emptied: both fail the check. */
@@ -365,7 +204,7 @@ identity_read(int dir, pg_uuid_t *id, LeyserKeyringError *error)
 		return true;
 	return leyser_keyring_fail(error, LEYSER_KEYRING_DAMAGED, "keyring is damaged",
 							   LEYSER_KEYRING_COPY_HINT, "\"%s/%s\" fails its check.",
-							   keyring_directory, LEYSER_KEYRING_IDENTITY);
+							   leyser_keyring_directory(), LEYSER_KEYRING_IDENTITY);
 }
 
 bool
@@ -390,11 +229,11 @@ leyser_keyring_compare(const pg_uuid_t *found, const pg_uuid_t *expected,
 	if (memcmp(found->data, expected->data, UUID_LEN) == 0)
 		return true;
 	leyser_uuid_to_text(found, text);
-	return leyser_keyring_fail(error, LEYSER_KEYRING_FOREIGN,
-							   "keyring is not the one that this database uses",
-							   "Put the keyring in its place that this database was "
-							   "initialized with. " LEYSER_KEYRING_COPY_HINT,
-							   "\"%s\" holds the keyring %s.", keyring_directory, text);
+	return leyser_keyring_fail(
+		error, LEYSER_KEYRING_FOREIGN, "keyring is not the one that this database uses",
+		"Put the keyring in its place that this database was "
+		"initialized with. " LEYSER_KEYRING_COPY_HINT,
+		"\"%s\" holds the keyring %s.", leyser_keyring_directory(), text);
 }
 
 static bool
@@ -427,8 +266,8 @@ secret_read(int dir, const char *key_id, const pg_uuid_t *keyring_id,
 	return leyser_keyring_fail(error, LEYSER_KEYRING_DAMAGED,
 							   "keyring is damaged: the file of a signing key fails its "
 							   "check",
-							   LEYSER_KEYRING_COPY_HINT, "\"%s/%s\"", keyring_directory,
-							   name);
+							   LEYSER_KEYRING_COPY_HINT, "\"%s/%s\"",
+							   leyser_keyring_directory(), name);
 }
 
 bool
