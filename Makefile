@@ -33,6 +33,8 @@ OBJS = \
 	src/connection.o \
 	src/protection.o \
 	src/follow.o \
+	src/alter.o \
+	src/duty.o \
 	src/guard.o
 
 # The parts of the install script, in the order in which they build on each other.

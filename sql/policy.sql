@@ -115,7 +115,19 @@ DECLARE
     large CONSTANT bigint := 8 * 1024 * 1024; -- bytes that may be scanned
     one record;
     gap record;
+    owned_by regrole;
 BEGIN
+    SELECT u.role INTO owned_by FROM leyser.usage_record u
+        JOIN pg_roles r ON r.oid = u.role AND NOT r.rolsuper
+        JOIN leyser.family_of(relation) f ON true
+        JOIN pg_class c ON c.oid = f.member AND pg_has_role(u.role, c.relowner, 'MEMBER')
+        WHERE u.usage IN ('application', 'gateway') LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('"%s" belongs to an application', relation),
+            DETAIL = format('Role "%s", which has usage application or gateway, is or can become its owner, who can lift the protection.', owned_by),
+            HINT = format('ALTER TABLE %s OWNER TO …; (a role that applications do not use)', relation);
+    END IF;
     FOR one IN
         SELECT f.member, a.attnum, a.attnotnull, a.atttypid::regtype AS type,
                pg_relation_size(f.member) AS bytes,
@@ -220,7 +232,7 @@ BEGIN
         RETURNING t.* INTO present;
     -- the column or set_default may be others by now
     PERFORM leyser.restore_default(present);
-    SELECT c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced, a.attnum,
+    SELECT c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
            pg_get_expr(d.adbin, d.adrelid) AS default_expression,
            a.attidentity <> '' OR a.attgenerated <> '' AS is_generated
         INTO before FROM pg_class c
@@ -259,9 +271,9 @@ BEGIN
         EXECUTE format('ALTER TABLE ONLY %s ALTER COLUMN %I SET DEFAULT %s', protect_one.relation,
                        protect_one.tenant_column, getter);
     END IF;
-    INSERT INTO leyser.table_record (relation, kind, tenant_attnum, parent, accept_gaps, set_default,
+    INSERT INTO leyser.table_record (relation, kind, tenant_column, parent, accept_gaps, set_default,
             had_row_security, had_forced_row_security, had_default, governed_since)
-        SELECT protect_one.relation, protect_one.kind, before.attnum, protect_one.parent,
+        SELECT protect_one.relation, protect_one.kind, protect_one.tenant_column, protect_one.parent,
             protect_one.accept_gaps, with_default,
             CASE WHEN present.tenant_attnum IS NULL THEN before.enabled ELSE present.had_row_security END,
             CASE WHEN present.tenant_attnum IS NULL THEN before.forced ELSE present.had_forced_row_security END,
@@ -426,6 +438,9 @@ BEGIN
             RETURNING t.relation LOOP
         PERFORM leyser.record_event('table.dropped', NULL, gone::oid::text, NULL);
     END LOOP;
+    UPDATE leyser.table_record t SET tenant_column = a.attname FROM pg_attribute a
+        WHERE a.attrelid = t.relation AND a.attnum = t.tenant_attnum
+          AND a.attname <> t.tenant_column;
     LOOP
         SELECT i.inhrelid::regclass AS relation, t.relation AS parent, t.kind, t.set_default,
                t.accept_gaps, t.reason, a.attname INTO child
@@ -453,4 +468,4 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.follow_tables() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.follow_tables() IS
-    'internal, called after DDL: forgets dropped tables and lets new partitions and children follow their parents';
+    'internal, called after DDL: forgets dropped tables, notes renamed columns and lets new partitions and children follow their parents';

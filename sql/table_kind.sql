@@ -84,18 +84,34 @@ AS $$
     SELECT c.conname,
            format('foreign key "%s" of "%s" refers to "%s" without the tenant columns',
                   c.conname, c.conrelid::regclass, c.confrelid::regclass),
-           format('ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s (%s) NOT VALID;',
-                  c.conrelid::regclass,
-                  (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.ord)
-                   FROM unnest(child.tenant_attnum || c.conkey) WITH ORDINALITY k (num, ord)
-                   JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.num),
-                  c.confrelid::regclass,
-                  (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.ord)
-                   FROM unnest(parent.tenant_attnum || c.confkey) WITH ORDINALITY k (num, ord)
-                   JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = k.num))
+           CASE WHEN NOT EXISTS (
+                    SELECT FROM pg_index i
+                    WHERE i.indrelid = c.confrelid AND i.indisunique AND i.indimmediate
+                      AND i.indpred IS NULL AND i.indexprs IS NULL
+                      AND i.indnkeyatts = cardinality(parent.tenant_attnum || c.confkey)
+                      AND string_to_array(i.indkey::text, ' ')::smallint[]
+                          @> (parent.tenant_attnum || c.confkey))
+                THEN format('CREATE UNIQUE INDEX%s ON %s (%s); ',
+                            CASE WHEN referenced.relkind = 'r' THEN ' CONCURRENTLY' END,
+                            c.confrelid::regclass, parent_columns.list) ELSE '' END
+           || format('ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s (%s)%s;'
+                     ' ALTER TABLE %1$s DROP CONSTRAINT %6$I;',
+                     c.conrelid::regclass, child_columns.list, c.confrelid::regclass,
+                     parent_columns.list,
+                     CASE WHEN referencing.relkind = 'r' THEN ' NOT VALID' END, c.conname)
     FROM pg_constraint c
     JOIN protected child ON child.oid = c.conrelid
     JOIN protected parent ON parent.oid = c.confrelid
+    JOIN pg_class referencing ON referencing.oid = c.conrelid
+    JOIN pg_class referenced ON referenced.oid = c.confrelid
+    CROSS JOIN LATERAL (
+        SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.ord) AS list
+        FROM unnest(child.tenant_attnum || c.conkey) WITH ORDINALITY k (num, ord)
+        JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.num) child_columns
+    CROSS JOIN LATERAL (
+        SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.ord) AS list
+        FROM unnest(parent.tenant_attnum || c.confkey) WITH ORDINALITY k (num, ord)
+        JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = k.num) parent_columns
     WHERE c.contype = 'f' AND c.conparentid = 0
       AND foreign_key_gaps.relation IN (c.conrelid, c.confrelid)
       AND NOT EXISTS (SELECT FROM unnest(c.conkey, c.confkey) k (child_num, parent_num)
@@ -106,6 +122,21 @@ $$;
 REVOKE ALL ON FUNCTION leyser.foreign_key_gaps(regclass, smallint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.foreign_key_gaps(regclass, smallint) IS
     'internal: foreign keys between protected tables that lack the tenant columns';
+
+-- Whether a policy's condition, as the server prints it, is the one we made:
+-- the column, with or without a cast, compared with its getter.
+CREATE FUNCTION leyser.is_wanted_condition(printed text, wanted text, relation regclass,
+                                           tenant_column name) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN wanted IS NULL THEN printed IS NULL
+        ELSE coalesce(regexp_replace(printed, '[()]|::[a-z ]+(?= = )', '', 'g')
+            = replace(format(wanted, format('%I = %s', tenant_column,
+                leyser.getter_for(relation, tenant_column)), quote_ident(tenant_column)), '()', ''), false) END
+$$;
+REVOKE ALL ON FUNCTION leyser.is_wanted_condition(text, text, regclass, name) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.is_wanted_condition(text, text, regclass, name) IS
+    'internal: whether a policy''s condition compares the tenant column with its getter';
 
 -- What is missing at a registered table, as sentences; empty where all is well.
 CREATE FUNCTION leyser.table_gaps(relation regclass) RETURNS text[]
@@ -122,11 +153,25 @@ AS $$
             WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
               AND NOT c.relforcerowsecurity
         UNION ALL
-        SELECT 1, format('policy "%s" is missing', w.policy)
-            FROM leyser.table_record t, leyser.wanted_policies(t.kind) w
+        SELECT 1, format('policy "%s" is missing or was changed', w.policy)
+            FROM leyser.table_record t
+            JOIN pg_attribute a ON a.attrelid = t.relation AND a.attnum = t.tenant_attnum
+            CROSS JOIN leyser.wanted_policies(t.kind) w
+            WHERE t.relation = table_gaps.relation
+              AND NOT EXISTS (
+                SELECT FROM pg_policies p JOIN pg_class c ON c.oid = t.relation AND c.relname = p.tablename
+                    JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = p.schemaname
+                WHERE p.policyname = w.policy AND p.permissive = 'RESTRICTIVE'
+                  AND p.cmd = w.command AND p.roles = '{public}'
+                  AND leyser.is_wanted_condition(p.qual, w.read_condition, t.relation, a.attname)
+                  AND leyser.is_wanted_condition(p.with_check, w.write_condition, t.relation, a.attname))
+        UNION ALL
+        SELECT 1, format('permissive policy "%s" restricts nothing beside "leyser_rows"', p.polname)
+            FROM leyser.table_record t JOIN pg_policy p ON p.polrelid = t.relation
             WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
-              AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = t.relation
-                              AND p.polname = w.policy AND NOT p.polpermissive)
+              AND p.polpermissive AND p.polname <> 'leyser_rows'
+              AND EXISTS (SELECT FROM pg_policy o WHERE o.polrelid = t.relation
+                          AND o.polpermissive AND o.polname = 'leyser_rows')
         UNION ALL
         SELECT 2, format('column "%s" may be null', a.attname)
             FROM leyser.table_record t JOIN pg_attribute a

@@ -55,6 +55,8 @@ CREATE TABLE leyser.table_record (
     kind text NOT NULL
         CHECK (kind IN ('own', 'own_and_global', 'shared', 'by_rule', 'retained', 'ignored')),
     tenant_attnum smallint,
+    -- the name is what a dump carries: a restored table may number its columns anew
+    tenant_column name,
     parent regclass,
     enforcement text NOT NULL DEFAULT 'enforce' CHECK (enforcement = 'enforce'),
     accept_gaps boolean NOT NULL DEFAULT false,
@@ -66,9 +68,28 @@ CREATE TABLE leyser.table_record (
     had_forced_row_security boolean,
     had_default text,
     governed_since timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CHECK ((kind IN ('own', 'own_and_global')) = (tenant_attnum IS NOT NULL))
+    CHECK ((kind IN ('own', 'own_and_global')) = (tenant_attnum IS NOT NULL)),
+    CHECK ((tenant_attnum IS NULL) = (tenant_column IS NULL))
 );
 COMMENT ON TABLE leyser.table_record IS 'the registry of table kinds';
+
+CREATE FUNCTION leyser.number_tenant_column() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    NEW.tenant_attnum := (SELECT a.attnum FROM pg_attribute a
+        WHERE a.attrelid = NEW.relation AND a.attname = NEW.tenant_column);
+    RETURN NEW;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.number_tenant_column() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.number_tenant_column() IS
+    'internal trigger: looks up the number of a tenant column, also while a dump is restored';
+CREATE TRIGGER number_tenant_column BEFORE INSERT ON leyser.table_record
+    FOR EACH ROW EXECUTE FUNCTION leyser.number_tenant_column();
+ALTER TABLE leyser.table_record ENABLE ALWAYS TRIGGER number_tenant_column;
+COMMENT ON TRIGGER number_tenant_column ON leyser.table_record IS
+    'the number of the tenant column follows from its name';
 
 CREATE TABLE leyser.usage_record (
     role regrole NOT NULL,

@@ -31,20 +31,21 @@ AS $$
         FROM roles r WHERE r.rolname IN ('pg_execute_server_program', 'pg_read_server_files',
             'pg_write_server_files', 'pg_create_subscription', 'pg_maintain')
     UNION ALL
-    SELECT DISTINCT ON (r.oid) format('%s owns governed table "%s"', r.who, c.oid::regclass),
-           format('ALTER TABLE %s OWNER TO …; (a role that is not used by applications)', c.oid::regclass)
+    (SELECT DISTINCT ON (r.oid) format('%s owns governed table "%s"', r.who, c.oid::regclass),
+           format('ALTER TABLE %s OWNER TO …;', c.oid::regclass)
         FROM roles r JOIN pg_class c ON c.relowner = r.oid
         JOIN leyser.table_record t ON t.relation = c.oid
+        ORDER BY r.oid, c.relname)
     UNION ALL
-    SELECT DISTINCT ON (n.oid) format('%s may create objects in schema "%s"', r.who, n.nspname),
-           format('REVOKE CREATE ON SCHEMA %I FROM %s;', n.nspname,
-               CASE WHEN n.nspowner = r.oid THEN format('%I', r.rolname) || ' (its owner)'
-                    WHEN EXISTS (SELECT FROM aclexplode(n.nspacl) x WHERE x.grantee = 0 AND x.privilege_type = 'CREATE')
-                        THEN 'PUBLIC'
-                    ELSE format('%I', r.rolname) END)
+    (SELECT DISTINCT ON (n.oid) format('%s may create objects in schema "%s"', r.who, n.nspname),
+           CASE WHEN n.nspowner = r.oid THEN format('ALTER SCHEMA %I OWNER TO …;', n.nspname)
+                WHEN EXISTS (SELECT FROM aclexplode(n.nspacl) x WHERE x.grantee = 0 AND x.privilege_type = 'CREATE')
+                    THEN format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC;', n.nspname)
+                ELSE format('REVOKE CREATE ON SCHEMA %I FROM %I;', n.nspname, r.rolname) END
         FROM roles r CROSS JOIN pg_namespace n
         WHERE NOT r.rolsuper AND n.nspname !~ '^pg_(temp|toast)'
           AND has_schema_privilege(r.oid, n.oid, 'CREATE')
+        ORDER BY n.oid, r.oid)
     UNION ALL
     SELECT format('%s may create schemas in this database', r.who),
            format('REVOKE CREATE ON DATABASE %I FROM %I;', current_database(), r.rolname)
@@ -53,6 +54,21 @@ $$;
 REVOKE ALL ON FUNCTION leyser.usage_problems(regrole) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.usage_problems(regrole) IS
     'internal: why a role cannot have usage application or gateway, and what to do about it';
+
+-- What grant_usage() would refuse by now, a sentence for each role and problem.
+-- The guard compares it before and after statements that change roles or rights.
+CREATE FUNCTION leyser.usage_drift() RETURNS text[]
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(array_agg(DISTINCT format('role "%s", which has usage %s: %s', u.role, u.usage, p.problem)), '{}')
+    FROM leyser.usage_record u
+    JOIN pg_roles r ON r.oid = u.role
+    CROSS JOIN LATERAL leyser.usage_problems(u.role) p
+    WHERE u.usage IN ('application', 'gateway')
+$$;
+REVOKE ALL ON FUNCTION leyser.usage_drift() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.usage_drift() IS
+    'internal: what makes roles unfit for their usage since it was granted';
 
 -- Grants or revokes the rights of one usage.
 CREATE FUNCTION leyser.change_rights(role regrole, usage text, give boolean) RETURNS void

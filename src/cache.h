@@ -26,7 +26,8 @@ typedef struct LeyserUsage
 typedef struct LeyserGoverned
 {
 	Oid relation;
-	int16 tenant_attnum;  /* 0 where the kind has no tenant column */
+	int16 tenant_attnum; /* 0 where the kind has no tenant column */
+	NameData tenant_column;
 	bool children_follow; /* protected or shared: so are its children */
 	bool is_protected;    /* kind own or own_and_global: has our policies */
 } LeyserGoverned;
@@ -51,6 +52,9 @@ extern const LeyserTokenKey *leyser_cache_signing_key(LeyserTokenError *error);
 /* Arrays that live until the next call that catches up. */
 extern const LeyserGoverned *leyser_cache_governed(int *count);
 extern const LeyserUsage *leyser_cache_usages(int *count);
+
+/* Whether any role has usage "application" or "gateway". */
+extern bool leyser_cache_has_usages(void);
 
 /*
  * Whether a role is, or is a member of, a role granted usage "application" or

@@ -24,6 +24,7 @@ enum
 	TABLE_RELATION = 1,
 	TABLE_KIND = 2,
 	TABLE_ATTNUM = 3,
+	TABLE_COLUMN = 4,
 	USAGE_ROLE = 1,
 	USAGE_USAGE = 2
 };
@@ -63,6 +64,9 @@ cache_read_governed(void)
 			DatumGetInt16(heap_getattr(tuple, TABLE_ATTNUM, desc, &isnull));
 		if (isnull)
 			row->tenant_attnum = 0;
+		else
+			row->tenant_column =
+				*DatumGetName(heap_getattr(tuple, TABLE_COLUMN, desc, &isnull));
 		pfree(kind);
 	}
 	systable_endscan(scan);
@@ -149,6 +153,15 @@ leyser_cache_usages(int *count)
 	}
 	*count = usages_count;
 	return usages;
+}
+
+bool
+leyser_cache_has_usages(void)
+{
+	int count;
+
+	(void) leyser_cache_usages(&count);
+	return count > 0;
 }
 
 bool

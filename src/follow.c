@@ -6,9 +6,9 @@
  * so it must have its own from the statement on that makes it one.  The work is
  * done by leyser.follow_tables() (sql/policy.sql) with the rights of the
  * extension's owner, and only when a look at the catalogues finds a registered
- * table gone, or a child of a protected or shared one unregistered.  That look costs a
- * syscache probe per registered table and an index scan of pg_inherits per
- * parent.
+ * table gone, its tenant column renamed, or a child of a protected or shared one
+ * unregistered.  That look costs two syscache probes per registered table and an
+ * index scan of pg_inherits per parent.
  *
  * Statements that run inside are not judged by the guards, and do not call it
  * again: leyser.follow_tables() sets leyser.registry_work.
@@ -51,6 +51,22 @@ follow_has_new_child(Oid parent, const Oid *following, int count)
 	return false;
 }
 
+/* Whether a table's tenant column has another name by now. */
+static bool
+follow_has_renamed_column(const LeyserGoverned *governed)
+{
+	char *name;
+	bool renamed;
+
+	if (governed->tenant_attnum == 0)
+		return false;
+	name = get_attname(governed->relation, governed->tenant_attnum, true);
+	renamed = name != NULL && strcmp(name, NameStr(governed->tenant_column)) != 0;
+	if (name != NULL)
+		pfree(name);
+	return renamed;
+}
+
 /* Whether the registry lags behind the tables. */
 static bool
 follow_is_needed(void)
@@ -73,7 +89,8 @@ follow_is_needed(void)
 
 		if (!HeapTupleIsValid(tuple))
 			return true;
-		if (governed[i].children_follow &&
+		found = follow_has_renamed_column(&governed[i]);
+		if (!found && governed[i].children_follow &&
 			((Form_pg_class) GETSTRUCT(tuple))->relhassubclass)
 			found =
 				follow_has_new_child(governed[i].relation, following, following_count);

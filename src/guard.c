@@ -18,10 +18,12 @@
  *    inside a context it would be marked validated with dangling rows of other
  *    tenants, without one the check fails;
  *  - TRUNCATE of a protected table, except by superusers: row security does
- *    not filter it, so it removes every tenant's rows.
+ *    not filter it, so it removes every tenant's rows;
+ *  - what makes an application or gateway role unfit for its usage (duty.c).
  *
  * The guards bind superusers too, save where said, but they can turn them off:
- * a restore has to.  Not undone by that: after any DDL, tables that became
+ * a restore has to.  What is lowered then is told in the server log.  Not undone
+ * by that: after any DDL, tables that became
  * partitions or children of a protected table are protected like it, and
  * tables that are gone leave the registry (leyser.follow_tables()).
  *
@@ -40,24 +42,20 @@
 #include "guard.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_constraint.h"
-#include "catalog/pg_inherits.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rls.h"
-#include "utils/syscache.h"
 
+#include "alter.h"
 #include "cache.h"
 #include "connection.h"
 #include "context.h"
+#include "duty.h"
 #include "follow.h"
 #include "protection.h"
 
@@ -80,181 +78,7 @@ static bool registry_work = false;
 static ProcessUtility_hook_type previous_utility = NULL;
 static object_access_hook_type previous_object_access = NULL;
 
-/* ---- what a statement is about ---- */
-
-static bool
-guard_is_protected(Oid relation)
-{
-	int count;
-	const LeyserGoverned *governed = leyser_cache_governed(&count);
-
-	for (int i = 0; i < count; i++)
-	{
-		if (governed[i].relation == relation)
-			return governed[i].is_protected;
-	}
-	return false;
-}
-
-/* A protected table, or one that an ALTER TABLE hands down to. */
-static bool
-guard_reaches_protected(Oid relation)
-{
-	ListCell *cell;
-
-	if (guard_is_protected(relation))
-		return true;
-	foreach (cell, find_all_inheritors(relation, NoLock, NULL))
-	{
-		if (guard_is_protected(lfirst_oid(cell)))
-			return true;
-	}
-	return false;
-}
-
-/* The foreign key that a part of ALTER TABLE adds, or NULL. */
-static const Constraint *
-guard_added_foreign_key(const AlterTableCmd *command)
-{
-	ListCell *cell;
-
-	if (command->subtype == AT_AddConstraint && IsA(command->def, Constraint))
-	{
-		const Constraint *constraint = (const Constraint *) command->def;
-
-		return constraint->contype == CONSTR_FOREIGN ? constraint : NULL;
-	}
-	if (command->subtype != AT_AddColumn || !IsA(command->def, ColumnDef))
-		return NULL;
-	foreach (cell, ((const ColumnDef *) command->def)->constraints)
-	{
-		if (((const Constraint *) lfirst(cell))->contype == CONSTR_FOREIGN)
-			return lfirst(cell);
-	}
-	return NULL;
-}
-
-static bool
-guard_adds_foreign_key(Node *statement)
-{
-	ListCell *cell;
-
-	if (!IsA(statement, AlterTableStmt))
-		return false;
-	foreach (cell, ((AlterTableStmt *) statement)->cmds)
-	{
-		if (guard_added_foreign_key(lfirst_node(AlterTableCmd, cell)))
-			return true;
-	}
-	return false;
-}
-
-/* ---- refusals before a statement runs ---- */
-
-/* The table that a foreign key's VALIDATE CONSTRAINT looks up, or InvalidOid. */
-static Oid
-guard_validated_reference(Oid relation, const char *constraint)
-{
-	HeapTuple tuple = SearchSysCache1(
-		CONSTROID,
-		ObjectIdGetDatum(get_relation_constraint_oid(relation, constraint, true)));
-	Oid referenced = InvalidOid;
-
-	if (!HeapTupleIsValid(tuple))
-		return InvalidOid;
-	if (((Form_pg_constraint) GETSTRUCT(tuple))->contype == CONSTRAINT_FOREIGN)
-		referenced = ((Form_pg_constraint) GETSTRUCT(tuple))->confrelid;
-	ReleaseSysCache(tuple);
-	return referenced;
-}
-
-/* Whether row security would hide rows from a check by the current user. */
-static bool
-guard_binds_check(Oid relation)
-{
-	return guard_is_protected(relation) &&
-		   check_enable_rls(relation, InvalidOid, true) == RLS_ENABLED;
-}
-
-static void
-guard_check_foreign_key(Oid relation, const AlterTableCmd *command)
-{
-	const Constraint *added = guard_added_foreign_key(command);
-	Oid referenced = InvalidOid;
-
-	if (command->subtype == AT_ValidateConstraint)
-		referenced = guard_validated_reference(relation, command->name);
-	else if (added && !added->skip_validation)
-		referenced = RangeVarGetRelid(added->pktable, NoLock, true);
-	if (!OidIsValid(referenced) ||
-		(!guard_binds_check(relation) && !guard_binds_check(referenced)))
-		return;
-	ereport(ERROR,
-			(errcode(LEYSER_ERRCODE_GUARD_REFUSED),
-			 errmsg("foreign key of table \"%s\" cannot be validated under row security",
-					get_rel_name(relation)),
-			 errdetail("The check would see one tenant's rows, or none."),
-			 errhint("Add it NOT VALID, and let a superuser validate it.")));
-}
-
-/*
- * A query of a parent reads its children under the parent's policies alone: a
- * protected table must not get a parent that is not protected.
- */
-static void
-guard_check_new_parent(Oid relation, const AlterTableCmd *command)
-{
-	Oid parent;
-	Oid child;
-
-	if (command->subtype == AT_AddInherit)
-	{
-		child = relation;
-		parent = RangeVarGetRelid(castNode(RangeVar, command->def), NoLock, true);
-	}
-	else if (command->subtype == AT_AttachPartition)
-	{
-		child =
-			RangeVarGetRelid(castNode(PartitionCmd, command->def)->name, NoLock, true);
-		parent = relation;
-	}
-	else
-		return;
-	if (!OidIsValid(child) || !OidIsValid(parent) || guard_is_protected(parent) ||
-		!guard_reaches_protected(child))
-		return;
-	ereport(ERROR, (errcode(LEYSER_ERRCODE_GUARD_REFUSED),
-					errmsg("protected table \"%s\" cannot become a child of \"%s\"",
-						   get_rel_name(child), get_rel_name(parent)),
-					errdetail("Whoever reads the parent would see every tenant's rows."),
-					errhint("Protect the parent first: SELECT leyser.protect(%s);",
-							quote_literal_cstr(quote_qualified_identifier(
-								get_namespace_name(get_rel_namespace(parent)),
-								get_rel_name(parent))))));
-}
-
-static void
-guard_check_alter_table(const AlterTableStmt *statement)
-{
-	Oid relation = RangeVarGetRelid(statement->relation, NoLock, true);
-	ListCell *cell;
-
-	if (!OidIsValid(relation))
-		return;
-	if (leyser_context_is_set() && guard_reaches_protected(relation))
-		ereport(ERROR,
-				(errcode(LEYSER_ERRCODE_GUARD_REFUSED),
-				 errmsg("table \"%s\" cannot be altered while a context is set",
-						get_rel_name(relation)),
-				 errdetail("Defaults and checks would be computed as if every row were "
-						   "this tenant's."),
-				 errhint("Run it in a transaction without a context.")));
-	foreach (cell, statement->cmds)
-	{
-		guard_check_new_parent(relation, lfirst_node(AlterTableCmd, cell));
-		guard_check_foreign_key(relation, lfirst_node(AlterTableCmd, cell));
-	}
-}
+/* ---- before a statement ---- */
 
 static bool
 guard_names_extension(const DropStmt *statement)
@@ -271,13 +95,30 @@ guard_names_extension(const DropStmt *statement)
 	return false;
 }
 
+/* Refuses what was found, or tells the server log where the guards are off. */
+static void
+guard_tell(const LeyserFinding *finding)
+{
+	if (finding == NULL)
+		return;
+	if (!guards)
+	{
+		ereport(LOG_SERVER_ONLY,
+				(errmsg("not refused, for leyser.guards is off: %s", finding->message),
+				 errdetail("%s", finding->detail)));
+		return;
+	}
+	ereport(ERROR, (errcode(LEYSER_ERRCODE_GUARD_REFUSED), errmsg("%s", finding->message),
+					errdetail("%s", finding->detail), errhint("%s", finding->hint)));
+}
+
 static void
 guard_check_before(Node *statement, const LeyserProtection *before)
 {
 	if (IsA(statement, AlterTableStmt))
-		guard_check_alter_table((AlterTableStmt *) statement);
+		leyser_alter_check((AlterTableStmt *) statement);
 	else if (IsA(statement, DropStmt) && guard_names_extension((DropStmt *) statement))
-		leyser_protection_refuse_drop(before);
+		guard_tell(leyser_protection_check_drop(before));
 }
 
 /* ---- after a statement ---- */
@@ -287,10 +128,11 @@ guard_check_after(const LeyserProtection *before, bool foreign_keys)
 {
 	if (!OidIsValid(leyser_cache_extension()))
 	{
-		leyser_protection_refuse_drop(before);
+		guard_tell(leyser_protection_check_drop(before));
 		return;
 	}
-	leyser_protection_compare(before, leyser_protection_capture(foreign_keys));
+	guard_tell(
+		leyser_protection_compare(before, leyser_protection_capture(foreign_keys)));
 }
 
 /* ---- the hooks ---- */
@@ -304,33 +146,47 @@ guard_chain_utility(UTILITY_PARAMS)
 		standard_ProcessUtility(UTILITY_ARGS);
 }
 
-/* The state before a DDL statement, or NULL where there is nothing to guard. */
-static const LeyserProtection *
-guard_prepare(MemoryContext memory, Node *statement, bool foreign_keys)
+/* What a DDL statement is compared with afterwards. */
+typedef struct GuardState
 {
-	MemoryContext caller = MemoryContextSwitchTo(memory);
-	LeyserProtection *before = guards ? leyser_protection_capture(foreign_keys) : NULL;
+	MemoryContext memory;
+	bool foreign_keys;              /* it may add a foreign key */
+	bool duties;                    /* it may change what roles may do */
+	const LeyserProtection *tables; /* NULL: nothing is protected */
+	Datum roles;
+} GuardState;
 
-	if (before && leyser_protection_is_empty(before))
-		before = NULL;
-	if (before)
-		guard_check_before(statement, before);
+static void
+guard_prepare(GuardState *state, Node *statement)
+{
+	MemoryContext caller = MemoryContextSwitchTo(state->memory);
+	LeyserProtection *tables;
+
+	state->foreign_keys = leyser_alter_adds_foreign_key(statement);
+	state->duties = leyser_duty_is_touched(statement);
+	tables = leyser_protection_capture(state->foreign_keys);
+	state->tables = leyser_protection_is_empty(tables) ? NULL : tables;
+	if (state->tables && guards)
+		guard_check_before(statement, tables);
+	if (state->duties)
+		state->roles = leyser_duty_capture();
 	MemoryContextSwitchTo(caller);
-	return before;
 }
 
 static void
-guard_finish(MemoryContext memory, const LeyserProtection *before, bool foreign_keys)
+guard_finish(const GuardState *state)
 {
 	MemoryContext caller;
 
 	if (!IsTransactionState())
 		return;
-	caller = MemoryContextSwitchTo(memory);
+	caller = MemoryContextSwitchTo(state->memory);
 	CommandCounterIncrement();
 	leyser_cache_catch_up();
-	if (before)
-		guard_check_after(before, foreign_keys);
+	if (state->tables)
+		guard_check_after(state->tables, state->foreign_keys);
+	if (state->duties && OidIsValid(leyser_cache_extension()))
+		guard_tell(leyser_duty_compare(state->roles));
 	leyser_follow_tables();
 	MemoryContextSwitchTo(caller);
 }
@@ -338,21 +194,18 @@ guard_finish(MemoryContext memory, const LeyserProtection *before, bool foreign_
 static void
 guard_run_ddl(UTILITY_PARAMS)
 {
-	MemoryContext memory =
-		AllocSetContextCreate(TopMemoryContext, "leyser guard", ALLOCSET_SMALL_SIZES);
+	GuardState state = {.memory = AllocSetContextCreate(TopMemoryContext, "leyser guard",
+														ALLOCSET_SMALL_SIZES)};
 
 	PG_TRY();
 	{
-		bool foreign_keys = guard_adds_foreign_key(pstmt->utilityStmt);
-		const LeyserProtection *before =
-			guard_prepare(memory, pstmt->utilityStmt, foreign_keys);
-
+		guard_prepare(&state, pstmt->utilityStmt);
 		guard_chain_utility(UTILITY_ARGS);
-		guard_finish(memory, before, foreign_keys);
+		guard_finish(&state);
 	}
 	PG_FINALLY();
 	{
-		MemoryContextDelete(memory);
+		MemoryContextDelete(state.memory);
 	}
 	PG_END_TRY();
 }
@@ -391,7 +244,7 @@ guard_object_access(ObjectAccessType access, Oid class, Oid object, int subobjec
 {
 	if (previous_object_access)
 		previous_object_access(access, class, object, subobject, arg);
-	if (access != OAT_TRUNCATE || !guards || superuser() || !guard_is_protected(object))
+	if (access != OAT_TRUNCATE || !guards || superuser() || !leyser_is_protected(object))
 		return;
 	ereport(ERROR,
 			(errcode(LEYSER_ERRCODE_GUARD_REFUSED),

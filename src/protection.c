@@ -274,6 +274,17 @@ leyser_protection_is_empty(const LeyserProtection *protection)
 
 /* ---- comparing ---- */
 
+static const LeyserFinding *
+protection_finding(const char *message, const char *detail, const char *hint)
+{
+	LeyserFinding *finding = palloc(sizeof(LeyserFinding));
+
+	finding->message = message;
+	finding->detail = detail;
+	finding->hint = hint;
+	return finding;
+}
+
 /* How to go on, as SQL. */
 static char *
 protection_hint(Oid relation)
@@ -286,45 +297,44 @@ protection_hint(Oid relation)
 					quote_literal_cstr(name));
 }
 
-static void
+static const LeyserFinding *
 protection_compare_table(const ProtectedTable *before, const ProtectedTable *after)
 {
 	if (before->row_security && !after->row_security)
-		ereport(ERROR, (errcode(LEYSER_ERRCODE_GUARD_REFUSED),
-						errmsg("row security of table \"%s\" cannot be disabled",
-							   get_rel_name(after->relation)),
-						errdetail("leyser protects this table; without row security "
-								  "every tenant sees every row."),
-						errhint("%s", protection_hint(after->relation))));
+		return protection_finding(
+			psprintf("row security of table \"%s\" cannot be disabled",
+					 get_rel_name(after->relation)),
+			"leyser protects this table; without row security every tenant sees every "
+			"row.",
+			protection_hint(after->relation));
 	if (before->forced && !after->forced)
-		ereport(ERROR, (errcode(LEYSER_ERRCODE_GUARD_REFUSED),
-						errmsg("row security of table \"%s\" must stay forced",
-							   get_rel_name(after->relation)),
-						errdetail("leyser protects this table; without FORCE its owner, "
-								  "and views and functions of the owner, see every "
-								  "tenant's rows."),
-						errhint("%s", protection_hint(after->relation))));
+		return protection_finding(
+			psprintf("row security of table \"%s\" must stay forced",
+					 get_rel_name(after->relation)),
+			"leyser protects this table; without FORCE its owner, and views and "
+			"functions of the owner, see every tenant's rows.",
+			protection_hint(after->relation));
+	return NULL;
 }
 
 /* A policy of ours that was there must be there unchanged. */
-static void
+static const LeyserFinding *
 protection_check_kept(const LeyserProtection *after, const ProtectedPolicy *policy)
 {
 	const ProtectedPolicy *now = protection_find_policy(after, policy->policy);
 
 	if (!policy->ours || !protection_find_table(after, policy->relation))
-		return;
+		return NULL;
 	if (now && now->digest == policy->digest)
-		return;
-	ereport(ERROR, (errcode(LEYSER_ERRCODE_GUARD_REFUSED),
-					errmsg("policy \"%s\" of table \"%s\" cannot be changed or dropped",
-						   NameStr(policy->name), get_rel_name(policy->relation)),
-					errdetail("It is a part of the protection by leyser."),
-					errhint("%s", protection_hint(policy->relation))));
+		return NULL;
+	return protection_finding(
+		psprintf("policy \"%s\" of table \"%s\" cannot be changed or dropped",
+				 NameStr(policy->name), get_rel_name(policy->relation)),
+		"It is a part of the protection by leyser.", protection_hint(policy->relation));
 }
 
 /* Beside our permissive policy a new one of somebody else would be void. */
-static void
+static const LeyserFinding *
 protection_check_new(const LeyserProtection *before, const LeyserProtection *after,
 					 const ProtectedPolicy *policy)
 {
@@ -332,19 +342,18 @@ protection_check_new(const LeyserProtection *before, const LeyserProtection *aft
 		protection_find_policy(before, policy->policy) ||
 		!protection_find_table(before, policy->relation) ||
 		!protection_find_table(after, policy->relation)->has_our_permissive)
-		return;
-	ereport(ERROR,
-			(errcode(LEYSER_ERRCODE_GUARD_REFUSED),
-			 errmsg("permissive policy \"%s\" would restrict nothing on table \"%s\"",
-					NameStr(policy->name), get_rel_name(policy->relation)),
-			 errdetail("Permissive policies are OR-ed, and leyser's policy \"%s\" lets "
-					   "every row of the tenant through.",
-					   OUR_PERMISSIVE_POLICY),
-			 errhint("Create it AS RESTRICTIVE; or unprotect the table, create it, and "
-					 "protect the table again.")));
+		return NULL;
+	return protection_finding(
+		psprintf("permissive policy \"%s\" would restrict nothing on table \"%s\"",
+				 NameStr(policy->name), get_rel_name(policy->relation)),
+		psprintf("Permissive policies are OR-ed, and leyser's policy \"%s\" lets "
+				 "every row of the tenant through.",
+				 OUR_PERMISSIVE_POLICY),
+		"Create it AS RESTRICTIVE; or unprotect the table, create it, and protect the "
+		"table again.");
 }
 
-static void
+static const LeyserFinding *
 protection_check_gap(const LeyserProtection *before, const LeyserProtection *after,
 					 const KeyGap *gap)
 {
@@ -353,50 +362,51 @@ protection_check_gap(const LeyserProtection *before, const LeyserProtection *aft
 
 	if (before->gaps &&
 		bsearch(gap, before->gaps, before->gap_count, sizeof(KeyGap), oid_cmp))
-		return;
+		return NULL;
 	column =
 		get_attname(gap->referencing,
 					protection_find_table(after, gap->referencing)->tenant_attnum, true);
 	referenced_column =
 		get_attname(gap->referenced,
 					protection_find_table(after, gap->referenced)->tenant_attnum, true);
-	ereport(
-		ERROR,
-		(errcode(LEYSER_ERRCODE_GUARD_REFUSED),
-		 errmsg("foreign key \"%s\" must include the tenant columns",
-				get_constraint_name(gap->constraint)),
-		 errdetail("Without them rows of table \"%s\" can refer to another tenant's rows "
-				   "of \"%s\", and change with them.",
-				   get_rel_name(gap->referencing), get_rel_name(gap->referenced)),
-		 errhint("FOREIGN KEY (%s, …) REFERENCES %s (%s, …), with a unique constraint "
+	return protection_finding(
+		psprintf("foreign key \"%s\" must include the tenant columns",
+				 get_constraint_name(gap->constraint)),
+		psprintf("Without them rows of table \"%s\" can refer to another tenant's rows "
+				 "of \"%s\", and change with them.",
+				 get_rel_name(gap->referencing), get_rel_name(gap->referenced)),
+		psprintf("FOREIGN KEY (%s, …) REFERENCES %s (%s, …), with a unique constraint "
 				 "over these columns of \"%s\".",
 				 quote_identifier(column ? column : "tenant_id"),
 				 quote_identifier(get_rel_name(gap->referenced)),
 				 quote_identifier(referenced_column ? referenced_column : "tenant_id"),
-				 get_rel_name(gap->referenced))));
+				 get_rel_name(gap->referenced)));
 }
 
-void
+const LeyserFinding *
 leyser_protection_compare(const LeyserProtection *before, const LeyserProtection *after)
 {
-	for (int i = 0; i < before->table_count; i++)
+	const LeyserFinding *finding = NULL;
+
+	for (int i = 0; !finding && i < before->table_count; i++)
 	{
 		const ProtectedTable *table =
 			protection_find_table(after, before->tables[i].relation);
 
 		if (table)
-			protection_compare_table(&before->tables[i], table);
+			finding = protection_compare_table(&before->tables[i], table);
 	}
-	for (int i = 0; i < before->policy_count; i++)
-		protection_check_kept(after, &before->policies[i]);
-	for (int i = 0; i < after->policy_count; i++)
-		protection_check_new(before, after, &after->policies[i]);
-	for (int i = 0; i < after->gap_count; i++)
-		protection_check_gap(before, after, &after->gaps[i]);
+	for (int i = 0; !finding && i < before->policy_count; i++)
+		finding = protection_check_kept(after, &before->policies[i]);
+	for (int i = 0; !finding && i < after->policy_count; i++)
+		finding = protection_check_new(before, after, &after->policies[i]);
+	for (int i = 0; !finding && i < after->gap_count; i++)
+		finding = protection_check_gap(before, after, &after->gaps[i]);
+	return finding;
 }
 
-void
-leyser_protection_refuse_drop(const LeyserProtection *protection)
+const LeyserFinding *
+leyser_protection_check_drop(const LeyserProtection *protection)
 {
 	StringInfoData names;
 	int left = 0;
@@ -413,14 +423,12 @@ leyser_protection_refuse_drop(const LeyserProtection *protection)
 		left++;
 	}
 	if (left == 0)
-		return;
+		return NULL;
 	if (left > NAMED_TABLES_MAX)
 		appendStringInfo(&names, " and %d more", left - NAMED_TABLES_MAX);
-	ereport(ERROR, (errcode(LEYSER_ERRCODE_GUARD_REFUSED),
-					errmsg("extension \"leyser\" cannot be dropped while it protects "
-						   "tables"),
-					errdetail("Protected: %s.", names.data),
-					errhint("SELECT leyser.unprotect(relation) for each protected table "
-							"of leyser.governed_table; for a restore, a superuser can "
-							"SET leyser.guards = off.")));
+	return protection_finding(
+		"extension \"leyser\" cannot be dropped while it protects tables",
+		psprintf("Protected: %s.", names.data),
+		"SELECT leyser.unprotect(relation) for each protected table of "
+		"leyser.governed_table; for a restore, a superuser can SET leyser.guards = off.");
 }

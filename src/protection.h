@@ -22,14 +22,23 @@ extern LeyserProtection *leyser_protection_capture(bool foreign_keys);
 /* True where no protected table exists. */
 extern bool leyser_protection_is_empty(const LeyserProtection *protection);
 
-/* Refuses (LY007) what made a table's protection weaker than it was before. */
-extern void leyser_protection_compare(const LeyserProtection *before,
-									  const LeyserProtection *after);
+/* What is to be refused: the parts of an error. */
+typedef struct LeyserFinding
+{
+	const char *message;
+	const char *detail;
+	const char *hint;
+} LeyserFinding;
+
+/* The first thing that made a table's protection weaker than before, or NULL. */
+extern const LeyserFinding *leyser_protection_compare(const LeyserProtection *before,
+													  const LeyserProtection *after);
 
 /*
- * Refuses (LY007) the removal of the extension; protection is what it was
- * while the extension existed.  Returns where no protected table is left.
+ * Whether the extension must not be removed; protection is what it was while
+ * the extension existed.  NULL where no protected table is left.
  */
-extern void leyser_protection_refuse_drop(const LeyserProtection *protection);
+extern const LeyserFinding *
+leyser_protection_check_drop(const LeyserProtection *protection);
 
 #endif /* LEYSER_PROTECTION_H */

@@ -40,12 +40,13 @@ class Hostile:
         self.marker = shop.markers[tenant]
         self.token = shop.tokens[tenant]
         self.rng = rng
+        self.victims = HONEST + EVIL
         self.line = None
         self.tally = None
 
     def turn(self, line, tally):
         """One attack.  Its failing is what is hoped for; what it shows is judged."""
-        self.line, self.tally = line, tally
+        self.line, self.tally, self.victims = line, tally, HONEST + EVIL
         attack = self.rng.choice(ATTACKS)
         try:
             attack(self)
@@ -66,7 +67,7 @@ class Hostile:
 
     def judge(self, text):
         """No other tenant's marker, and no other tenant's token."""
-        found = self.shop.foreign(text, self.tenant)
+        found = self.shop.foreign(text, self.tenant, self.victims)
         found += [t for t in TOKEN.findall(text)
                   if any(t.startswith(other) for tenant, other in self.shop.tokens.items()
                          if tenant in HONEST)]
@@ -96,6 +97,15 @@ class Hostile:
         """Must fail, whatever the connection is like."""
         if self.attempt(sql, *params) is not None:
             raise Violation(f"hostile {self.tenant} was not refused: {sql}")
+
+    def attempt_again(self, sql):
+        """attempt(), after which a transaction goes on as if nothing had been."""
+        inside = self.line.wire().in_transaction()
+        if inside:
+            self.attempt("SAVEPOINT again")
+        self.attempt(sql)
+        if inside:
+            self.attempt("ROLLBACK TO again")
 
     def enter(self, block=True):
         """Begins a transaction with the client's own token, right or wrong."""
@@ -197,8 +207,7 @@ def stolen_names(me):
         me.enter()
     for name, count in me.rng.sample(known, min(3, len(known))):
         values = ", ".join(["'1'"] * int(count))
-        me.attempt(f'SAVEPOINT s; EXECUTE "{name}" ({values})' if values else f'EXECUTE "{name}"')
-        me.attempt("ROLLBACK TO s")
+        me.attempt_again(f'EXECUTE "{name}"' + (f" ({values})" if values else ""))
 
 
 def cached_plan(me):
@@ -213,6 +222,8 @@ def cached_plan(me):
         me.line.wire().prepare(name, "SELECT tenant_id, marker FROM shop.note")
         me.run(f"EXECUTE {name}")
         me.run("COMMIT")
+    elif me.line.wire().in_transaction():
+        me.run("ROLLBACK")
     me.run("BEGIN; SET LOCAL parallel_leader_participation = off")
     for (name,) in me.run("SELECT name FROM pg_prepared_statements WHERE name ~ 'plan_'"
                           " ORDER BY random() LIMIT 5").rows:
@@ -269,6 +280,8 @@ def kill(me):
 
 def no_token(me):
     """Reads and writes without a context, in whatever connection that is."""
+    if me.line.wire().in_transaction():
+        me.run("ROLLBACK")
     table = me.rng.choice(TABLES)
     me.refused(me.rng.choice((
         f"SELECT * FROM shop.{table}", f"SELECT count(*) FROM shop.{table}",
@@ -388,7 +401,9 @@ def foreign_reads(me):
 
 
 def look_around(me):
-    """What the server shows of others: queries, statements, settings."""
+    """What the server shows of others: queries, statements, settings.  Hostile clients
+    write their own markers into the text of their queries; that is their affair."""
+    me.victims = HONEST
     me.attempt(me.rng.choice((
         "SELECT query FROM pg_stat_activity", "SELECT statement FROM pg_prepared_statements",
         "SELECT name, setting, reset_val FROM pg_settings", "SHOW ALL",

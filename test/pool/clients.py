@@ -17,10 +17,12 @@ CLEAN = ("ROLLBACK; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNL
          " DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES")
 ATTEMPTS = 200
 LOST = ("08001", "08003", "08006", "08P01", "57P01", "57P02", "57P03", "25P03", "25P04")
-# What other clients of the pool can do to a well-behaved one without touching its
-# rows: kill, cancel, delay, clear the connection, make it read-only.
+# What others can do to a well-behaved client without touching its rows: kill,
+# cancel, delay, clear the connection, make it read-only; its own tenant's other
+# clients also write at the same time (23503, 23505).
 DISTURBANCES = LOST + ("LY009", "57014", "55P03", "40P01", "40001", "25006", "26000", "42P05",
-                       "0A000", "25P02", "34000")
+                       "0A000", "25P02", "34000",
+                       "23503", "23505")
 
 
 class Violation(Exception):

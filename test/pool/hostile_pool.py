@@ -93,7 +93,7 @@ def run_clients(shop, conninfo, pooled, transactions, seed):
     count = CLIENTS if pooled else SERVER_CONNECTIONS
     processes = []
     for number in range(count):
-        rng = random.Random(f"{seed} {pooled} {number}")
+        rng = random.Random(f"{seed} {number}")
         clients = make_clients(shop, rng)
         mine = [clients[number]] if pooled else clients
         processes.append(multiprocessing.Process(target=work, args=(
@@ -146,11 +146,12 @@ def run_way(way, shop, arguments):
     if way == "driver":
         direct = " ".join(p for p in arguments.conninfo.split() if not p.startswith("user="))
         return run_clients(shop, f"{direct} user={ROLE}", False, arguments.transactions,
-                           arguments.seed)
+                           f"{arguments.seed} {way}")
     pooler, through = start_pooler(arguments.conninfo, arguments.folder,
                                    way == "resetting-pooler")
     try:
-        tally = run_clients(shop, through, True, arguments.transactions, arguments.seed)
+        tally = run_clients(shop, through, True, arguments.transactions,
+                            f"{arguments.seed} {way}")
         unclean = tally.refused["well-behaved", "LY009"]
         if way == "resetting-pooler" and unclean:
             tally.violations.append(f"{unclean} unclean connections in spite of DISCARD ALL")
@@ -170,7 +171,7 @@ def report(way, tally):
         codes = sorted((n, code) for (who, code), n in tally.refused.items() if who == side)
         print(f"refused, {side}:", ", ".join(f"{code} {n}" for n, code in reversed(codes)) or "0")
     for violation in tally.violations[:20]:
-        print("VIOLATION:", violation)
+        print("VIOLATION:", violation.strip())
     sys.stdout.flush()
 
 

@@ -126,11 +126,10 @@ class Shop:
         return jwt.encode(payload, key or self.key, algorithm="EdDSA",
                           headers={"kid": ISSUER_KEY})
 
-    def foreign(self, text, tenant):
+    def foreign(self, text, tenant, among=HONEST + EVIL):
         """Markers of tenants other than this one in any text that it was shown."""
-        mine = (GLOBAL, self.markers[tenant])
-        return sorted({m for m in MARKER.findall(text)
-                       if m not in mine and m in self.markers.values()})
+        others = {marker for t, marker in self.markers.items() if t in among and t != tenant}
+        return sorted(others.intersection(MARKER.findall(text)))
 
     def audit(self, ledger):
         """Compares all rows with what the clients wrote; gives what is wrong.

@@ -38,6 +38,8 @@ $node->safe_psql('postgres', <<"SQL");
 	ALTER TABLE item OWNER TO owner_of_tables;
 	CREATE POLICY positive ON item USING (n > 0);
 	SELECT leyser.protect('item');
+	ALTER TABLE item RENAME tenant_id TO tenant;
+	ALTER TABLE item RENAME tenant TO "Mandant";
 	CREATE TABLE part (first int, tenant_id text NOT NULL, at date NOT NULL) PARTITION BY RANGE (at);
 	ALTER TABLE part DROP COLUMN first;
 	CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
@@ -57,11 +59,11 @@ $node->safe_psql('postgres', <<"SQL");
 	SELECT leyser.declare_table('queue', 'by_rule', 'a queue', 'payload->>''tenant'' = \$1');
 	GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA public, "$long" TO app, gateway;
 	INSERT INTO item VALUES ('t1', 1), ('t1', 2), ('t2', 1), ('t2', 3), ('$long', 1);
-	INSERT INTO part SELECT tenant_id, '2026-12-31'::date + n FROM item;
+	INSERT INTO part SELECT "Mandant", '2026-12-31'::date + n FROM item;
 	INSERT INTO base VALUES ('t1', 1), ('t2', 1), (NULL, 1);
 	INSERT INTO heir VALUES ('t1', 1, 1), ('t2', 1, 1);
-	INSERT INTO line SELECT tenant_id, n FROM item;
-	INSERT INTO "$long"."@{[ $odd =~ s/"/""/gr ]}" SELECT tenant_id, n FROM item;
+	INSERT INTO line SELECT "Mandant", n FROM item;
+	INSERT INTO "$long"."@{[ $odd =~ s/"/""/gr ]}" SELECT "Mandant", n FROM item;
 SQL
 
 # Everything that a dump must carry, as text.
@@ -69,20 +71,20 @@ my %facts = (
 	policies => q{SELECT schemaname, tablename, policyname, permissive, roles, cmd, qual, with_check
 		FROM pg_policies ORDER BY 1, 2, 3},
 	'row security' => q{SELECT oid::regclass, relrowsecurity, relforcerowsecurity FROM pg_class
-		WHERE relkind IN ('r', 'p') AND relnamespace <> 'pg_catalog'::regnamespace ORDER BY 1::text},
+		WHERE relkind IN ('r', 'p') AND relnamespace <> 'pg_catalog'::regnamespace ORDER BY oid::regclass::text},
 	registry => q{SELECT relation, kind, tenant_column, parent, enforcement, gaps, reason, purge_condition,
 		governed_since FROM leyser.governed_table ORDER BY relation::text},
 	'what protect() found' => q{SELECT relation, set_default, had_row_security, had_forced_row_security,
 		had_default FROM leyser.table_record ORDER BY relation::text},
 	tenants => q{SELECT * FROM leyser.tenant ORDER BY 1},
-	usages => q{SELECT * FROM leyser.granted_usage ORDER BY 1::text, 2},
+	usages => q{SELECT * FROM leyser.granted_usage ORDER BY role::text, 2},
 	events => q{SELECT event_id, at, event, tenant_id, session_role, caller_role, object, detail, digest
 		FROM leyser.event WHERE event <> 'keyring.initialized' ORDER BY 1},
 	rights => q{SELECT p.oid::regprocedure, a.grantee::regrole, a.privilege_type FROM pg_proc p,
-		aclexplode(p.proacl) a WHERE p.pronamespace = 'leyser'::regnamespace ORDER BY 1::text, 2::text},
+		aclexplode(p.proacl) a WHERE p.pronamespace = 'leyser'::regnamespace ORDER BY p.oid::regprocedure::text, a.grantee::regrole::text},
 	triggers => q{SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal
-		ORDER BY 1::text, 2},
-	defaults => q{SELECT adrelid::regclass, pg_get_expr(adbin, adrelid) FROM pg_attrdef ORDER BY 1::text, 2});
+		ORDER BY tgrelid::regclass::text, 2},
+	defaults => q{SELECT adrelid::regclass, pg_get_expr(adbin, adrelid) FROM pg_attrdef ORDER BY adrelid::regclass::text, 2});
 
 sub facts_of
 {
@@ -115,8 +117,9 @@ sub check_restored
 	$node->safe_psql($database, 'SELECT leyser.initialize_keyring()');
 	for my $table (qw(item part part_1 part_2 base heir line))
 	{
+		my $column = $table eq 'item' ? '"Mandant"' : 'tenant_id';
 		is($node->safe_psql($database, counted($table), extra_params => [ '-U', 'gateway' ]),
-			$node->safe_psql($database, "SELECT count(*) FROM $table WHERE tenant_id = 't1' OR tenant_id IS NULL"),
+			$node->safe_psql($database, "SELECT count(*) FROM $table WHERE $column = 't1' OR $column IS NULL"),
 			"$name: $table shows its tenant's rows");
 	}
 	is_refused($node, q{BEGIN; SELECT leyser.enter('t1'); INSERT INTO item VALUES ('t2', 9)}, '42501',

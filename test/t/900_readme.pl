@@ -64,12 +64,13 @@ sub blocks_of
 	return @blocks;
 }
 
-# Blanks at the ends of lines and empty lines do not count.
+# How wide the columns are and empty lines do not count.
 sub tidy
 {
 	my ($text) = @_;
 
-	return join "\n", grep { $_ ne '' } map { s/\s+$//r } split /\n/, $text;
+	return join "\n", grep { $_ ne '' }
+	  map { s/\s+$//r =~ s/ +/ /gr =~ s/--+/-/gr } split /\n/, $text;
 }
 
 sub matches

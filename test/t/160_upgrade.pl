@@ -1,0 +1,98 @@
+# pg_upgrade, rehearsed into a cluster of the same version: everything is there
+# and enforced, and the keyring, which lies elsewhere, is still ours.
+
+use strict;
+use warnings;
+
+use LeyserTest;
+use LeyserToken;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $old = new_node('old');
+$old->safe_psql('postgres', q{
+	SELECT leyser.create_tenant('t1');
+	SELECT leyser.create_tenant('t2');
+	SELECT leyser.create_tenant('t3');
+	SELECT leyser.suspend_tenant('t3');
+	CREATE ROLE app LOGIN;
+	REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+	SELECT leyser.grant_usage('app', 'application');
+	CREATE TABLE item (gone int, tenant_id text NOT NULL, n int);
+	ALTER TABLE item DROP COLUMN gone;
+	SELECT leyser.protect('item');
+	CREATE TABLE part (tenant_id text NOT NULL, n int) PARTITION BY LIST (n);
+	CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1);
+	SELECT leyser.protect('part');
+	CREATE TABLE country (code text);
+	SELECT leyser.declare_table('country', 'shared', 'reference data');
+	GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO app;
+	INSERT INTO item VALUES ('t1', 1), ('t2', 2), ('t2', 3);
+	INSERT INTO part VALUES ('t1', 1), ('t2', 1);
+	SELECT leyser.activate_signing_key(leyser.stage_signing_key());
+});
+my $token = own_token($old, exp => time() + 3600);
+my $suspended = own_token($old, tenant => '"t3"', exp => time() + 3600);
+my @facts = (
+	'SELECT * FROM leyser.identity', 'SELECT * FROM leyser.signing_key ORDER BY 1',
+	'SELECT * FROM leyser.tenant ORDER BY 1', 'SELECT * FROM leyser.granted_usage ORDER BY role::text',
+	'SELECT * FROM leyser.table_record ORDER BY relation::text', 'SELECT * FROM leyser.event ORDER BY 1',
+	'SELECT relation, kind, gaps FROM leyser.governed_table ORDER BY relation::text',
+	'SELECT tablename, policyname, permissive, qual, with_check FROM pg_policies ORDER BY 1, 2',
+	q{SELECT p.oid::regprocedure, a.grantee, a.privilege_type
+		FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+		WHERE p.pronamespace = 'leyser'::regnamespace ORDER BY p.oid::regprocedure::text, 2},
+	q{SELECT count(*) FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+		AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'leyser')});
+my %before = map { $_ => $old->safe_psql('postgres', $_) } @facts;
+$old->stop;
+
+my $new = new_node('new', start => 0);
+$new->adjust_conf('postgresql.conf', 'leyser.keyring_directory', "'" . keyring_directory($old) . "'");
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my $bindir = $new->config_data('--bindir');
+my $output;
+my $upgraded = do
+{
+	# where pg_upgrade writes its scripts
+	my $here = Cwd::getcwd();
+	chdir $folder or die $!;
+	my $result = IPC::Run::run(
+		[
+			'pg_upgrade', '--no-sync', '--old-bindir', $bindir, '--new-bindir', $bindir,
+			'--old-datadir', $old->data_dir, '--new-datadir', $new->data_dir,
+			'--socketdir', $new->host, '--old-port', $old->port, '--new-port', $new->port
+		],
+		'>', \$output, '2>&1');
+	chdir $here or die $!;
+	$result;
+};
+ok($upgraded, 'pg_upgrade works') or diag($output);
+
+$new->start;
+is($new->safe_psql('postgres', $_), $before{$_}, "as it was: $_") for @facts;
+
+# In force at once, with tokens from before: the database is the same audience.
+my $count = "BEGIN; SELECT set_config('leyser.token', '$token', true) \\g /dev/null\n";
+is($new->safe_psql('postgres', "$count SELECT count(*) FROM item; COMMIT", extra_params => [ '-U', 'app' ]),
+	'1', 'a tenant sees its row');
+is($new->safe_psql('postgres', "$count SELECT count(*) FROM part_1; COMMIT", extra_params => [ '-U', 'app' ]),
+	'1', '... also in a partition that is named');
+is_refused($new, 'SELECT * FROM item', 'LY001', 'no context, no rows', user => 'app');
+is_refused($new, "BEGIN; SELECT set_config('leyser.token', '$token', true); INSERT INTO item VALUES ('t2', 1)",
+	'42501', 'no row of another tenant is written', user => 'app');
+is_refused($new, "BEGIN; SELECT set_config('leyser.token', '$token', true); INSERT INTO country VALUES ('JP')",
+	'LY007', 'shared tables are not written in a context', user => 'app');
+is_refused($new, "SELECT set_config('leyser.token', '$suspended', true)", 'LY004',
+	'a suspended tenant stays out', user => 'app');
+is_refused($new, 'ALTER TABLE item DISABLE ROW LEVEL SECURITY', 'LY007', 'guards stand');
+is_refused($new, 'DROP EXTENSION leyser CASCADE', 'LY007', 'the extension is not dropped');
+$new->safe_psql('postgres', 'CREATE TABLE part_2 PARTITION OF part FOR VALUES IN (2)');
+is($new->safe_psql('postgres', q{SELECT kind FROM leyser.governed_table WHERE relation = 'part_2'::regclass}),
+	'own', 'a new partition is protected');
+$new->safe_psql('postgres', q{SELECT leyser.activate_signing_key(leyser.stage_signing_key());
+	SELECT leyser.create_tenant('t4'); SELECT leyser.unprotect('item')});
+pass('the administration goes on');
+
+$new->stop;
+done_testing();

@@ -1,0 +1,180 @@
+# What the install script leaves in the catalogues: reviewed lists, compared as a
+# whole.  Whoever changes one of them changes the list here, and so reviews it.
+
+use strict;
+use warnings;
+
+use LeyserTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('catalogue', conf => q{log_statement = none});
+
+# One test: a query's rows, as lines.
+sub rows_are
+{
+	my ($sql, $expected, $name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($node->safe_psql('postgres', $sql), join("\n", @$expected), $name);
+	return;
+}
+
+# What is granted to everybody, and nothing else.
+rows_are(q{
+	SELECT a.privilege_type || ' ON ' || p.oid::regprocedure
+	FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+	WHERE p.pronamespace = 'leyser'::regnamespace AND a.grantee = 0 ORDER BY 1
+}, [
+	'EXECUTE ON leyser.account_name()',
+	'EXECUTE ON leyser.context_status()',
+	'EXECUTE ON leyser.in_context()',
+	'EXECUTE ON leyser.leave()',
+	'EXECUTE ON leyser.protect(regclass,name,text,text,boolean,boolean)',
+	'EXECUTE ON leyser.session_id()',
+	'EXECUTE ON leyser.tenant_id()',
+	'EXECUTE ON leyser.tenant_id_int8()',
+	'EXECUTE ON leyser.tenant_id_problem(text)',
+	'EXECUTE ON leyser.tenant_id_uuid()'
+], 'functions that everybody may call');
+rows_are(q{
+	SELECT a.privilege_type FROM pg_namespace n, aclexplode(n.nspacl) a
+	WHERE n.nspname = 'leyser' AND a.grantee = 0 ORDER BY 1
+}, ['USAGE'], 'everybody\'s right on the schema');
+rows_are(q{
+	SELECT c.relname, a.grantee::regrole, a.privilege_type
+	FROM pg_class c, aclexplode(coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))) a
+	WHERE c.relnamespace = 'leyser'::regnamespace AND a.grantee <> c.relowner
+}, [], 'nobody has rights on tables, views and sequences');
+rows_are(q{
+	SELECT a.attrelid::regclass, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+	WHERE c.relnamespace = 'leyser'::regnamespace AND a.attacl IS NOT NULL
+}, [], '... nor on columns');
+rows_are(q{
+	SELECT t.typname, x.grantee FROM pg_type t, aclexplode(t.typacl) x
+	WHERE t.typnamespace = 'leyser'::regnamespace
+}, [], '... and types have the first rights');
+
+# Functions that run with more rights than their caller's, or on their behalf.
+rows_are(q{
+	SELECT p.oid::regprocedure, p.proconfig FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+	WHERE p.pronamespace = 'leyser'::regnamespace AND l.lanname <> 'c'
+	  AND NOT coalesce(p.proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}'
+}, [], 'every function in SQL or PL/pgSQL has a locked search_path');
+rows_are(q{
+	SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+	WHERE p.pronamespace = 'leyser'::regnamespace AND p.prosecdef AND l.lanname = 'c'
+}, [], 'no definer function is in C');
+rows_are(q{
+	SELECT DISTINCT s FROM pg_proc p, unnest(p.proconfig) s
+	WHERE p.pronamespace = 'leyser'::regnamespace ORDER BY s
+}, [ 'leyser.registry_work=on', 'lock_timeout=3s', 'search_path=pg_catalog, pg_temp' ],
+	'settings of functions');
+rows_are(q{
+	SELECT p.oid::regprocedure FROM pg_proc p
+	WHERE p.pronamespace = 'leyser'::regnamespace AND p.prosecdef
+	  AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0)
+}, ['leyser.protect(regclass,name,text,text,boolean,boolean)'], 'definer functions that everybody may call');
+
+# What policies and defaults call: an index can be used, a parallel plan too.
+rows_are(q{
+	SELECT p.oid::regprocedure, p.provolatile, p.proparallel FROM pg_proc p
+	WHERE p.pronamespace = 'leyser'::regnamespace AND p.proname ~ '^tenant_id(_int8|_uuid)?$' ORDER BY 1::text
+}, [ map { "leyser.$_()|s|s" } qw(tenant_id tenant_id_int8 tenant_id_uuid) ],
+	'the getters are STABLE and PARALLEL SAFE');
+
+# Everything has a comment, save columns and what a table brings with itself:
+# the indexes of its constraints, its row type, the sequence of its identity.
+rows_are(q{
+	SELECT d.type, d.identity FROM pg_depend e
+	CROSS JOIN LATERAL pg_identify_object(e.classid, e.objid, 0) d
+	WHERE e.refclassid = 'pg_extension'::regclass AND e.deptype = 'e'
+	  AND e.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'leyser')
+	  AND e.classid <> 'pg_type'::regclass
+	  AND obj_description(e.objid, e.classid::regclass::name) IS NULL
+	  AND NOT EXISTS (SELECT FROM pg_depend i WHERE i.classid = e.classid AND i.objid = e.objid AND i.deptype = 'i')
+	ORDER BY 1, 2
+}, [], 'every function, table, view and sequence has a comment');
+rows_are(q{
+	SELECT i.indexrelid::regclass FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+	WHERE c.relnamespace = 'leyser'::regnamespace AND obj_description(c.oid, 'pg_class') IS NULL
+	  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = c.oid)
+}, [], 'every index that is no constraint\'s has a comment');
+rows_are(q{
+	SELECT t.tgrelid::regclass, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+	WHERE c.relnamespace = 'leyser'::regnamespace AND NOT t.tgisinternal
+	  AND obj_description(t.oid, 'pg_trigger') IS NULL
+}, [], 'every trigger has a comment');
+rows_are(q{SELECT obj_description('leyser'::regnamespace, 'pg_namespace') IS NOT NULL,
+	(SELECT obj_description(oid, 'pg_extension') IS NOT NULL FROM pg_extension WHERE extname = 'leyser')},
+	['t|t'], 'schema and extension have comments');
+rows_are(q{
+	SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'leyser'::regnamespace
+	  AND obj_description(p.oid, 'pg_proc') !~ '^internal'
+	  AND NOT EXISTS (SELECT FROM leyser.usage_rights() u
+		WHERE u.object_kind = 'FUNCTION' AND u.object::regprocedure = p.oid)
+	  AND NOT EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0)
+	ORDER BY 1::text
+}, [ 'leyser.grant_usage(regrole,text)', 'leyser.revoke_usage(regrole,text)' ],
+	'what is neither internal nor anybody\'s is for superusers');
+
+# Triggers fire where session_replication_role is replica, too.
+rows_are(q{
+	SELECT t.tgrelid::regclass, t.tgname, t.tgenabled FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+	WHERE c.relnamespace = 'leyser'::regnamespace AND NOT t.tgisinternal AND t.tgenabled <> 'A'
+}, [], 'every trigger fires always');
+
+# In the dump, or consciously out of it.
+my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_record event_record
+  event_record_event_id_seq);
+my %out_of_dump = (
+	identity => 'a restored database is another audience',
+	signing_key => 'secrets stay in their keyring',
+	proxy_keys => 'always empty',
+	proxy_tenants => 'always empty',
+	proxy_tables => 'always empty');
+rows_are(q{SELECT relname FROM pg_class WHERE relnamespace = 'leyser'::regnamespace
+	AND relkind IN ('r', 'p', 'S', 'm') ORDER BY relname COLLATE "C"}, [ sort keys %in_dump, keys %out_of_dump ],
+	'every table and sequence is in one of the two lists');
+rows_are(q{SELECT c.relname FROM pg_extension e, unnest(e.extconfig) o JOIN pg_class c ON c.oid = o
+	WHERE e.extname = 'leyser' ORDER BY c.relname COLLATE "C"}, [ sort keys %in_dump ], 'what a dump carries');
+rows_are(q{SELECT DISTINCT c FROM pg_extension e, unnest(e.extcondition) c WHERE e.extname = 'leyser'},
+	[''], '... it carries whole');
+rows_are(q{SELECT (SELECT count(*) FROM leyser.issuer_key), (SELECT count(*) FROM leyser.tenant_record),
+	(SELECT count(*) FROM leyser.table_record), (SELECT count(*) FROM leyser.usage_record)},
+	['0|0|0|0'], 'the script leaves no seed rows, which a restore would meet again');
+
+# The library's symbols: PostgreSQL 15 exports what is not static.
+my $library = $node->safe_psql('postgres', q{SELECT DISTINCT probin FROM pg_proc
+	WHERE pronamespace = 'leyser'::regnamespace AND probin IS NOT NULL});
+is($library, '$libdir/leyser', 'functions name the library by its place');
+my $file = "$ENV{TESTDIR}/leyser.so";
+my ($symbols) = run_command([ 'nm', '-D', '--defined-only', $file ]);
+my @foreign = grep { !/^(leyser_\w+|pg_finfo_leyser_\w+|_PG_init|Pg_magic_func|_init|_fini)$/ }
+  map { (split ' ')[-1] } split(/\n/, $symbols);
+is("@foreign", '', 'every exported symbol carries the prefix');
+like($symbols, qr/ T _PG_init$/m, '... and there are symbols');
+
+# The script: plain CREATE, so that nothing that lies there is taken over.
+my $version = $node->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'leyser'});
+my $script = slurp_file("$ENV{TESTDIR}/leyser--$version.sql");
+$script =~ s/--[^\n]*//g;
+unlike($script, qr/\bOR\s+REPLACE\b/i, 'no OR REPLACE in the script');
+unlike($script, qr/\bIF\s+NOT\s+EXISTS\b(?!\s*\()/i, 'no IF NOT EXISTS in the script');
+unlike($script, qr/\@VERSION\@/, 'no placeholder left in the script');
+my @created = $script =~ /^CREATE FUNCTION (\S+?)\(/mg;
+my @revoked = $script =~ /^REVOKE ALL ON FUNCTION (\S+?)\(.*?\) FROM PUBLIC;/mg;
+is("@revoked", "@created", 'each CREATE FUNCTION is followed by its REVOKE');
+is($script =~ /^(CREATE \w+ (?!leyser\.)\w+ .*)/m && $1 !~ /^CREATE (TRIGGER|INDEX)/ ? $1 : '', '',
+	'every name is qualified');
+
+# The extension goes as it came.
+$node->safe_psql('postgres', 'DROP EXTENSION leyser');
+rows_are(q{SELECT count(*) FROM pg_class WHERE relname ~ 'leyser'
+	UNION ALL SELECT count(*) FROM pg_proc WHERE prosrc ~ '^leyser_' OR pronamespace::regnamespace::text = 'leyser'},
+	[ '0', '0' ], 'DROP EXTENSION leaves nothing');
+$node->safe_psql('postgres', 'CREATE EXTENSION leyser');
+pass('CREATE EXTENSION works again');
+
+$node->stop;
+done_testing();
