@@ -300,6 +300,8 @@ DECLARE
 BEGIN
     PERFORM leyser.check_governable(protect.relation);
     PERFORM leyser.check_owner(protect.relation);
+    -- what another call is changing right now is kept or changed, not overlooked
+    EXECUTE format('LOCK TABLE ONLY %s IN ACCESS SHARE MODE', protect.relation);
     SELECT t.* INTO present FROM leyser.table_record t WHERE t.relation = protect.relation;
     new_kind := coalesce(protect.kind, CASE WHEN present.tenant_attnum IS NOT NULL THEN present.kind END, 'own');
     new_column := coalesce(protect.tenant_column,

@@ -51,6 +51,11 @@ CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
 CREATE TABLE parent (tenant_id text NOT NULL, id int PRIMARY KEY, UNIQUE (tenant_id, id));
 CREATE TABLE child (tenant_id text NOT NULL, id int REFERENCES parent);
 CREATE TABLE child_well (tenant_id text NOT NULL, id int, FOREIGN KEY (tenant_id, id) REFERENCES parent (tenant_id, id));
+CREATE TABLE large (id int, tenant_id text NOT NULL, filler text);
+ALTER TABLE large ALTER COLUMN filler SET STORAGE PLAIN;
+INSERT INTO large SELECT i, 'fine', repeat('x', 1000) FROM generate_series(1, 9000) i;
+CREATE INDEX ON large (id, tenant_id);
+CREATE INDEX ON large (tenant_id) WHERE id > 0;
 CREATE TABLE dropped_column (tenant_id text);
 ALTER TABLE dropped_column DROP COLUMN tenant_id;
 RESET ROLE;
@@ -92,6 +97,7 @@ CALL trial.attempt($$SELECT leyser.protect('ignoring_case_too')$$);
 CALL trial.attempt($$SELECT leyser.protect('nullable')$$);
 CALL trial.attempt($$SELECT leyser.protect('not_canonical')$$);
 SELECT DISTINCT left(tenant_id, 40) AS tenant_id, leyser.tenant_id_problem(tenant_id) FROM not_canonical WHERE leyser.tenant_id_problem(tenant_id) IS NOT NULL ORDER BY 1;
+CALL trial.attempt($$SELECT leyser.protect('large')$$);
 CALL trial.attempt($$SELECT leyser.protect('fine', kind => 'shared')$$);
 CALL trial.attempt($$SELECT leyser.protect('fine', kind => '')$$);
 CALL trial.attempt($$SELECT leyser.protect('fine', enforcement => 'never')$$);
@@ -118,6 +124,8 @@ ALTER TABLE nullable VALIDATE CONSTRAINT tenant_not_null;
 ALTER TABLE nullable ALTER COLUMN tenant_id SET NOT NULL;
 ALTER TABLE nullable DROP CONSTRAINT tenant_not_null;
 SELECT leyser.protect('nullable');
+CREATE INDEX CONCURRENTLY ON large (tenant_id);
+SELECT leyser.protect('large'), leyser.unprotect('large');
 SELECT leyser.protect('parted');
 
 -- Names with quotes, spaces, 63 bytes of multibyte characters.

@@ -152,6 +152,25 @@ SET LOCAL leyser.token = :'b';
 SELECT count(*) FROM regress_leyser_context.invoice;
 COMMIT;
 SELECT count(*) FROM regress_leyser_context.invoice;
+-- rolled back to the value of the session, which is stale
+BEGIN;
+SAVEPOINT s;
+SET LOCAL leyser.token = :'b';
+SELECT count(*) FROM regress_leyser_context.invoice;
+ROLLBACK TO s;
+SELECT count(*) FROM regress_leyser_context.invoice;
+ROLLBACK;
+-- a chained transaction is another one; so is what follows a rollback
+BEGIN;
+SET LOCAL leyser.token = :'b';
+COMMIT AND CHAIN;
+SELECT count(*) FROM regress_leyser_context.invoice;
+COMMIT;
+BEGIN;
+SET leyser.token = :'b';
+ROLLBACK AND CHAIN;
+SELECT count(*) FROM regress_leyser_context.invoice;
+COMMIT;
 DISCARD ALL;
 SHOW leyser.token;
 

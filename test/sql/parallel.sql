@@ -118,6 +118,26 @@ SET LOCAL leyser.token = :'b';
 EXPLAIN (COSTS OFF) EXECUTE every;
 COMMIT;
 
+\set VERBOSITY default
+-- Compiled expressions, where the server has JIT.
+SET jit = on;
+SET jit_above_cost = 0;
+SET jit_inline_above_cost = 0;
+SET jit_optimize_above_cost = 0;
+BEGIN;
+SET LOCAL leyser.token = :'a';
+CALL trial.attempt('SELECT count(*) FROM regress_leyser_many.number');
+ROLLBACK;
+BEGIN;
+SET LOCAL leyser.token = :'b';
+SELECT count(*), min(tenant_id), max(tenant_id) FROM regress_leyser_many.entry;
+COMMIT;
+BEGIN;
+SET LOCAL leyser.token = :'number';
+SELECT count(*), min(tenant_id), max(tenant_id) FROM regress_leyser_many.number;
+COMMIT;
+CALL trial.attempt('SELECT count(*) FROM regress_leyser_many.number');
+
 -- A function that is called in workers, and sets nothing there.
 \c - :superuser
 CREATE FUNCTION regress_leyser_many.switching(int) RETURNS int LANGUAGE plpgsql PARALLEL SAFE AS $$

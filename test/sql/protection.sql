@@ -39,6 +39,7 @@ CREATE DOMAIN tenant_number AS smallint;
 CREATE DOMAIN tenant_twice AS tenant;
 CREATE TABLE as_text (tenant_id text NOT NULL);
 CREATE TABLE as_varchar (tenant_id varchar(50) NOT NULL);
+CREATE TABLE as_collated (tenant_id text COLLATE "POSIX" NOT NULL);
 CREATE TABLE as_uuid (tenant_id uuid NOT NULL);
 CREATE TABLE as_smallint (tenant_id smallint NOT NULL);
 CREATE TABLE as_integer (tenant_id integer NOT NULL);
@@ -48,6 +49,7 @@ CREATE TABLE as_number_domain (tenant_id tenant_number NOT NULL);
 INSERT INTO as_text VALUES ('pro-a'), ('pro-b');
 INSERT INTO as_varchar VALUES ('pro-a'), ('pro-b');
 INSERT INTO as_domain VALUES ('pro-a'), ('pro-b');
+INSERT INTO as_collated VALUES ('pro-a'), ('pro-b');
 INSERT INTO as_smallint VALUES (71), (72);
 INSERT INTO as_integer VALUES (71), (72);
 INSERT INTO as_bigint VALUES (71), (72);
@@ -72,6 +74,7 @@ INSERT INTO as_domain DEFAULT VALUES;
 SELECT tenant_id, count(*) FROM as_text GROUP BY 1;
 SELECT tenant_id, count(*) FROM as_varchar GROUP BY 1;
 SELECT tenant_id, count(*) FROM as_domain GROUP BY 1;
+SELECT tenant_id, count(*) FROM as_collated GROUP BY 1;
 CALL trial.attempt('SELECT * FROM as_uuid');
 COMMIT;
 BEGIN;
@@ -321,6 +324,7 @@ ROLLBACK;
 -- the tenant column cannot go while the policies need it
 CALL trial.attempt('ALTER TABLE "regress_leyser ""there"""."Moved to" DROP COLUMN mandant');
 CALL trial.attempt('ALTER TABLE "regress_leyser ""there"""."Moved to" DROP COLUMN mandant CASCADE');
+CALL trial.attempt('ALTER TABLE "regress_leyser ""there"""."Moved to" ALTER COLUMN mandant TYPE varchar(3)');
 CALL trial.attempt('ALTER TABLE "regress_leyser ""there"""."Moved to" ALTER COLUMN mandant DROP NOT NULL');
 SELECT gaps FROM leyser.governed_table WHERE relation::text ~ 'Moved';
 SELECT leyser.unprotect('"regress_leyser ""there"""."Moved to"');
@@ -368,6 +372,36 @@ INSERT INTO regress_leyser_shop.country VALUES ('DE');
 SET search_path = regress_leyser_shop;
 SELECT leyser.unprotect('country');
 SELECT count(*) FROM pg_trigger WHERE tgrelid = 'country'::regclass;
+
+-- Children of a shared table are shared, those that come later too; by name as well.
+SET ROLE regress_leyser_owner;
+CREATE TABLE rate (code text, year int) PARTITION BY LIST (year);
+CREATE TABLE rate_2025 PARTITION OF rate FOR VALUES IN (2025);
+SET ROLE regress_leyser_operator;
+SELECT leyser.declare_table('rate', 'shared', 'rates of exchange');
+SET ROLE regress_leyser_owner;
+CREATE TABLE rate_2026 PARTITION OF rate FOR VALUES IN (2026);
+CREATE TABLE rate_2027 (code text, year int);
+ALTER TABLE rate ATTACH PARTITION rate_2027 FOR VALUES IN (2027);
+\c - regress_leyser_app
+BEGIN;
+SET LOCAL leyser.token = :'a';
+SET LOCAL search_path = regress_leyser_shop;
+CALL trial.attempt('INSERT INTO rate VALUES (''X'', 2025)');
+CALL trial.attempt('INSERT INTO rate_2025 VALUES (''X'', 2025)');
+CALL trial.attempt('INSERT INTO rate_2026 VALUES (''X'', 2026)');
+CALL trial.attempt('INSERT INTO rate_2027 VALUES (''X'', 2027)');
+SELECT leyser.leave();
+CALL trial.attempt('INSERT INTO rate_2027 VALUES (''X'', 2027)');
+COMMIT;
+INSERT INTO regress_leyser_shop.rate_2027 VALUES ('JPY', 2027);
+\c - :superuser
+SET search_path = regress_leyser_shop;
+SELECT relation, kind, parent FROM leyser.governed_table WHERE relation::text ~ '^rate' ORDER BY relation::text;
+CALL trial.attempt('SELECT leyser.unprotect(''rate_2026'')');
+SELECT leyser.declare_table('rate', 'ignored');
+SELECT relation, kind, parent FROM leyser.governed_table WHERE relation::text ~ '^rate' ORDER BY relation::text;
+SELECT count(*) FROM pg_trigger WHERE tgrelid::regclass::text ~ '^rate';
 
 \c - :superuser
 SET client_min_messages = warning;

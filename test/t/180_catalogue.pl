@@ -165,7 +165,7 @@ unlike($script, qr/\@VERSION\@/, 'no placeholder left in the script');
 my @created = $script =~ /^CREATE FUNCTION (\S+?)\(/mg;
 my @revoked = $script =~ /^REVOKE ALL ON FUNCTION (\S+?)\(.*?\) FROM PUBLIC;/mg;
 is("@revoked", "@created", 'each CREATE FUNCTION is followed by its REVOKE');
-is($script =~ /^(CREATE \w+ (?!leyser\.)\w+ .*)/m && $1 !~ /^CREATE (TRIGGER|INDEX)/ ? $1 : '', '',
+is($script =~ /^(CREATE \w+ (?!leyser\.)\w+ .*)/m && $1 !~ /^CREATE (TRIGGER|(UNIQUE )?INDEX)/ ? $1 : '', '',
 	'every name is qualified');
 
 # The extension goes as it came.

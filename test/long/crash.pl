@@ -1,4 +1,4 @@
-# The kills of test/t/170_crash.pl, dozens of times.
+# The kills of test/t/175_crash.pl, dozens of times.
 
 use strict;
 use warnings;

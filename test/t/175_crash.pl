@@ -1,6 +1,6 @@
 # Backends and the server are killed while tenants are made, tables protected and
 # keys rotated: after the restart each step happened as a whole or not at all, and
-# the next call works.  test/long/170_crash.pl does the same for longer.
+# the next call works.  test/long/crash.pl does the same for longer.
 
 use strict;
 use warnings;

@@ -1,0 +1,164 @@
+#!/bin/bash
+# pgbench's TPC-B where the branches are tenants: protected tables with a token in
+# each transaction, against copies without row security whose statements name the
+# branch.  Twice: with as many tenants as branches (10), and with 100,000 branches
+# and tenants, of whom a hundred are at work.
+#
+# Each side sends a transaction as one pipeline, in prepared mode; and again with a
+# round trip for each statement, where the token travels with BEGIN.  The sides take
+# turns, who begins changes, and the middle one of the ratios counts.
+#
+# BENCH_SECONDS (5) is the length of a run, BENCH_ROUNDS (9) the number of ratios.
+
+. "$(dirname "$0")/figures.sh"
+
+seconds=${BENCH_SECONDS:-5}
+rounds=${BENCH_ROUNDS:-9}
+clients=4
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+sql -o /dev/null <<- 'EOS'
+	CREATE ROLE bench_owner;
+	CREATE ROLE bench_app LOGIN;
+	SELECT leyser.grant_usage('bench_app', 'application');
+EOS
+
+# Two schemas with the tables of pgbench at scale 10, their million accounts and 100
+# or so tellers spread over so many branches.  Arguments: the number of branches.
+make_tables()
+{
+	sql -o /dev/null -c 'DROP SCHEMA IF EXISTS own, plain CASCADE' \
+		-c 'CREATE SCHEMA own AUTHORIZATION bench_owner' -c 'CREATE SCHEMA plain'
+	for schema in own plain; do
+		sql -o /dev/null -v schema="$schema" -v branches="$1" <<- 'EOS'
+			SET search_path = :schema;
+			CREATE TABLE branches (bid int PRIMARY KEY, bbalance int, filler char(88)) WITH (fillfactor = 50);
+			CREATE TABLE tellers (tid int PRIMARY KEY, bid int NOT NULL, tbalance int, filler char(84)) WITH (fillfactor = 50);
+			CREATE TABLE accounts (aid int PRIMARY KEY, bid int NOT NULL, abalance int, filler char(84)) WITH (fillfactor = 90);
+			CREATE TABLE history (tid int, bid int NOT NULL, aid int, delta int, mtime timestamp, filler char(22));
+			INSERT INTO branches SELECT n, 0 FROM generate_series(1, :branches) n;
+			INSERT INTO tellers SELECT n, (n - 1) / 10 + 1, 0 FROM generate_series(1, :branches * 10) n;
+			INSERT INTO accounts SELECT n, (n - 1) / (1000000 / :branches) + 1, 0, ''
+			    FROM generate_series(1, 1000000) n;
+			CREATE INDEX ON accounts (bid);
+			CREATE INDEX ON tellers (bid);
+			GRANT USAGE ON SCHEMA :schema TO bench_app;
+			GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA :schema TO bench_app;
+		EOS
+	done
+	for table in branches tellers accounts history; do
+		sql -o /dev/null -c "ALTER TABLE own.$table OWNER TO bench_owner" \
+			-c "SELECT leyser.protect('own.$table', tenant_column => 'bid')"
+	done
+	sql -c 'VACUUM (ANALYZE, FREEZE)' -c 'CHECKPOINT'
+}
+
+# Arguments: how many tenants there shall be.  Prints seconds.
+make_tenants()
+{
+	local started=$EPOCHREALTIME
+	sql -o /dev/null -c "SELECT leyser.create_tenant(n::text) FROM generate_series(1, $1) n
+		WHERE NOT EXISTS (SELECT FROM leyser.tenant WHERE tenant_id = n::text)"
+	awk -v a="$started" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.2f\n", b - a }'
+}
+
+# The script of one branch, for one side.
+# Arguments: own or plain, pipelined or stepwise, branch, branches.
+script()
+{
+	local accounts=$((1000000 / $4)) filter='' token='' begin='' end='' first='' last=''
+	if [ "$1" = own ]; then
+		token="SELECT set_config('leyser.token', :token_$3, true);"
+	else
+		filter=' AND bid = :bid'
+	fi
+	if [ "$2" = pipelined ]; then
+		first='\startpipeline' last='\endpipeline'
+	else
+		begin='\startpipeline' end='\endpipeline'
+	fi
+	cat <<- EOS
+		\\set bid $3
+		\\set aid random(($3 - 1) * $accounts + 1, $3 * $accounts)
+		\\set tid random(($3 - 1) * 10 + 1, $3 * 10)
+		\\set delta random(-5000, 5000)
+		$first$begin
+		BEGIN;
+		$token
+		$end
+		UPDATE $1.accounts SET abalance = abalance + :delta WHERE aid = :aid$filter;
+		SELECT abalance FROM $1.accounts WHERE aid = :aid$filter;
+		UPDATE $1.tellers SET tbalance = tbalance + :delta WHERE tid = :tid$filter;
+		UPDATE $1.branches SET bbalance = bbalance + :delta WHERE bid = :bid;
+		INSERT INTO $1.history (tid, bid, aid, delta, mtime) VALUES (:tid, :bid, :aid, :delta, CURRENT_TIMESTAMP);
+		END;
+		$last
+	EOS
+}
+
+# Writes the scripts and tokens of the tenants who work, one line an option.
+# Arguments: branches, the branches at work.
+prepare()
+{
+	local branches=$1 way side bid
+	shift
+	for way in pipelined stepwise; do
+		for side in own plain; do
+			for bid in "$@"; do
+				script "$side" "$way" "$bid" "$branches" | sed '/^$/d' > "$folder/$side-$way-$bid"
+				printf '%s\n' "--file=$folder/$side-$way-$bid"
+			done > "$folder/$side-$way"
+		done
+	done
+	sql -c "SELECT format('--define=token_%s=%s', n, leyser.issue_token(n::text, lifetime => '8 hours'))
+		FROM unnest('{$(tr ' ' , <<< "$*")}'::int[]) n" > "$folder/tokens"
+}
+
+# Transactions a second.  Arguments: own or plain, pipelined or stepwise.
+tps()
+{
+	local options
+	mapfile -t options < <(cat "$folder/tokens" "$folder/$1-$2")
+	pgbench -n -U bench_app -M prepared -c "$clients" -j 2 -T "$seconds" "${options[@]}" \
+		2> "$folder/errors" | sed -n 's/^tps = \([0-9.]*\).*/\1/p'
+	[ ! -s "$folder/errors" ] || fail "$(head -n 3 "$folder/errors")"
+}
+
+# Arguments: pipelined or stepwise, what the tenants are.
+compare()
+{
+	local way=$1 own plain i
+	for ((i = 0; i < rounds; i++)); do
+		if ((i % 2)); then
+			own=$(tps own "$way")
+			plain=$(tps plain "$way")
+		else
+			plain=$(tps plain "$way")
+			own=$(tps own "$way")
+		fi
+		echo "$own" >> "$folder/$2-$way-own"
+		echo "$plain" >> "$folder/$2-$way-plain"
+		awk -v a="$own" -v b="$plain" 'BEGIN { printf "%.3f\n", a / b }' >> "$folder/$2-$way-ratio"
+	done
+	tell "$2 tenants, $way: with filters written out, tps" "$(median < "$folder/$2-$way-plain")"
+	tell "$2 tenants, $way: protected, a token each, tps" "$(median < "$folder/$2-$way-own")"
+	judge "$2 tenants, $way: ratio" "$(median < "$folder/$2-$way-ratio")" "at least" 0.93
+}
+
+make_tables 10
+tell "create_tenant for 10 tenants, s" "$(make_tenants 10)"
+prepare 10 $(seq 1 10)
+tps own pipelined > /dev/null
+tps plain pipelined > /dev/null
+compare stepwise 10
+compare pipelined 10
+
+make_tables 100000
+tell "create_tenant for 99,990 more tenants, s" "$(make_tenants 100000)"
+prepare 100000 $(seq 500 1000 100000)
+tps own pipelined > /dev/null
+tps plain pipelined > /dev/null
+compare stepwise 100000
+compare pipelined 100000
+finish

@@ -1,0 +1,186 @@
+# Each administrative act leaves one row of the event log and one line of the
+# server log, whatever names are in it; a rollback takes the row, not the line.
+
+use strict;
+use warnings;
+
+use JSON::PP;
+use LeyserTest;
+use LeyserToken;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('event', conf => q{log_statement = none});
+$node->safe_psql('postgres', q{
+	CREATE ROLE app LOGIN;
+	CREATE ROLE gateway LOGIN;
+	CREATE ROLE provisioner LOGIN;
+	CREATE ROLE auditor LOGIN;
+	CREATE ROLE owner_of_tables;
+	REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+});
+my $pair = make_key_pair('EdDSA');
+
+# The events in the server log since a position, decoded.
+sub lines_since
+{
+	my ($position) = @_;
+
+	return map { decode_json($_) } log_since($node, $position) =~ /LOG:  leyser event: (.*)$/mg;
+}
+
+sub last_event_id
+{
+	return $node->safe_psql('postgres', 'SELECT coalesce(max(event_id), 0) FROM leyser.event');
+}
+
+# One act: exactly these events, each with one row and one line that agree.
+sub recorded
+{
+	my ($sql, $events, %options) = @_;
+	my $position = log_position($node);
+	my $before = last_event_id();
+
+	my $result = $node->safe_psql('postgres', $sql,
+		extra_params => [ defined $options{user} ? ('-U', $options{user}) : () ]);
+	my @rows = map { decode_json($_) } split(/\n/, $node->safe_psql('postgres',
+		"SELECT to_jsonb(e) FROM leyser.event e WHERE event_id > $before ORDER BY event_id"));
+	my @lines = lines_since($position);
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is(join(' ', map { $_->{event} } @rows), $events, "row: $events");
+	is(join(' ', map { $_->{event} } @lines), $events, "line: $events");
+	for my $key (qw(tenant_id object session_role caller_role))
+	{
+		is(join('|', map { $_->{$key} // '' } @lines), join('|', map { $_->{$key} // '' } @rows),
+			"$events: row and line agree on $key");
+	}
+	return ($result, @rows);
+}
+
+# Every act once.
+my ($result, @rows) = recorded(q{SELECT leyser.create_tenant('t1', 'Tenant One', 'JP')}, 'tenant.created');
+is($rows[0]{tenant_id}, 't1', 'the tenant');
+is($rows[0]{object}, 'Tenant One', 'the object');
+is($rows[0]{detail}{region}, 'JP', 'the detail');
+recorded(q{SELECT leyser.suspend_tenant('t1')}, 'tenant.suspended');
+recorded(q{SELECT leyser.resume_tenant('t1')}, 'tenant.resumed');
+recorded(q{SELECT leyser.grant_usage('app', 'application')}, 'usage.granted');
+recorded(q{SELECT leyser.grant_usage('gateway', 'gateway')}, 'usage.granted');
+recorded(q{SELECT leyser.grant_usage('auditor', 'auditor')}, 'usage.granted');
+recorded(q{SELECT leyser.grant_usage('provisioner', 'provisioner')}, 'usage.granted');
+$node->safe_psql('postgres', q{
+	CREATE TABLE item (tenant_id text NOT NULL, n int) PARTITION BY LIST (n);
+	CREATE TABLE country (code text);
+	ALTER TABLE item OWNER TO owner_of_tables;
+	GRANT SELECT, INSERT ON item TO app, gateway;
+});
+recorded(q{SELECT leyser.protect('item')}, 'table.protected');
+recorded(q{CREATE TABLE item_1 PARTITION OF item FOR VALUES IN (1)}, 'table.followed');
+recorded(q{DROP TABLE item_1}, 'table.dropped');
+recorded(q{SELECT leyser.unprotect('item')}, 'table.unprotected');
+recorded(q{SET ROLE owner_of_tables; SELECT leyser.protect('item')}, 'table.protected');
+recorded(q{SELECT leyser.declare_table('country', 'shared', 'reference data')}, 'table.declared');
+recorded("SELECT leyser.add_issuer_key('idp', \$\$$pair->{pem}\$\$, 'https://idp', 'service')", 'issuer_key.added');
+recorded(q{SELECT leyser.remove_issuer_key('idp')}, 'issuer_key.removed');
+my ($key_id) = recorded(q{SELECT leyser.stage_signing_key()}, 'signing_key.staged');
+my ($former) = own_key($node);
+recorded("SELECT leyser.activate_signing_key('$key_id')", 'signing_key.activated');
+recorded("SELECT leyser.retire_signing_key('$former')", 'signing_key.retired');
+($result, @rows) = recorded(q{BEGIN; SELECT leyser.enter('t1', 'ada') \g /dev/null
+	SELECT count(*) FROM item; COMMIT}, 'context.entered', user => 'gateway');
+is("$rows[0]{session_role} $rows[0]{caller_role} $rows[0]{tenant_id} $rows[0]{object}", 'gateway gateway t1 ada',
+	'enter(): who, for whom, as whom');
+($result, @rows) = recorded(q{SELECT leyser.issue_token('t1', 'ada')}, 'token.issued', user => 'gateway');
+is(index(encode_json(\@rows), substr($result, -20)), -1, 'issue_token(): the token is not recorded');
+recorded(q{SELECT leyser.revoke_usage('provisioner', 'provisioner')}, 'usage.revoked');
+my @whole = ('keyring.initialized', qw(issuer_key.added issuer_key.removed signing_key.activated signing_key.retired
+	signing_key.staged table.declared table.dropped table.followed table.protected table.unprotected tenant.created
+	tenant.resumed tenant.suspended token.issued usage.granted usage.revoked context.entered));
+is($node->safe_psql('postgres', q{SELECT string_agg(event, ' ' ORDER BY event COLLATE "C") FROM (SELECT DISTINCT event FROM leyser.event) e}),
+	join(' ', sort @whole), 'every kind of event was seen');
+
+# Whoever calls as another role is told as both.
+$node->safe_psql('postgres', 'GRANT gateway TO auditor');
+($result, @rows) = recorded(q{SET ROLE gateway; SELECT leyser.issue_token('t1')}, 'token.issued', user => 'auditor');
+is("$rows[0]{session_role} $rows[0]{caller_role}", 'auditor gateway', 'session user and role in force');
+$node->safe_psql('postgres', 'REVOKE gateway FROM auditor');
+
+# Reading in a context is no act, and failing is none that happened.
+my $token = own_token($node);
+recorded("BEGIN; SELECT set_config('leyser.token', '$token', true) \\g /dev/null\nSELECT count(*) FROM item; COMMIT",
+	'', user => 'app');
+my $before = last_event_id();
+my $position = log_position($node);
+is_refused($node, q{SELECT leyser.create_tenant('t1')}, '23505', 'a tenant that exists');
+is_refused($node, q{SELECT leyser.suspend_tenant('nobody')}, '42704', 'a tenant that does not');
+is_refused($node, q{SELECT leyser.enter('nobody')}, 'LY004', 'nobody\'s context', user => 'gateway');
+is(last_event_id(), $before, 'what failed left no row');
+is(scalar(lines_since($position)), 0, '... and no line');
+
+# Rolled back: the row is gone, the line stays.
+$position = log_position($node);
+$node->safe_psql('postgres', q{BEGIN; SELECT leyser.create_tenant('never'); ROLLBACK});
+is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.event WHERE tenant_id = 'never'}), '0',
+	'rolled back: no row');
+is(join(' ', map { "$_->{event} $_->{tenant_id}" } lines_since($position)), 'tenant.created never',
+	'rolled back: the line stays');
+$node->safe_psql('postgres', q{BEGIN READ ONLY; SELECT leyser.enter('t1'); COMMIT}, extra_params => [ '-U', 'gateway' ]);
+is((map { $_->{event} } lines_since($position))[-1], 'context.entered', 'a read-only transaction leaves a line');
+
+# Names cannot forge a line: whatever stands in them, it is one line of JSON.
+my $forgery = "x\n2026-01-01 00:00:00.000 UTC [1] LOG:  leyser event: {\"event\": \"forged\"}";
+my @evil = (
+	[ 'role', "CREATE ROLE \"%s\"; SELECT leyser.grant_usage('\"%s\"', 'auditor')" ],
+	[ 'table', "CREATE TABLE \"%s\" (tenant_id text NOT NULL); SELECT leyser.protect('\"%s\"')" ]);
+for my $case (@evil)
+{
+	my ($what, $sql) = @$case;
+	my $name = substr($forgery, 0, 60) =~ s/"/""/gr;
+
+	$position = log_position($node);
+	$node->safe_psql('postgres', $sql =~ s/%s/$name/gr);
+	my @lines = grep { /leyser event/ } split(/\n/, log_since($node, $position));
+	is(scalar(@lines), 1, "$what: one line");
+	like($lines[0], qr/event: \{.*\\n2026-01-01/, "$what: the line break is escaped");
+}
+for my $text ("a\\nb", 'a"b', 'a\\', "\x{c2}\x{85}", "\x{e2}\x{80}\x{a8}", '}{', '%s%n', "'; DROP TABLE item; --")
+{
+	my ($sql) = "SELECT leyser.issue_token('t1', '" . ($text =~ s/'/''/gr) . "')";
+	my ($state) = sqlstate_of($node, $sql, user => 'gateway');
+
+	$position = log_position($node);
+	sqlstate_of($node, $sql, user => 'gateway');
+	my @lines = log_since($node, $position) =~ /leyser event: (.*)$/mg;
+	is(scalar(@lines), $state eq '' ? 1 : 0, "account \"$text\": at most one line");
+	ok((!grep { !eval { decode_json($_) } } @lines), "account \"$text\": the line is JSON");
+}
+is_refused($node, "SELECT leyser.create_tenant('t\n2')", '22023', 'a line break in a tenant id');
+is_refused($node, "SELECT leyser.create_tenant('t2', 'a\nb')", '22023', 'a line break in a tenant\'s name');
+is_refused($node, "SELECT leyser.issue_token('t1', 'a\nb')", '22023', 'a line break in an account', user => 'gateway');
+
+# Added, and never changed; read by auditors, and nobody else.
+for my $change ('UPDATE leyser.event_record SET event = event', 'DELETE FROM leyser.event_record',
+	'TRUNCATE leyser.event_record',
+	q{SET session_replication_role = replica; DELETE FROM leyser.event_record})
+{
+	is_refused($node, $change, 'LY007', "refused to a superuser: $change");
+}
+is_refused($node, 'SELECT * FROM leyser.event', '42501', 'an application reads no events', user => 'app');
+is_refused($node, 'SELECT * FROM leyser.event_record', '42501', 'an auditor reads the view only', user => 'auditor');
+is_refused($node, q{SELECT leyser.record_event('forged', NULL, NULL, NULL)}, '42501', 'nobody adds events of their own',
+	user => 'auditor');
+is_refused($node, q{SELECT leyser.log_line('forged')}, '42501', '... nor lines', user => 'auditor');
+cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM leyser.event', extra_params => [ '-U', 'auditor' ]), '>', 20,
+	'an auditor reads events');
+
+# Each digest is that of the row's content with its salt.
+is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.event_record WHERE digest IS DISTINCT FROM sha256(salt ||
+	convert_to((jsonb_build_object('event', event, 'tenant_id', tenant_id,
+		'at', to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) ||
+	jsonb_build_object('session_role', session_role, 'caller_role', caller_role, 'client_address', host(client_address),
+		'account_name', account_name, 'object', object, 'detail', detail))::text, 'UTF8'))}), '0',
+	'each digest fits its content');
+
+$node->stop;
+done_testing();
