@@ -133,10 +133,9 @@ BEGIN
             DETAIL = CASE WHEN bound IS NOT NULL THEN
                 format('This database is bound to the keyring %s.', bound)
                 ELSE 'This database is not bound to a keyring yet.' END,
-            HINT = diagnosis.remedy || CASE
-                WHEN bound IS NOT NULL AND diagnosis.state IN ('lost', 'foreign') THEN
-                    ' If it is gone for good, leyser.initialize_keyring(abandon_lost => true) gives it up: every token signed with it is refused from then on.'
-                ELSE '' END;
+            HINT = CASE WHEN bound IS NOT NULL AND diagnosis.state IN ('lost', 'foreign') THEN
+                    'Copy the keyring directory from the primary or from its backup; it is not part of base backups. If it is gone for good, leyser.initialize_keyring(abandon_lost => true) gives it up: every token signed with it is refused from then on.'
+                ELSE diagnosis.remedy END;
     END IF;
     IF bound IS NOT NULL THEN
         UPDATE leyser.signing_key k SET state = 'retired', retired_at = clock_timestamp()

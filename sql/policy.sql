@@ -240,7 +240,7 @@ BEGIN
         LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
         WHERE c.oid = protect_one.relation;
     -- a new partition or child was born with the default that we gave its parent
-    IF before.default_expression ~ '^\(?leyser\.tenant_id' THEN
+    IF protect_one.parent IS NOT NULL AND before.default_expression ~ '^\(?leyser\.tenant_id' THEN
         before.default_expression := (SELECT t.had_default FROM leyser.table_record t
             WHERE t.relation = protect_one.parent AND t.set_default);
     END IF;
@@ -301,7 +301,7 @@ BEGIN
     PERFORM leyser.check_governable(protect.relation);
     PERFORM leyser.check_owner(protect.relation);
     -- what another call is changing right now is kept or changed, not overlooked
-    EXECUTE format('LOCK TABLE ONLY %s IN ACCESS SHARE MODE', protect.relation);
+    EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', protect.relation);
     SELECT t.* INTO present FROM leyser.table_record t WHERE t.relation = protect.relation;
     new_kind := coalesce(protect.kind, CASE WHEN present.tenant_attnum IS NOT NULL THEN present.kind END, 'own');
     new_column := coalesce(protect.tenant_column,

@@ -62,4 +62,7 @@ extern bool leyser_cache_has_usages(void);
  */
 extern bool leyser_cache_role_is_restricted(Oid role);
 
+/* Whether a role was granted one of these, and row security does not bind it now. */
+extern bool leyser_cache_role_is_unfit(Oid role);
+
 #endif /* LEYSER_CACHE_H */

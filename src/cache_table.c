@@ -179,3 +179,17 @@ leyser_cache_role_is_restricted(Oid role)
 	}
 	return false;
 }
+
+bool
+leyser_cache_role_is_unfit(Oid role)
+{
+	int count;
+	const LeyserUsage *usage = leyser_cache_usages(&count);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (role == usage[i].role)
+			return has_bypassrls_privilege(role);
+	}
+	return false;
+}

@@ -220,6 +220,15 @@ context_check_session(GucSource source, LeyserTokenError *error)
 			"each transaction.");
 		return false;
 	}
+	/* altered from another database, where no guard of ours looks on */
+	if (leyser_cache_role_is_unfit(GetSessionUserId()))
+	{
+		leyser_context_error(
+			error, LEYSER_ERRCODE_GUARD_REFUSED, "role is not bound by row security",
+			"It has usage application or gateway, and by now SUPERUSER or BYPASSRLS.",
+			"ALTER ROLE … NOSUPERUSER NOBYPASSRLS, or leyser.revoke_usage() for it.");
+		return false;
+	}
 	residue = leyser_connection_residue();
 	if (residue)
 	{
@@ -326,7 +335,8 @@ context_show_hook(void)
 void
 leyser_context_refuse_second(void)
 {
-	if (leyser_context_is_set() || leyser_context_is_bound())
+	if (context_switch == SWITCH_REFUSE &&
+		(leyser_context_is_set() || leyser_context_is_bound()))
 		ereport(ERROR, (errcode(LEYSER_ERRCODE_CONTEXT_CONFLICT),
 						errmsg("context is already set in this transaction"),
 						errdetail("A transaction works for one tenant and one account."),

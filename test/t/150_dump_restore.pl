@@ -182,6 +182,14 @@ runs_silently('custom into a new database, in parallel', 'pg_restore', '--exit-o
 	'--dbname=parallel', "$folder/custom");
 check_restored('parallel', 'parallel');
 
+$node->safe_psql('postgres', 'CREATE DATABASE apart TEMPLATE template0');
+runs_silently('pg_dump, the schema', 'pg_dump', '--schema-only', '--file', "$folder/schema", 'postgres');
+runs_silently('pg_dump, the data', 'pg_dump', '--data-only', '--file', "$folder/data", 'postgres');
+runs_silently("$_ of a dump in two", 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null',
+	'-f', "$folder/$_", 'apart')
+  for ('schema', 'data');
+check_restored('schema and data apart', 'apart');
+
 # Over what is there: guarded by default, allowed where a superuser says so.
 {
 	my $output;
