@@ -128,6 +128,17 @@ BEGIN
             DETAIL = format('Role "%s", which has usage application or gateway, is or can become its owner, who can lift the protection.', owned_by),
             HINT = format('ALTER TABLE %s OWNER TO …; (a role that applications do not use)', relation);
     END IF;
+    -- those of an earlier protection carry our comment
+    SELECT p.polname, f.member INTO gap FROM leyser.family_of(relation) f
+        JOIN pg_policy p ON p.polrelid = f.member
+        WHERE (p.polname ~ '^leyser_tenant' OR p.polname = 'leyser_rows')
+          AND coalesce(obj_description(p.oid, 'pg_policy'), '') !~ '^leyser: ' LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+            MESSAGE = format('policy "%s" of "%s" has a name that leyser uses', gap.polname, gap.member),
+            DETAIL = 'protect() would replace it.',
+            HINT = format('ALTER POLICY %I ON %s RENAME TO …;', gap.polname, gap.member);
+    END IF;
     FOR one IN
         SELECT f.member, a.attnum, a.attnotnull, a.atttypid::regtype AS type,
                pg_relation_size(f.member) AS bytes,

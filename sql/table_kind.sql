@@ -328,7 +328,9 @@ COMMENT ON FUNCTION leyser.declare_table(regclass, text, text, text) IS
     'operator: says what a table is that holds no tenant''s rows of its own: shared (all read, nobody writes in a context), by_rule (purge_condition with $1), retained (reason is the legal basis), ignored; 22023 for a wrong kind or a missing reason, LY008 where it is protected, 42809 where it is no table';
 
 CREATE VIEW leyser.governed_table AS
-    SELECT c.oid::regclass AS relation, t.kind, a.attname AS tenant_column, t.parent,
+    SELECT c.oid::regclass AS relation, t.kind, a.attname AS tenant_column,
+           (SELECT i.inhparent::regclass FROM pg_catalog.pg_inherits i
+            WHERE i.inhrelid = t.relation AND i.inhparent = t.parent) AS parent,
            CASE WHEN t.tenant_attnum IS NOT NULL THEN t.enforcement END AS enforcement,
            leyser.table_gaps(c.oid::regclass) AS gaps,
            t.reason, t.purge_condition, t.governed_since

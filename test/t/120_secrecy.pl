@@ -47,19 +47,24 @@ my ($key_id, $secret) = own_key($node);
 
 # Runs a script of pgbench, whose variables become parameters of the extended
 # protocol.
-sub send_as_parameter
+sub start_sending
 {
 	my ($token, $script) = @_;
 	my $file = PostgreSQL::Test::Utils::tempdir() . '/script';
 
 	append_to_file($file, $script);
-	return IPC::Run::run(
+	return IPC::Run::start(
 		[
 			'pgbench', '--no-vacuum', '--protocol=extended', '--transactions=1',
 			'--define', "token=$token", '--file', $file,
 			'--host', $node->host, '--port', $node->port, '--username', 'app', 'postgres'
 		],
 		'>', '/dev/null', '2>&1');
+}
+
+sub send_as_parameter
+{
+	return start_sending(@_)->finish;
 }
 
 # The pieces of a token by which it would be found, however it was cut.
@@ -106,22 +111,26 @@ my $log = slurp_file($node->logfile);
 like($log, qr/execute .*set_config\('leyser.token', \$1, true\)/, 'the statements are in the log');
 like($log, qr/LY003: token has expired/, '... and the errors');
 
-# While a context is in force, also in parallel workers.
+# While a transaction that was sent its token stays open.
 my $reader = open_session($node);
-my $session = open_session($node, user => 'app');
-my $literal = own_token($node, sub => '"literal"');
-$session->query_safe("BEGIN; SELECT set_config('leyser.token', '$literal', true)");
-$session->query_safe('SELECT leyser.tenant_id()');
-my @views = (
-	'SELECT * FROM pg_stat_activity', 'SELECT * FROM pg_stat_statements',
-	'SELECT * FROM pg_settings', 'SELECT * FROM pg_prepared_statements',
-	'SELECT * FROM leyser.event');
-for my $view (@views)
+my $open = start_sending($right, "BEGIN;\n${set}\\sleep 3 s\nCOMMIT;\n");
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity
+	WHERE state = 'idle in transaction' AND query ~ 'set_config.*leyser'}) or die 'no transaction is open';
+for my $view ('pg_stat_activity', 'pg_stat_statements', 'pg_settings', 'pg_prepared_statements', 'pg_cursors',
+	'pg_locks', 'leyser.event')
 {
-	my $seen = $reader->query_safe($view);
+	my $seen = $reader->query_safe("SELECT * FROM $view");
 	my @found = grep { index($seen, $_) >= 0 } pieces($right), pieces($expired), pieces($forged);
 	is("@found", '', "$view: no token");
 }
+like($reader->query_safe('SELECT query FROM pg_stat_activity'), qr/set_config\('leyser.token', \$1, true\)/,
+	'... though the statement is seen');
+ok($open->finish, 'the transaction ends well');
+
+# What a session sees of its own, and its parallel workers.
+my $session = open_session($node, user => 'app');
+my $literal = own_token($node, sub => '"literal"');
+$session->query_safe("BEGIN; SELECT set_config('leyser.token', '$literal', true)");
 is($session->query_safe('SHOW leyser.token'), '(set)', 'SHOW tells that a token is set');
 is($session->query_safe(q{SELECT current_setting('leyser.token')}), '(set)', 'current_setting() too');
 is($session->query_safe(q{SELECT count(*) FROM pg_settings WHERE name = 'leyser.token' AND setting LIKE 'ey%'}),
