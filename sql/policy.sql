@@ -128,17 +128,6 @@ BEGIN
             DETAIL = format('Role "%s", which has usage application or gateway, is or can become its owner, who can lift the protection.', owned_by),
             HINT = format('ALTER TABLE %s OWNER TO …; (a role that applications do not use)', relation);
     END IF;
-    -- those of an earlier protection carry our comment
-    SELECT p.polname, f.member INTO gap FROM leyser.family_of(relation) f
-        JOIN pg_policy p ON p.polrelid = f.member
-        WHERE (p.polname ~ '^leyser_tenant' OR p.polname = 'leyser_rows')
-          AND coalesce(obj_description(p.oid, 'pg_policy'), '') !~ '^leyser: ' LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
-            MESSAGE = format('policy "%s" of "%s" has a name that leyser uses', gap.polname, gap.member),
-            DETAIL = 'protect() would replace it.',
-            HINT = format('ALTER POLICY %I ON %s RENAME TO …;', gap.polname, gap.member);
-    END IF;
     FOR one IN
         SELECT f.member, a.attnum, a.attnotnull, a.atttypid::regtype AS type,
                pg_relation_size(f.member) AS bytes,
@@ -238,6 +227,7 @@ DECLARE
     wanted record;
     before record;
     with_default boolean;
+    theirs name;
 BEGIN
     DELETE FROM leyser.table_record t WHERE t.relation = protect_one.relation
         RETURNING t.* INTO present;
@@ -257,6 +247,18 @@ BEGIN
     END IF;
     with_default := protect_one.set_default AND NOT before.is_generated;
 
+    -- those of an earlier protection carry our comment
+    SELECT p.polname INTO theirs FROM pg_policy p
+        WHERE p.polrelid = protect_one.relation
+          AND (p.polname ~ '^leyser_tenant' OR p.polname = 'leyser_rows')
+          AND present.relation IS NULL
+          AND coalesce(obj_description(p.oid, 'pg_policy'), '') !~ '^leyser: ' LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+            MESSAGE = format('policy "%s" of "%s" has a name that leyser uses', theirs, protect_one.relation),
+            DETAIL = 'leyser would replace it.',
+            HINT = format('ALTER POLICY %I ON %s RENAME TO …;', theirs, protect_one.relation);
+    END IF;
     PERFORM leyser.drop_policies(protect_one.relation);
     EXECUTE format('ALTER TABLE ONLY %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY',
                    protect_one.relation);
@@ -358,7 +360,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.protect(regclass, name, text, text, boolean, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.protect(regclass, name, text, text, boolean, boolean) IS
-    'owner of the table or operator: forced row security by the tenant column (default tenant_id), kind own (default) or own_and_global, for the table and all its partitions and children, today''s and later ones; arguments left out keep what is set; 42501, 42703 no such column, 42804 its type cannot hold a tenant id, 42809 no table, 55000 something must be made first (the hint says what), 55P03 it is locked, 22P02 values that cannot be tenant ids, LY008 it is declared otherwise';
+    'owner of the table or operator: forced row security by the tenant column (default tenant_id), kind own (default) or own_and_global, for the table and all its partitions and children, today''s and later ones; arguments left out keep what is set; 42501, 42703 no such column, 42710 a policy has a name that leyser uses, 42804 its type cannot hold a tenant id, 42809 no table, 55000 something must be made first (the hint says what), 55P03 it is locked, 22P02 values that cannot be tenant ids, LY008 it is declared otherwise';
 
 CREATE FUNCTION leyser.check_owner(relation regclass) RETURNS void
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

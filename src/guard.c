@@ -17,6 +17,8 @@
  *  - a foreign key added or validated by a role that row security binds:
  *    inside a context it would be marked validated with dangling rows of other
  *    tenants, without one the check fails;
+ *  - a materialized view created or refreshed in a context: it would keep one
+ *    tenant's rows for all who read it;
  *  - TRUNCATE of a protected table, except by superusers: row security does
  *    not filter it, so it removes every tenant's rows;
  *  - what makes an application or gateway role unfit for its usage (duty.c).
@@ -112,9 +114,26 @@ guard_tell(const LeyserFinding *finding)
 					errdetail("%s", finding->detail), errhint("%s", finding->hint)));
 }
 
+/* It would keep one tenant's rows for all who read it. */
+static void
+guard_check_materialized_view(Node *statement)
+{
+	if (!leyser_context_is_set() ||
+		(!IsA(statement, RefreshMatViewStmt) &&
+		 !(IsA(statement, CreateTableAsStmt) &&
+		   ((CreateTableAsStmt *) statement)->objtype == OBJECT_MATVIEW)))
+		return;
+	ereport(ERROR,
+			(errcode(LEYSER_ERRCODE_GUARD_REFUSED),
+			 errmsg("materialized view cannot be filled while a context is set"),
+			 errdetail("It would keep one tenant's rows for everybody who reads it."),
+			 errhint("Use a view with security_invoker.")));
+}
+
 static void
 guard_check_before(Node *statement, const LeyserProtection *before)
 {
+	guard_check_materialized_view(statement);
 	if (IsA(statement, AlterTableStmt))
 		leyser_alter_check((AlterTableStmt *) statement);
 	else if (IsA(statement, DropStmt) && guard_names_extension((DropStmt *) statement))

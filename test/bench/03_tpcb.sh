@@ -8,12 +8,12 @@
 # round trip for each statement, where the token travels with BEGIN.  The sides take
 # turns, who begins changes, and the middle one of the ratios counts.
 #
-# BENCH_SECONDS (5) is the length of a run, BENCH_ROUNDS (9) the number of ratios.
+# BENCH_SECONDS (2) is the length of a run, BENCH_ROUNDS (21) the number of ratios.
 
 . "$(dirname "$0")/figures.sh"
 
-seconds=${BENCH_SECONDS:-5}
-rounds=${BENCH_ROUNDS:-9}
+seconds=${BENCH_SECONDS:-2}
+rounds=${BENCH_ROUNDS:-21}
 clients=4
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -24,11 +24,11 @@ sql -o /dev/null <<- 'EOS'
 	SELECT leyser.grant_usage('bench_app', 'application');
 EOS
 
-# Two schemas with the tables of pgbench at scale 10, their million accounts and 100
-# or so tellers spread over so many branches.  Arguments: the number of branches.
+# Two schemas with the tables of pgbench at scale 10, their million accounts spread over
+# so many branches of ten tellers each.  Arguments: the number of branches.
 make_tables()
 {
-	sql -o /dev/null -c 'DROP SCHEMA IF EXISTS own, plain CASCADE' \
+	sql -o /dev/null -c 'SET client_min_messages = warning' -c 'DROP SCHEMA IF EXISTS own, plain CASCADE' \
 		-c 'CREATE SCHEMA own AUTHORIZATION bench_owner' -c 'CREATE SCHEMA plain'
 	for schema in own plain; do
 		sql -o /dev/null -v schema="$schema" -v branches="$1" <<- 'EOS'

@@ -120,24 +120,20 @@ SELECT tenant_id, count(*) FROM copied GROUP BY 1;
 RESET ROLE;
 SELECT relation, gaps FROM leyser.governed_table WHERE relation = 'copied'::regclass;
 ROLLBACK;
--- a materialized view wants a context to be filled by the owner, and then shows
--- that tenant's rows to everybody who may read it
+-- refused: a materialized view of the owner, bound as it is by FORCE; filled in a
+-- context it would show that tenant's rows to everybody who may read it
 RESET ROLE;
 SET ROLE regress_leyser_owner;
 CALL trial.attempt('CREATE MATERIALIZED VIEW regress_leyser_open.mine AS SELECT * FROM regress_leyser_open.customer');
+CREATE MATERIALIZED VIEW regress_leyser_open.mine AS SELECT * FROM regress_leyser_open.customer WITH NO DATA;
 BEGIN;
 SET LOCAL leyser.token = :'b';
-CREATE MATERIALIZED VIEW regress_leyser_open.mine AS SELECT * FROM regress_leyser_open.customer;
+SAVEPOINT attempt;
+CREATE MATERIALIZED VIEW regress_leyser_open.other AS SELECT * FROM regress_leyser_open.customer;
+ROLLBACK TO attempt;
+REFRESH MATERIALIZED VIEW regress_leyser_open.mine;
 COMMIT;
-GRANT SELECT ON regress_leyser_open.mine TO regress_leyser_app;
-CALL trial.attempt('REFRESH MATERIALIZED VIEW regress_leyser_open.mine');
 RESET ROLE;
-SET SESSION AUTHORIZATION regress_leyser_app;
-BEGIN;
-SET LOCAL leyser.token = :'a';
-SELECT tenant_id, count(*) FROM regress_leyser_open.mine GROUP BY 1;
-COMMIT;
-RESET SESSION AUTHORIZATION;
 
 SET client_min_messages = warning;
 SELECT leyser.revoke_usage('regress_leyser_app', 'application');

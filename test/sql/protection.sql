@@ -193,6 +193,13 @@ SELECT r.relation, l FROM unnest('{was_plain,was_enabled,was_forced,was_forced_o
     EXCEPT SELECT * FROM looked;
 SELECT * FROM looked EXCEPT
     SELECT r.relation, l FROM unnest('{was_plain,was_enabled,was_forced,was_forced_only}'::regclass[]) r (relation), look(r.relation) l;
+-- a default that was our getter before is put back, too
+CREATE TABLE was_alike (LIKE as_text INCLUDING DEFAULTS);
+SELECT leyser.protect('was_alike');
+SET ROLE regress_leyser_operator;
+SELECT leyser.unprotect('was_alike');
+SET ROLE regress_leyser_owner;
+SELECT * FROM look('was_alike');
 -- a default that was set since then stays
 SELECT leyser.protect('was_enabled');
 ALTER TABLE was_enabled ALTER COLUMN tenant_id SET DEFAULT 'mine';
@@ -280,7 +287,7 @@ SET ROLE regress_leyser_owner;
 ALTER TABLE log DETACH PARTITION log_3;
 ALTER TABLE event_side NO INHERIT event;
 RESET ROLE;
-SELECT relation, kind, gaps FROM leyser.governed_table WHERE relation IN ('log_3'::regclass, 'event_side'::regclass) ORDER BY 1;
+SELECT relation, kind, parent, gaps FROM leyser.governed_table WHERE relation IN ('log_3'::regclass, 'event_side'::regclass) ORDER BY 1;
 SELECT * FROM look('log_3');
 SELECT leyser.unprotect('log_3');
 SELECT * FROM look('log_3');

@@ -165,6 +165,11 @@ claims_are('LY002', 'sid that is no uuid', sid => '"7"');
 claims_are('LY004', 'unknown tenant', tenant => '"nobody"');
 claims_are('LY004', 'suspended tenant', tenant => '"t2"');
 claims_are('LY002', 'more than 8 KB of claims', padding => '"' . 'x' x 8000 . '"');
+my @padded = map {
+	hs256_token($header, payload_of(tenant => '"t1"', aud => "\"$audience\"", padding => '"' . 'x' x $_ . '"'), $secret)
+} 5800 .. 6000;
+outcome_is((grep { length($_) <= 8192 } @padded)[-1], 'accepted', 'just 8 KB');
+outcome_is((grep { length($_) > 8192 } @padded)[0], 'LY002', 'just more than 8 KB');
 outcome_is(hs256_token($header, "{\"tenant\":\"t2\",\"tenant\":\"t1\",\"exp\":" . (time() + 60)
 			. ",\"aud\":\"$audience\"}", $secret), 'LY002', 'tenant twice');
 outcome_is(hs256_token($header, '"t1"', $secret), 'LY002', 'a payload that is no object');

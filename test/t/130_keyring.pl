@@ -4,7 +4,6 @@
 use strict;
 use warnings;
 
-use Cwd qw(abs_path);
 use LeyserTest;
 use LeyserToken;
 use PostgreSQL::Test::Utils;
@@ -116,9 +115,7 @@ works('identity file back');
 # Foreign: the keyring of another cluster.
 my $stranger = new_node('stranger');
 rename $keyring, "$keyring.away" or die $!;
-PostgreSQL::Test::RecursiveCopy::copypath(keyring_directory($stranger), $keyring);
-chmod 0600, glob "$keyring/*";
-chmod 0700, $keyring;
+system_or_bail('cp', '-rp', keyring_directory($stranger), $keyring);
 broken('another cluster\'s keyring', 'foreign', qr/initialized with\. Copy the keyring directory/);
 system_or_bail('rm', '-r', $keyring);
 rename "$keyring.away", $keyring or die $!;

@@ -125,6 +125,18 @@ sub own_id
 	return $node->safe_psql('postgres', 'SELECT keyring_id FROM leyser.identity');
 }
 
+# Begun and rolled back: what lies there then is used by the next call.
+my $fresh = new_node('fresh', extension => 0);
+$fresh->safe_psql('postgres', 'CREATE EXTENSION leyser; BEGIN; SELECT leyser.initialize_keyring(); ROLLBACK');
+is($fresh->safe_psql('postgres', q{SELECT state FROM leyser.keyring_status() WHERE item = 'keyring'}),
+	'not initialized', 'rolled back: not initialized');
+my @files = sort grep { !/^\./ } slurp_dir(keyring_directory($fresh));
+$fresh->safe_psql('postgres', q{SELECT leyser.initialize_keyring(); SELECT leyser.create_tenant('t1')});
+is(join(' ', sort grep { !/^\./ } slurp_dir(keyring_directory($fresh))), "@files", '... and then used');
+install_attempt($fresh);
+is((attempt($fresh, own_token($fresh)))[0], 'accepted', '... and works');
+$fresh->stop;
+
 # Nothing to give up: asking for it changes nothing.
 $before = own_id();
 $node->psql('postgres', 'SELECT leyser.initialize_keyring(abandon_lost => true)');

@@ -168,6 +168,19 @@ my $folder = PostgreSQL::Test::Utils::tempdir();
 runs_silently('pg_dump, plain', 'pg_dump', '--file', "$folder/plain", 'postgres');
 runs_silently('pg_dump, custom', 'pg_dump', '--format=custom', '--file', "$folder/custom", 'postgres');
 
+# Whoever is bound by row security gets all of a table or an error, never a part.
+{
+	my ($dump, $error);
+	local $ENV{PGHOST} = $node->host;
+	local $ENV{PGPORT} = $node->port;
+	ok(!IPC::Run::run([ 'pg_dump', '--username=app', '--table=line', 'postgres' ], '>', \$dump, '2>', \$error),
+		'an application cannot dump a protected table');
+	like($error, qr/row-level security/, '... for row security');
+	ok(!IPC::Run::run([ 'pg_dump', '--username=app', '--table=line', '--enable-row-security', 'postgres' ],
+		'>', \$dump, '2>', \$error), '... nor its own rows without a context');
+	like($error, qr/no tenant context/, '... which it lacks');
+}
+
 $node->safe_psql('postgres', 'CREATE DATABASE plain TEMPLATE template0');
 runs_silently('plain into a new database', 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null',
 	'-f', "$folder/plain", 'plain');
