@@ -34,19 +34,19 @@ sub broken
 	my $before = listing();
 	my $position = log_position($node);
 	my $item = $options{item} // 'keyring';
+	my $session = open_session($node);
 
-	is(status_of($item), $state, "$name: keyring_status() says \"$state\"");
-	my ($outcome, $told) = attempt($node, $token);
+	is($session->query_safe("SELECT state FROM leyser.keyring_status() WHERE item = '$item'"), $state,
+		"$name: keyring_status() says \"$state\"");
+	my ($outcome, $told) = split(/\|/, $session->query_safe("SELECT outcome, told FROM attempt('$token')"), 2);
 	is($outcome, 'LY002', "$name: tokens are refused");
 	like($told, $hint, "$name: the hint gives the next step");
 	unlike($told, qr/\Q$keyring\E|\.key\b/, "$name: clients learn no path");
-	is_refused($node, q{SELECT leyser.issue_token('t1')}, 'LY002', "$name: none is issued");
-	is_refused($node, q{SELECT leyser.enter('t1')}, 'LY002', "$name: nobody enters");
-	is_refused($node, q{SELECT leyser.stage_signing_key()}, 'LY002', "$name: no key is staged")
+	my %calls = (issue_token => q{issue_token('t1')}, enter => q{enter('t1')});
+	%calls = (%calls, staging => 'stage_signing_key()', 'making it anew' => 'initialize_keyring()')
 	  if $item eq 'keyring';
-	is_refused($node, q{SELECT leyser.initialize_keyring()}, 'LY002',
-		"$name: nothing is made anew without being asked for")
-	  if $item eq 'keyring';
+	is_refused_in($session, "SELECT leyser.$calls{$_}", 'LY002', "$name: $_ is refused") for sort keys %calls;
+	$session->quit;
 	is(listing(), $before, "$name: no file was made");
 	like(log_since($node, $position), qr/\Q$keyring\E/, "$name: the server log names the path")
 	  unless $options{no_path};
@@ -128,15 +128,18 @@ for my $name ('keyring', "$key_id.key")
 	my $text = slurp_file("$keyring/$name");
 	my $item = $name eq 'keyring' ? 'keyring' : "signing key $key_id";
 	my $survived = 0;
+	my $session = open_session($node);
 
-	for my $at (map { $_ * 7 } 0 .. length($text) / 7 - 1)
+	for my $at (0 .. length($text) - 1)
 	{
 		my $flipped = $text;
 		substr($flipped, $at, 1) ^= "\x01";
 		with_content("$keyring/$name", $flipped, sub {
-			$survived++ if (attempt($node, $token))[0] ne 'LY002' || status_of($item) ne 'damaged';
+			$survived++ if $session->query_safe("SELECT outcome || ' ' || state
+				FROM attempt('$token'), leyser.keyring_status() WHERE item = '$item'") ne 'LY002 damaged';
 		});
 	}
+	$session->quit;
 	is($survived, 0, "$name: a flipped bit anywhere is seen as damage");
 	with_content("$keyring/$name", '', sub {
 		broken("$name emptied", 'damaged', qr/Copy the keyring directory/, item => $item);
