@@ -2,18 +2,18 @@
 # pgbench's TPC-B where the branches are tenants: protected tables with a token in
 # each transaction, against copies without row security whose statements name the
 # branch.  Twice: with as many tenants as branches (10), and with 100,000 branches
-# and tenants, of whom a hundred are at work.
+# and tenants, of whom ten are at work.
 #
 # Each side sends a transaction as one pipeline, in prepared mode; and again with a
 # round trip for each statement, where the token travels with BEGIN.  The sides take
 # turns, who begins changes, and the middle one of the ratios counts.
 #
-# BENCH_SECONDS (2) is the length of a run, BENCH_ROUNDS (21) the number of ratios.
+# BENCH_SECONDS (5) is the length of a run, BENCH_ROUNDS (9) the number of ratios.
 
 . "$(dirname "$0")/figures.sh"
 
-seconds=${BENCH_SECONDS:-2}
-rounds=${BENCH_ROUNDS:-21}
+seconds=${BENCH_SECONDS:-5}
+rounds=${BENCH_ROUNDS:-9}
 clients=4
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -156,7 +156,7 @@ compare pipelined 10
 
 make_tables 100000
 tell "create_tenant for 99,990 more tenants, s" "$(make_tenants 100000)"
-prepare 100000 $(seq 500 1000 100000)
+prepare 100000 $(seq 5000 10000 100000)
 tps own pipelined > /dev/null
 tps plain pipelined > /dev/null
 compare stepwise 100000
