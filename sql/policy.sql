@@ -73,6 +73,12 @@ REVOKE ALL ON FUNCTION leyser.getter_for(regclass, name) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.getter_for(regclass, name) IS
     'internal: the getter that fits the type of a tenant column';
 
+CREATE FUNCTION leyser.count_as_owner(relation regclass, query text) RETURNS bigint
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_count_as_owner';
+REVOKE ALL ON FUNCTION leyser.count_as_owner(regclass, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.count_as_owner(regclass, text) IS
+    'internal: a query of a table, run with the rights of its owner, for planning it may run the owner''s code';
+
 -- Raises where a text column holds what cannot be tenant ids: rows that nobody
 -- would ever see.  One probe of the index for each tenant; small tables are scanned.
 CREATE FUNCTION leyser.check_tenant_values(relation regclass, tenant_column name) RETURNS void
@@ -81,7 +87,7 @@ AS $$
 DECLARE
     wrong bigint;
 BEGIN
-    EXECUTE format(
+    wrong := leyser.count_as_owner(relation, format(
         'WITH RECURSIVE ids(id) AS ('
         '  (SELECT %1$I::text COLLATE %3$s FROM ONLY %2$s WHERE %1$I IS NOT NULL ORDER BY %1$I LIMIT 1)'
         '  UNION ALL SELECT (SELECT t.%1$I::text COLLATE %3$s FROM ONLY %2$s t WHERE t.%1$I > ids.id'
@@ -91,7 +97,7 @@ BEGIN
         (SELECT format('%I.%I', n.nspname, l.collname) FROM pg_attribute a
          JOIN pg_collation l ON l.oid = a.attcollation
          JOIN pg_namespace n ON n.oid = l.collnamespace
-         WHERE a.attrelid = relation AND a.attname = tenant_column)) INTO wrong;
+         WHERE a.attrelid = relation AND a.attname = tenant_column)));
     IF wrong > 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_text_representation',
             MESSAGE = format('"%s" has values in column "%s" that cannot be tenant ids',
@@ -332,12 +338,13 @@ BEGIN
             DETAIL = 'A table has one kind.',
             HINT = format('SELECT leyser.unprotect(%L);', protect.relation);
     END IF;
-    FOR one IN SELECT i.inhparent::regclass AS parent FROM pg_inherits i
-            WHERE i.inhrelid = protect.relation
+    FOR one IN SELECT i.inhrelid::regclass AS member, i.inhparent::regclass AS parent
+            FROM leyser.family_of(protect.relation) f JOIN pg_inherits i ON i.inhrelid = f.member
+            WHERE NOT EXISTS (SELECT FROM leyser.family_of(protect.relation) o WHERE o.member = i.inhparent)
               AND NOT EXISTS (SELECT FROM leyser.table_record t WHERE t.relation = i.inhparent
                               AND t.tenant_attnum IS NOT NULL) LOOP
         RAISE EXCEPTION USING ERRCODE = 'wrong_object_type',
-            MESSAGE = format('"%s" is a part of "%s"', protect.relation, one.parent),
+            MESSAGE = format('"%s" is a part of "%s"', one.member, one.parent),
             DETAIL = 'Whoever reads the parent would see its rows. Partitions and children are protected with their root, today''s and later ones.',
             HINT = format('SELECT leyser.protect(%L);', coalesce(pg_partition_root(protect.relation), one.parent));
     END LOOP;
@@ -440,6 +447,29 @@ REVOKE ALL ON FUNCTION leyser.unprotect(regclass) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.unprotect(regclass) IS
     'operator: takes a table, its partitions and children out of the registry and puts back the row security and default that protect() found; LY008 where it is not governed, or only with its parent';
 
+-- CREATE TABLE … INHERITS (protected, unprotected): whoever reads the other parent
+-- would see the child's rows.
+CREATE FUNCTION leyser.check_other_parents(child regclass) RETURNS void
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    other regclass;
+BEGIN
+    SELECT i.inhparent INTO other FROM pg_inherits i WHERE i.inhrelid = child
+        AND NOT EXISTS (SELECT FROM leyser.table_record t WHERE t.relation = i.inhparent
+                        AND t.tenant_attnum IS NOT NULL) LIMIT 1;
+    IF FOUND AND current_setting('leyser.guards')::boolean THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY007',
+            MESSAGE = format('protected table "%s" cannot be a child of "%s"', child, other),
+            DETAIL = 'Whoever reads the parent would see every tenant''s rows.',
+            HINT = format('Protect the parent first: SELECT leyser.protect(%L);', other);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.check_other_parents(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.check_other_parents(regclass) IS
+    'internal: LY007 where a child that becomes protected has a parent that is not';
+
 CREATE FUNCTION leyser.follow_tables() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET leyser.registry_work = on
 AS $$
@@ -468,6 +498,9 @@ BEGIN
                               AND (k.tenant_attnum IS NOT NULL OR t.tenant_attnum IS NULL))
             ORDER BY i.inhrelid LIMIT 1;
         EXIT WHEN NOT FOUND;
+        IF child.kind <> 'shared' THEN
+            PERFORM leyser.check_other_parents(child.relation);
+        END IF;
         IF child.kind = 'shared' THEN
             INSERT INTO leyser.table_record (relation, kind, parent, reason)
                 VALUES (child.relation, child.kind, child.parent, child.reason);

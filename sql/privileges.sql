@@ -41,9 +41,6 @@ AS $$
         -- view governed_table calls it with the rights of whoever reads the view
         ('operator', 'leyser.table_gaps(regclass)'),
         ('auditor', 'leyser.table_gaps(regclass)'),
-        -- view governed_table calls it with the rights of whoever reads the view
-        ('operator', 'leyser.table_gaps(regclass)'),
-        ('auditor', 'leyser.table_gaps(regclass)'),
         -- and view granted_usage this
         ('operator', 'leyser.usage_problems(regrole)'),
         ('auditor', 'leyser.usage_problems(regrole)'),

@@ -130,9 +130,11 @@ CREATE FUNCTION leyser.is_wanted_condition(printed text, wanted text, relation r
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN wanted IS NULL THEN printed IS NULL
+        -- the server adds parentheses and casts
         ELSE coalesce(regexp_replace(printed, '[()]|::[a-z ]+(?= = )', '', 'g')
-            = replace(format(wanted, format('%I = %s', tenant_column,
-                leyser.getter_for(relation, tenant_column)), quote_ident(tenant_column)), '()', ''), false) END
+            = regexp_replace(format(wanted, format('%I = %s', tenant_column,
+                leyser.getter_for(relation, tenant_column)), quote_ident(tenant_column)),
+                '[()]', '', 'g'), false) END
 $$;
 REVOKE ALL ON FUNCTION leyser.is_wanted_condition(text, text, regclass, name) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.is_wanted_condition(text, text, regclass, name) IS
@@ -165,6 +167,12 @@ AS $$
                   AND p.cmd = w.command AND p.roles = '{public}'
                   AND leyser.is_wanted_condition(p.qual, w.read_condition, t.relation, a.attname)
                   AND leyser.is_wanted_condition(p.with_check, w.write_condition, t.relation, a.attname))
+        UNION ALL
+        SELECT 1, format('parent "%s" is not protected: whoever reads it sees the rows', i.inhparent::regclass)
+            FROM leyser.table_record t JOIN pg_inherits i ON i.inhrelid = t.relation
+            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
+              AND NOT EXISTS (SELECT FROM leyser.table_record o WHERE o.relation = i.inhparent
+                              AND o.tenant_attnum IS NOT NULL)
         UNION ALL
         SELECT 1, format('permissive policy "%s" restricts nothing beside "leyser_rows"', p.polname)
             FROM leyser.table_record t JOIN pg_policy p ON p.polrelid = t.relation

@@ -47,6 +47,13 @@ AS $$
           AND has_schema_privilege(r.oid, n.oid, 'CREATE')
         ORDER BY n.oid, r.oid)
     UNION ALL
+    SELECT format('%s may set %s', CASE WHEN x.grantee = 0 THEN 'everybody' ELSE r.who END, p.parname),
+           format('REVOKE SET ON PARAMETER %s FROM %s;', p.parname,
+                  CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE format('%I', r.rolname) END)
+        FROM pg_parameter_acl p CROSS JOIN LATERAL aclexplode(p.paracl) x
+        JOIN roles r ON r.oid = x.grantee OR x.grantee = 0 AND r.oid = usage_problems.role
+        WHERE x.privilege_type = 'SET' AND (p.parname ~ '^leyser\.' OR p.parname = 'session_replication_role')
+    UNION ALL
     SELECT format('%s may create schemas in this database', r.who),
            format('REVOKE CREATE ON DATABASE %I FROM %I;', current_database(), r.rolname)
         FROM roles r WHERE NOT r.rolsuper AND has_database_privilege(r.oid, current_database(), 'CREATE')

@@ -78,8 +78,7 @@ cache_relation_changed(Datum arg, Oid relid)
 		cache_mark_all();
 		return;
 	}
-	if (extension_oid == InvalidOid)
-		return;
+	/* also while they are being looked up: those of before are still there */
 	for (int i = 0; i < CACHE_RELATIONS; i++)
 	{
 		if (leyser_cache_relations[i] != relid)
@@ -160,32 +159,48 @@ leyser_cache_invalidate(PG_FUNCTION_ARGS)
 
 /* ---- the relations ---- */
 
-/* Looks our relations up; false where the extension is not installed. */
-bool
-leyser_cache_find_relations(void)
+/* The extension's oid and, filled in, those of our relations; or InvalidOid. */
+static Oid
+cache_look_up_relations(void)
 {
-	Oid namespace;
+	Oid namespace = get_namespace_oid("leyser", true);
+	Oid extension;
 
-	if (!leyser_cache_stale.relations)
-		return OidIsValid(extension_oid);
-	leyser_cache_stale.relations = false;
-	extension_oid = InvalidOid;
-	namespace = get_namespace_oid("leyser", true);
 	if (!OidIsValid(namespace))
-		return false;
-	for (int i = 0; i < CACHE_RELATIONS; i++)
+		return InvalidOid;
+	extension = get_extension_oid("leyser", true);
+	for (int i = 0; i < CACHE_RELATIONS && OidIsValid(extension); i++)
 	{
 		leyser_cache_relations[i] = get_relname_relid(relation_names[i], namespace);
 		if (!OidIsValid(leyser_cache_relations[i]))
-		{
-			/* a schema of that name, or an install script at work */
-			leyser_cache_stale.relations = true;
-			return false;
-		}
+			extension = InvalidOid;
 	}
-	extension_oid = get_extension_oid("leyser", true);
-	if (!OidIsValid(extension_oid))
+	/* a schema of that name, or an install script at work: look again */
+	if (!OidIsValid(extension))
 		leyser_cache_stale.relations = true;
+	return extension;
+}
+
+/*
+ * Looks our relations up; false where the extension is not installed.  A look-up
+ * that fails leaves them stale: nobody must take that for "not installed".
+ */
+bool
+leyser_cache_find_relations(void)
+{
+	if (!leyser_cache_stale.relations)
+		return OidIsValid(extension_oid);
+	leyser_cache_stale.relations = false;
+	PG_TRY();
+	{
+		extension_oid = cache_look_up_relations();
+	}
+	PG_CATCH();
+	{
+		leyser_cache_stale.relations = true;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	return OidIsValid(extension_oid);
 }
 

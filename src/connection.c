@@ -214,8 +214,8 @@ connection_refuse(Node *statement, const char *detail, const char *hint)
 }
 
 /* EXPLAIN ANALYZE CREATE TABLE … does create the table. */
-static Node *
-connection_unwrap(Node *statement)
+Node *
+leyser_connection_unwrap(Node *statement)
 {
 	Query *query;
 
@@ -400,7 +400,7 @@ leyser_connection_check_statement(Node *statement, bool context_is_set)
 	bool current_restricted;
 
 	if (is_ddl)
-		statement = connection_unwrap(statement);
+		statement = leyser_connection_unwrap(statement);
 	if (!connection_is_ruled(statement, is_ddl, context_is_set))
 		return;
 	leyser_cache_catch_up();

@@ -19,6 +19,9 @@
  */
 extern const char *leyser_connection_residue(void);
 
+/* What an EXPLAIN ANALYZE of a utility statement runs; else the statement itself. */
+extern Node *leyser_connection_unwrap(Node *statement);
+
 /*
  * Refuses (LY007) a utility statement by which an application or gateway role
  * would leave something behind, or that is none of its business.

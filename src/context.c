@@ -220,8 +220,10 @@ context_check_session(GucSource source, LeyserTokenError *error)
 			"each transaction.");
 		return false;
 	}
+	leyser_cache_catch_up();
 	/* altered from another database, where no guard of ours looks on */
-	if (leyser_cache_role_is_unfit(GetSessionUserId()))
+	if (leyser_cache_role_is_unfit(GetSessionUserId()) ||
+		leyser_cache_role_is_unfit(GetUserId()))
 	{
 		leyser_context_error(
 			error, LEYSER_ERRCODE_GUARD_REFUSED, "role is not bound by row security",
@@ -277,7 +279,6 @@ context_check_token(char **newval, void **extra, GucSource source)
 	if (!context_check_session(source, &error))
 		return context_check_failed(&error);
 	limits = leyser_context_limits();
-	leyser_cache_catch_up();
 	if (!leyser_token_verify(*newval, leyser_cache_key, &limits, &claims, &error))
 		return context_check_failed(&error);
 	leyser_context_build(&built.context, &claims, context_lxid());

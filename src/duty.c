@@ -37,8 +37,13 @@ leyser_duty_is_touched(Node *statement)
 		case T_CreateRoleStmt:
 		case T_CreateSchemaStmt:
 		case T_GrantRoleStmt:
-		case T_GrantStmt:
 		case T_ReassignOwnedStmt:
+			break;
+		case T_GrantStmt:
+			if (((GrantStmt *) statement)->objtype != OBJECT_SCHEMA &&
+				((GrantStmt *) statement)->objtype != OBJECT_DATABASE &&
+				((GrantStmt *) statement)->objtype != OBJECT_PARAMETER_ACL)
+				return false;
 			break;
 		case T_AlterTableStmt:
 			foreach (cell, ((AlterTableStmt *) statement)->cmds)

@@ -24,10 +24,10 @@
  *  - what makes an application or gateway role unfit for its usage (duty.c).
  *
  * The guards bind superusers too, save where said, but they can turn them off:
- * a restore has to.  What is lowered then is told in the server log.  Not undone
- * by that: after any DDL, tables that became
- * partitions or children of a protected table are protected like it, and
- * tables that are gone leave the registry (leyser.follow_tables()).
+ * a restore has to.  What is lowered then is told in the server log.  Turning
+ * them off does not stop this: after any DDL, tables that became partitions or
+ * children of a governed table follow it, and tables that are gone leave the
+ * registry (leyser.follow_tables()).
  *
  * Utility statements also run where no catalogue can be read: in aborted
  * transactions, or without a database.  Those pass, and so do transaction
@@ -133,7 +133,6 @@ guard_check_materialized_view(Node *statement)
 static void
 guard_check_before(Node *statement, const LeyserProtection *before)
 {
-	guard_check_materialized_view(statement);
 	if (IsA(statement, AlterTableStmt))
 		leyser_alter_check((AlterTableStmt *) statement);
 	else if (IsA(statement, DropStmt) && guard_names_extension((DropStmt *) statement))
@@ -165,10 +164,53 @@ guard_chain_utility(UTILITY_PARAMS)
 		standard_ProcessUtility(UTILITY_ARGS);
 }
 
+/* What a DDL statement can do to governed tables. */
+typedef enum GuardReach
+{
+	REACH_NOTHING,
+	REACH_REGISTRY,   /* bring a child of a governed table */
+	REACH_PROTECTION, /* weaken a protected table, or drop one */
+} GuardReach;
+
+/* Comparing costs a look at every protected table; most DDL needs none. */
+static GuardReach
+guard_reach(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_AlterFunctionStmt:
+		case T_AlterRoleSetStmt:
+		case T_AlterRoleStmt:
+		case T_AlterSeqStmt:
+		case T_CommentStmt:
+		case T_CreateFunctionStmt:
+		case T_CreateRoleStmt:
+		case T_CreateSeqStmt:
+		case T_CreateTableAsStmt:
+		case T_GrantRoleStmt:
+		case T_GrantStmt:
+		case T_IndexStmt:
+		case T_RefreshMatViewStmt:
+		case T_SecLabelStmt:
+		case T_ViewStmt:
+			return REACH_NOTHING;
+		case T_CreateStmt:
+			return ((CreateStmt *) statement)->relation->relpersistence ==
+						   RELPERSISTENCE_TEMP
+					   ? REACH_NOTHING
+					   : REACH_REGISTRY;
+		case T_CreateSchemaStmt:
+			return REACH_REGISTRY;
+		default:
+			return REACH_PROTECTION;
+	}
+}
+
 /* What a DDL statement is compared with afterwards. */
 typedef struct GuardState
 {
 	MemoryContext memory;
+	GuardReach reach;
 	bool foreign_keys;              /* it may add a foreign key */
 	bool duties;                    /* it may change what roles may do */
 	const LeyserProtection *tables; /* NULL: nothing is protected */
@@ -179,14 +221,20 @@ static void
 guard_prepare(GuardState *state, Node *statement)
 {
 	MemoryContext caller = MemoryContextSwitchTo(state->memory);
-	LeyserProtection *tables;
 
 	state->foreign_keys = leyser_alter_adds_foreign_key(statement);
 	state->duties = leyser_duty_is_touched(statement);
-	tables = leyser_protection_capture(state->foreign_keys);
-	state->tables = leyser_protection_is_empty(tables) ? NULL : tables;
-	if (state->tables && guards)
-		guard_check_before(statement, tables);
+	state->reach = guard_reach(statement);
+	if (guards)
+		guard_check_materialized_view(statement);
+	if (state->reach == REACH_PROTECTION)
+	{
+		LeyserProtection *tables = leyser_protection_capture(state->foreign_keys);
+
+		state->tables = leyser_protection_is_empty(tables) ? NULL : tables;
+		if (state->tables && guards)
+			guard_check_before(statement, tables);
+	}
 	if (state->duties)
 		state->roles = leyser_duty_capture();
 	MemoryContextSwitchTo(caller);
@@ -197,7 +245,7 @@ guard_finish(const GuardState *state)
 {
 	MemoryContext caller;
 
-	if (!IsTransactionState())
+	if (!IsTransactionState() || (state->reach == REACH_NOTHING && !state->duties))
 		return;
 	caller = MemoryContextSwitchTo(state->memory);
 	CommandCounterIncrement();
@@ -206,7 +254,8 @@ guard_finish(const GuardState *state)
 		guard_check_after(state->tables, state->foreign_keys);
 	if (state->duties && OidIsValid(leyser_cache_extension()))
 		guard_tell(leyser_duty_compare(state->roles));
-	leyser_follow_tables();
+	if (state->reach != REACH_NOTHING)
+		leyser_follow_tables();
 	MemoryContextSwitchTo(caller);
 }
 
@@ -218,7 +267,7 @@ guard_run_ddl(UTILITY_PARAMS)
 
 	PG_TRY();
 	{
-		guard_prepare(&state, pstmt->utilityStmt);
+		guard_prepare(&state, leyser_connection_unwrap(pstmt->utilityStmt));
 		guard_chain_utility(UTILITY_ARGS);
 		guard_finish(&state);
 	}

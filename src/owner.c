@@ -6,6 +6,11 @@
  * SECURITY_LOCAL_USERID_CHANGE, so that nothing that runs inside can SET ROLE,
  * and with a search_path in which nobody else's objects lie.
  *
+ * What an owner attached to a table (index expressions, CHECKs, domains) may run
+ * as soon as a query of that table is planned.  So leyser plans such queries
+ * with the rights of the table's owner, in a restricted operation, as the server
+ * does for REINDEX; with guards in force.
+ *
  * Copyright (c) 2026, the leyser authors
  */
 #include "owner.h"
@@ -14,13 +19,20 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/syscache.h"
 
 #include "cache.h"
+
+PG_FUNCTION_INFO_V1(leyser_count_as_owner);
 
 /* The role that owns the extension. */
 static Oid
@@ -48,17 +60,31 @@ owner_role(void)
 	return owner;
 }
 
-void
-leyser_owner_begin(LeyserOwnerState *state)
+static void
+owner_switch(LeyserOwnerState *state, Oid role, int flags)
 {
-	Oid owner = owner_role();
-
 	GetUserIdAndSecContext(&state->user, &state->security_context);
-	SetUserIdAndSecContext(owner, state->security_context | SECURITY_LOCAL_USERID_CHANGE);
 	state->guc_level = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("leyser.registry_work", "off", PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	SetUserIdAndSecContext(role, state->security_context | flags);
 	SPI_connect();
+}
+
+void
+leyser_owner_begin(LeyserOwnerState *state)
+{
+	owner_switch(state, owner_role(), SECURITY_LOCAL_USERID_CHANGE);
+}
+
+void
+leyser_owner_begin_as(LeyserOwnerState *state, Oid role)
+{
+	owner_switch(state, role,
+				 SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION |
+					 SECURITY_NOFORCE_RLS);
 }
 
 void
@@ -67,4 +93,41 @@ leyser_owner_end(const LeyserOwnerState *state)
 	SPI_finish();
 	AtEOXact_GUC(false, state->guc_level);
 	SetUserIdAndSecContext(state->user, state->security_context);
+}
+
+static Oid
+table_owner(Oid relation)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	Oid owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation does not exist"),
+				 errhint("It was dropped meanwhile.")));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * count_as_owner(relation regclass, query text) → bigint: the one value of a
+ * query of the relation, run with its owner's rights.
+ */
+Datum
+leyser_count_as_owner(PG_FUNCTION_ARGS)
+{
+	char *query = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	LeyserOwnerState state;
+	int64 count;
+	bool isnull;
+
+	leyser_owner_begin_as(&state, table_owner(PG_GETARG_OID(0)));
+	if (SPI_execute(query, true, 2) != SPI_OK_SELECT || SPI_processed != 1 ||
+		SPI_gettypeid(SPI_tuptable->tupdesc, 1) != INT8OID)
+		elog(ERROR, "query does not count");
+	count = DatumGetInt64(
+		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	leyser_owner_end(&state);
+	PG_RETURN_INT64(count);
 }

@@ -22,6 +22,13 @@ typedef struct LeyserOwnerState
  * end: the (sub)transaction's abort restores user, settings and SPI.
  */
 extern void leyser_owner_begin(LeyserOwnerState *state);
+
+/*
+ * The same as the owner of a table: for queries that may run the owner's code
+ * (index expressions, CHECKs, domains), which must not run with our rights.
+ * FORCE does not bind it meanwhile.
+ */
+extern void leyser_owner_begin_as(LeyserOwnerState *state, Oid role);
 extern void leyser_owner_end(const LeyserOwnerState *state);
 
 #endif /* LEYSER_OWNER_H */
