@@ -18,6 +18,7 @@ OBJS = \
 	src/token.o \
 	src/token_json.o \
 	src/token_claims.o \
+	src/token_memory.o \
 	src/token_signature.o \
 	src/owner.o \
 	src/custodian.o \
@@ -34,6 +35,7 @@ OBJS = \
 	src/protection.o \
 	src/follow.o \
 	src/alter.o \
+	src/protect.o \
 	src/duty.o \
 	src/guard.o
 

@@ -30,12 +30,6 @@ REVOKE ALL ON FUNCTION leyser.session_id() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.session_id() IS
     'the login session of the context, NULL where the context has none; errors as tenant_id()';
 
-CREATE FUNCTION leyser.in_context() RETURNS boolean
-    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_in_context';
-REVOKE ALL ON FUNCTION leyser.in_context() FROM PUBLIC;
-COMMENT ON FUNCTION leyser.in_context() IS
-    'internal: whether this transaction has, or had, a context; checks nothing and never raises';
-
 CREATE FUNCTION leyser.context_status(
     OUT state text, OUT tenant_id text, OUT account_name text, OUT session_id uuid,
     OUT expires_at timestamptz, OUT sqlstate text, OUT detail text, OUT hint text)

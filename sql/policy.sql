@@ -73,6 +73,12 @@ REVOKE ALL ON FUNCTION leyser.getter_for(regclass, name) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.getter_for(regclass, name) IS
     'internal: the getter that fits the type of a tenant column';
 
+CREATE FUNCTION leyser.run_as_owner(relation regclass, command text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_run_as_owner';
+REVOKE ALL ON FUNCTION leyser.run_as_owner(regclass, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.run_as_owner(regclass, text) IS
+    'internal: DDL of a table, run with the rights of its owner, for parsing it may run the owner''s code';
+
 CREATE FUNCTION leyser.count_as_owner(relation regclass, query text) RETURNS bigint
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_count_as_owner';
 REVOKE ALL ON FUNCTION leyser.count_as_owner(regclass, text) FROM PUBLIC;
@@ -211,8 +217,9 @@ BEGIN
         WHERE a.attrelid = was.relation AND a.attnum = was.tenant_attnum;
     -- a default that somebody set since then is theirs
     IF was.set_default AND present_default ~ '^\(?leyser\.tenant_id' THEN
-        EXECUTE format('ALTER TABLE ONLY %s ALTER COLUMN %I %s', was.relation, attribute,
-            coalesce('SET DEFAULT ' || was.had_default, 'DROP DEFAULT'));
+        PERFORM leyser.run_as_owner(was.relation,
+            format('ALTER TABLE ONLY %s ALTER COLUMN %I %s', was.relation, attribute,
+                coalesce('SET DEFAULT ' || was.had_default, 'DROP DEFAULT')));
     END IF;
 END
 $$;
@@ -308,6 +315,15 @@ CREATE FUNCTION leyser.protect(relation regclass, tenant_column name DEFAULT NUL
                                kind text DEFAULT NULL, enforcement text DEFAULT NULL,
                                set_default boolean DEFAULT NULL,
                                accept_gaps boolean DEFAULT NULL) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_protect';
+REVOKE ALL ON FUNCTION leyser.protect(regclass, name, text, text, boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.protect(regclass, name, text, text, boolean, boolean) IS
+    'owner of the table or operator: forced row security by the tenant column (default tenant_id), kind own (default) or own_and_global, for the table and all its partitions and children, today''s and later ones; arguments left out keep what is set; 42501, 42703 no such column, 42710 a policy has a name that leyser uses, 42804 its type cannot hold a tenant id, 42809 no table, 55000 something must be made first (the hint says what), 55P03 it is locked, 22P02 values that cannot be tenant ids, LY008 it is declared otherwise';
+
+-- What protect() does, for the role that called it.
+CREATE FUNCTION leyser.protect_as(acting regrole, relation regclass, tenant_column name, kind text,
+                                  enforcement text, set_default boolean, accept_gaps boolean)
+    RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' SET leyser.registry_work = on
 AS $$
 #variable_conflict use_column
@@ -317,16 +333,16 @@ DECLARE
     new_kind text;
     one record;
 BEGIN
-    PERFORM leyser.check_governable(protect.relation);
-    PERFORM leyser.check_owner(protect.relation);
+    PERFORM leyser.check_governable(protect_as.relation);
+    PERFORM leyser.check_owner(acting, protect_as.relation);
     -- what another call is changing right now is kept or changed, not overlooked
-    EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', protect.relation);
-    SELECT t.* INTO present FROM leyser.table_record t WHERE t.relation = protect.relation;
-    new_kind := coalesce(protect.kind, CASE WHEN present.tenant_attnum IS NOT NULL THEN present.kind END, 'own');
-    new_column := coalesce(protect.tenant_column,
+    EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', protect_as.relation);
+    SELECT t.* INTO present FROM leyser.table_record t WHERE t.relation = protect_as.relation;
+    new_kind := coalesce(protect_as.kind, CASE WHEN present.tenant_attnum IS NOT NULL THEN present.kind END, 'own');
+    new_column := coalesce(protect_as.tenant_column,
         (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = present.relation
             AND a.attnum = present.tenant_attnum), 'tenant_id');
-    IF new_kind NOT IN ('own', 'own_and_global') OR coalesce(protect.enforcement, 'enforce') <> 'enforce' THEN
+    IF new_kind NOT IN ('own', 'own_and_global') OR coalesce(protect_as.enforcement, 'enforce') <> 'enforce' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'invalid kind or enforcement',
             DETAIL = 'Kinds are own and own_and_global; enforcement is enforce.',
@@ -334,47 +350,59 @@ BEGIN
     END IF;
     IF present.relation IS NOT NULL AND present.tenant_attnum IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LY008',
-            MESSAGE = format('"%s" is declared %s', protect.relation, present.kind),
+            MESSAGE = format('"%s" is declared %s', protect_as.relation, present.kind),
             DETAIL = 'A table has one kind.',
-            HINT = format('SELECT leyser.unprotect(%L);', protect.relation);
+            HINT = format('SELECT leyser.unprotect(%L);', protect_as.relation);
+    END IF;
+    -- an owner only tightens
+    IF present.tenant_attnum IS NOT NULL AND NOT leyser.role_has_usage(acting, 'operator')
+            AND (new_column <> present.tenant_column
+                 OR new_kind = 'own_and_global' AND present.kind = 'own'
+                 OR protect_as.accept_gaps AND NOT present.accept_gaps) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+            MESSAGE = format('permission denied to loosen the protection of "%s"', protect_as.relation),
+            DETAIL = 'Another tenant column, kind own_and_global in place of own, and accept_gaps are an operator''s to decide.',
+            HINT = 'A superuser can call leyser.grant_usage(role, ''operator'').';
     END IF;
     FOR one IN SELECT i.inhrelid::regclass AS member, i.inhparent::regclass AS parent
-            FROM leyser.family_of(protect.relation) f JOIN pg_inherits i ON i.inhrelid = f.member
-            WHERE NOT EXISTS (SELECT FROM leyser.family_of(protect.relation) o WHERE o.member = i.inhparent)
+            FROM leyser.family_of(protect_as.relation) f JOIN pg_inherits i ON i.inhrelid = f.member
+            WHERE NOT EXISTS (SELECT FROM leyser.family_of(protect_as.relation) o WHERE o.member = i.inhparent)
               AND NOT EXISTS (SELECT FROM leyser.table_record t WHERE t.relation = i.inhparent
                               AND t.tenant_attnum IS NOT NULL) LOOP
         RAISE EXCEPTION USING ERRCODE = 'wrong_object_type',
             MESSAGE = format('"%s" is a part of "%s"', one.member, one.parent),
             DETAIL = 'Whoever reads the parent would see its rows. Partitions and children are protected with their root, today''s and later ones.',
-            HINT = format('SELECT leyser.protect(%L);', coalesce(pg_partition_root(protect.relation), one.parent));
+            HINT = format('SELECT leyser.protect(%L);', coalesce(pg_partition_root(protect_as.relation), one.parent));
     END LOOP;
-    PERFORM leyser.getter_for(protect.relation, new_column);
-    PERFORM leyser.check_protectable(protect.relation, new_column, new_kind,
-        coalesce(protect.accept_gaps, present.accept_gaps, false));
-    FOR one IN SELECT f.member, f.parent FROM leyser.family_of(protect.relation) f ORDER BY f.parent NULLS FIRST LOOP
+    PERFORM leyser.getter_for(protect_as.relation, new_column);
+    PERFORM leyser.check_protectable(protect_as.relation, new_column, new_kind,
+        coalesce(protect_as.accept_gaps, present.accept_gaps, false));
+    FOR one IN SELECT f.member, f.parent FROM leyser.family_of(protect_as.relation) f ORDER BY f.parent NULLS FIRST LOOP
         PERFORM leyser.protect_one(one.member, coalesce(one.parent, present.parent), new_column, new_kind,
-            coalesce(protect.set_default, present.set_default, true),
-            coalesce(protect.accept_gaps, present.accept_gaps, false));
+            coalesce(protect_as.set_default, present.set_default, true),
+            coalesce(protect_as.accept_gaps, present.accept_gaps, false));
     END LOOP;
-    PERFORM leyser.record_event('table.protected', NULL, protect.relation::text,
+    -- children that came while we waited for locks
+    PERFORM leyser.follow_tables();
+    PERFORM leyser.record_event('table.protected', NULL, protect_as.relation::text,
         jsonb_build_object('kind', new_kind, 'tenant_column', new_column));
 EXCEPTION WHEN lock_not_available THEN
     RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
-        MESSAGE = format('could not lock "%s" within 3 seconds', protect.relation),
+        MESSAGE = format('could not lock "%s" within 3 seconds', protect_as.relation),
         DETAIL = 'A transaction holds a lock on it; while protect() waits, all later statements would wait behind it.',
         HINT = 'Call it again; pg_blocking_pids() and pg_stat_activity show who holds the lock.';
 END
 $$;
-REVOKE ALL ON FUNCTION leyser.protect(regclass, name, text, text, boolean, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.protect(regclass, name, text, text, boolean, boolean) IS
-    'owner of the table or operator: forced row security by the tenant column (default tenant_id), kind own (default) or own_and_global, for the table and all its partitions and children, today''s and later ones; arguments left out keep what is set; 42501, 42703 no such column, 42710 a policy has a name that leyser uses, 42804 its type cannot hold a tenant id, 42809 no table, 55000 something must be made first (the hint says what), 55P03 it is locked, 22P02 values that cannot be tenant ids, LY008 it is declared otherwise';
+REVOKE ALL ON FUNCTION leyser.protect_as(regrole, regclass, name, text, text, boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.protect_as(regrole, regclass, name, text, text, boolean, boolean) IS
+    'internal: protect() for the role that called it';
 
-CREATE FUNCTION leyser.check_owner(relation regclass) RETURNS void
+CREATE FUNCTION leyser.check_owner(acting regrole, relation regclass) RETURNS void
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF NOT (pg_has_role(leyser.caller(), (SELECT c.relowner FROM pg_class c WHERE c.oid = relation), 'USAGE')
-            OR leyser.caller_has_usage('operator')) THEN
+    IF NOT (pg_has_role(acting, (SELECT c.relowner FROM pg_class c WHERE c.oid = relation), 'USAGE')
+            OR leyser.role_has_usage(acting, 'operator')) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
             MESSAGE = format('permission denied for table "%s"', relation),
             DETAIL = 'Only its owner or an operator can protect it.',
@@ -382,9 +410,9 @@ BEGIN
     END IF;
 END
 $$;
-REVOKE ALL ON FUNCTION leyser.check_owner(regclass) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.check_owner(regclass) IS
-    'internal: raises where the caller neither owns a table nor is an operator';
+REVOKE ALL ON FUNCTION leyser.check_owner(regrole, regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.check_owner(regrole, regclass) IS
+    'internal: raises where a role neither owns a table nor is an operator';
 
 -- Takes protection off one table and puts back what protect() found.
 CREATE FUNCTION leyser.unprotect_one(relation regclass) RETURNS void
@@ -435,10 +463,21 @@ BEGIN
             HINT = format('SELECT leyser.unprotect(%L);', present.parent);
     END IF;
     PERFORM leyser.undeclare(unprotect.relation);
-    FOR one IN SELECT f.member FROM leyser.family_of(unprotect.relation) f LOOP
+    -- what another protected parent hands on stays protected
+    FOR one IN WITH RECURSIVE family AS (SELECT f.member FROM leyser.family_of(unprotect.relation) f),
+            kept AS (
+                SELECT i.inhrelid FROM pg_inherits i JOIN leyser.table_record t ON t.relation = i.inhparent
+                WHERE t.tenant_attnum IS NOT NULL AND i.inhrelid IN (SELECT f.member FROM family f)
+                  AND i.inhparent NOT IN (SELECT f.member FROM family f)
+                UNION SELECT i.inhrelid FROM kept JOIN pg_inherits i ON i.inhparent = kept.inhrelid)
+            SELECT f.member FROM family f WHERE f.member NOT IN (SELECT k.inhrelid FROM kept k) LOOP
         PERFORM leyser.unprotect_one(one.member);
     END LOOP;
-    UPDATE leyser.table_record t SET parent = NULL WHERE t.parent = unprotect.relation;
+    UPDATE leyser.table_record t SET parent = (
+            SELECT i.inhparent FROM pg_inherits i JOIN leyser.table_record p ON p.relation = i.inhparent
+            WHERE i.inhrelid = t.relation LIMIT 1)
+        WHERE t.parent IS NOT NULL AND NOT EXISTS (SELECT FROM leyser.table_record p WHERE p.relation = t.parent);
+    PERFORM leyser.follow_tables();
     PERFORM leyser.record_event('table.unprotected', NULL, unprotect.relation::text,
         jsonb_build_object('kind', present.kind));
 END
@@ -458,7 +497,7 @@ BEGIN
     SELECT i.inhparent INTO other FROM pg_inherits i WHERE i.inhrelid = child
         AND NOT EXISTS (SELECT FROM leyser.table_record t WHERE t.relation = i.inhparent
                         AND t.tenant_attnum IS NOT NULL) LIMIT 1;
-    IF FOUND AND current_setting('leyser.guards')::boolean THEN
+    IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'LY007',
             MESSAGE = format('protected table "%s" cannot be a child of "%s"', child, other),
             DETAIL = 'Whoever reads the parent would see every tenant''s rows.',
@@ -483,6 +522,7 @@ BEGIN
             RETURNING t.relation LOOP
         PERFORM leyser.record_event('table.dropped', NULL, gone::oid::text, NULL);
     END LOOP;
+    DELETE FROM leyser.usage_record u WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = u.role);
     UPDATE leyser.table_record t SET tenant_column = a.attname FROM pg_attribute a
         WHERE a.attrelid = t.relation AND a.attnum = t.tenant_attnum
           AND a.attname <> t.tenant_column;
@@ -498,8 +538,9 @@ BEGIN
                               AND (k.tenant_attnum IS NOT NULL OR t.tenant_attnum IS NULL))
             ORDER BY i.inhrelid LIMIT 1;
         EXIT WHEN NOT FOUND;
-        IF child.kind <> 'shared' THEN
+        IF child.kind <> 'shared' AND current_setting('leyser.guards')::boolean THEN
             PERFORM leyser.check_other_parents(child.relation);
+            PERFORM leyser.check_protectable(child.relation, child.attname, child.kind, child.accept_gaps);
         END IF;
         IF child.kind = 'shared' THEN
             INSERT INTO leyser.table_record (relation, kind, parent, reason)

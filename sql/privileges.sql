@@ -13,7 +13,6 @@ GRANT EXECUTE ON FUNCTION
     leyser.tenant_id_uuid(),
     leyser.account_name(),
     leyser.session_id(),
-    leyser.in_context(),
     leyser.context_status(),
     leyser.leave(),
     leyser.tenant_id_problem(text),

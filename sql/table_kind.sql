@@ -1,16 +1,16 @@
 -- The registry of table kinds: which table belongs to tenants, and how.
 
-CREATE FUNCTION leyser.caller_has_usage(usage text) RETURNS boolean
+CREATE FUNCTION leyser.role_has_usage(role regrole, usage text) RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = leyser.caller()), false)
+    SELECT coalesce((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = role_has_usage.role), false)
         OR EXISTS (SELECT FROM leyser.usage_record u
-                   WHERE u.usage = caller_has_usage.usage
-                     AND pg_has_role(leyser.caller(), u.role, 'MEMBER'))
+                   WHERE u.usage = role_has_usage.usage
+                     AND pg_has_role(role_has_usage.role, u.role, 'USAGE'))
 $$;
-REVOKE ALL ON FUNCTION leyser.caller_has_usage(text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.caller_has_usage(text) IS
-    'internal: whether the calling role was granted a usage, or is a superuser';
+REVOKE ALL ON FUNCTION leyser.role_has_usage(regrole, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.role_has_usage(regrole, text) IS
+    'internal: whether a role has a usage, or is a superuser';
 
 -- What kinds of relations can be governed at all.
 CREATE FUNCTION leyser.check_governable(relation regclass) RETURNS void
@@ -217,20 +217,10 @@ REVOKE ALL ON FUNCTION leyser.table_gaps(regclass) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.table_gaps(regclass) IS
     'internal: what is missing at a table of a governed schema';
 
--- A table of kind "shared" is read by all and written by nobody in a context.
+-- A table of kind "shared" is read by all and written by nobody in a context,
+-- nor by application and gateway roles, which need only leave the token out.
 CREATE FUNCTION leyser.refuse_shared_write() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF leyser.in_context() THEN
-        RAISE EXCEPTION USING ERRCODE = 'LY007',
-            MESSAGE = format('table "%s" is shared by all tenants', TG_RELID::regclass),
-            DETAIL = 'Nobody writes to a shared table while a tenant context is set.',
-            HINT = 'Write to it outside of a context, as a role that may.';
-    END IF;
-    RETURN NULL;
-END
-$$;
+    LANGUAGE c AS 'MODULE_PATHNAME', 'leyser_refuse_shared_write';
 REVOKE ALL ON FUNCTION leyser.refuse_shared_write() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.refuse_shared_write() IS
     'internal trigger: refuses to write to a shared table in a context';

@@ -28,7 +28,8 @@ AS $$
         FROM roles r WHERE r.rolreplication
     UNION ALL
     SELECT format('it is a member of %s', r.rolname), format('REVOKE %I FROM %s;', r.rolname, usage_problems.role)
-        FROM roles r WHERE r.rolname IN ('pg_execute_server_program', 'pg_read_server_files',
+        FROM roles r WHERE r.rolname IN ('pg_read_all_data', 'pg_write_all_data', 'pg_read_all_stats', 'pg_monitor',
+            'pg_execute_server_program', 'pg_read_server_files',
             'pg_write_server_files', 'pg_create_subscription', 'pg_maintain')
     UNION ALL
     (SELECT DISTINCT ON (r.oid) format('%s owns governed table "%s"', r.who, c.oid::regclass),
@@ -53,6 +54,22 @@ AS $$
         FROM pg_parameter_acl p CROSS JOIN LATERAL aclexplode(p.paracl) x
         JOIN roles r ON r.oid = x.grantee OR x.grantee = 0 AND r.oid = usage_problems.role
         WHERE x.privilege_type = 'SET' AND (p.parname ~ '^leyser\.' OR p.parname = 'session_replication_role')
+    UNION ALL
+    SELECT format('%s may write to leyser''s own tables', r.who),
+           format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA leyser FROM %I;', r.rolname)
+        FROM roles r WHERE NOT r.rolsuper AND EXISTS (SELECT FROM pg_class c
+            WHERE c.relnamespace = 'leyser'::regnamespace AND c.relkind IN ('r', 'v')
+              AND has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE'))
+    UNION ALL
+    -- duties that are kept apart; a gateway may be an application besides
+    SELECT format('%s has usage %s', r.who, u.usage),
+           CASE WHEN r.oid = usage_problems.role THEN format('SELECT leyser.revoke_usage(%L, %L);', r.rolname, u.usage)
+                ELSE format('REVOKE %I FROM %s;', r.rolname, usage_problems.role) END
+        FROM roles r JOIN leyser.usage_record u ON u.role = r.oid
+        WHERE u.usage IN ('operator', 'key_custodian')
+           OR u.usage = 'gateway' AND r.oid <> usage_problems.role
+              AND NOT EXISTS (SELECT FROM leyser.usage_record o
+                              WHERE o.role = usage_problems.role AND o.usage = 'gateway')
     UNION ALL
     SELECT format('%s may create schemas in this database', r.who),
            format('REVOKE CREATE ON DATABASE %I FROM %I;', current_database(), r.rolname)
@@ -129,6 +146,7 @@ AS $$
 DECLARE
     problems text;
     remedies text;
+    before text[] := leyser.usage_drift();
 BEGIN
     PERFORM leyser.check_usage(grant_usage.role, grant_usage.usage);
     IF grant_usage.usage IN ('application', 'gateway') THEN
@@ -143,6 +161,15 @@ BEGIN
     END IF;
     INSERT INTO leyser.usage_record (role, usage) VALUES (grant_usage.role, grant_usage.usage)
         ON CONFLICT DO NOTHING;
+    -- a role that is a member of this one may be an application
+    SELECT string_agg(d.problem, '; ' ORDER BY d.problem) INTO problems
+        FROM unnest(leyser.usage_drift()) d (problem) WHERE d.problem <> ALL (before);
+    IF problems IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_grant_operation',
+            MESSAGE = format('role "%s" cannot have usage %s', grant_usage.role, grant_usage.usage),
+            DETAIL = format('Duties are kept apart: %s.', problems),
+            HINT = 'Grant it to a role that applications and gateways cannot become.';
+    END IF;
     PERFORM leyser.change_rights(grant_usage.role, grant_usage.usage, true);
     PERFORM leyser.record_event('usage.granted', NULL, grant_usage.role::text,
         jsonb_build_object('usage', grant_usage.usage));

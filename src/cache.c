@@ -83,6 +83,8 @@ cache_relation_changed(Datum arg, Oid relid)
 	{
 		if (leyser_cache_relations[i] != relid)
 			continue;
+		/* DDL on a proxy looks like a message of it */
+		leyser_cache_stale.relations = true;
 		if (i == PROXY_KEYS)
 			leyser_cache_stale.keys = true;
 		else if (i == PROXY_TENANTS)

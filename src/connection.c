@@ -17,6 +17,8 @@
  *    client's next Bind of "x" delete rows in its own context.
  *  - DECLARE … WITH HOLD: the next client FETCHes the former one's rows.
  *  - LISTEN: notices of one tenant's channel reach the next client.
+ *  - EXPLAIN: statistics are of all tenants' rows, so estimates answer whether
+ *    a value exists, character by character, and ANALYZE counts what it filters.
  *  - every DDL statement except on the session's own temporary tables: ALTER
  *    ROLE self SET … or PASSWORD reaches everybody, functions in pg_temp are
  *    called by the next client, GRANT and COMMENT are none of its business.
@@ -340,6 +342,7 @@ connection_is_ruled(Node *statement, bool is_ddl, bool context_is_set)
 {
 	switch (nodeTag(statement))
 	{
+		case T_ExplainStmt:
 		case T_PrepareStmt:
 		case T_ListenStmt:
 			return true;
@@ -360,6 +363,11 @@ connection_refuse_residue(Node *statement)
 {
 	switch (nodeTag(statement))
 	{
+		case T_ExplainStmt:
+			connection_refuse(statement,
+							  "Its estimates and counts tell other tenants' values.",
+							  "Run it as the owner of the tables, in a context.");
+			break;
 		case T_PrepareStmt:
 			connection_refuse(statement,
 							  "Names of prepared statements are shared by all clients of "
@@ -408,7 +416,9 @@ leyser_connection_check_statement(Node *statement, bool context_is_set)
 	if (!current_restricted && !leyser_cache_role_is_restricted(GetSessionUserId()))
 		return;
 	connection_refuse_residue(statement);
-	if (is_ddl && current_restricted && !connection_is_temporary_work(statement))
+	/* also after SET ROLE to a role that owns something; not in definer functions */
+	if (is_ddl && (current_restricted || !InLocalUserIdChange()) &&
+		!connection_is_temporary_work(statement))
 		connection_refuse(statement,
 						  "Roles with usage \"application\" or \"gateway\" change no "
 						  "objects except temporary tables that are dropped on commit.",

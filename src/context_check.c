@@ -31,6 +31,13 @@ static uint64 checked_generation = 0;
 /* The (backend's own) transaction whose memory holds the values. */
 static LocalTransactionId filled_lxid = InvalidLocalTransactionId;
 
+/* The context that they are of. */
+static union
+{
+	LeyserContext context;
+	char bytes[LEYSER_CONTEXT_MAX];
+} filled;
+
 LeyserContextValues leyser_context_values;
 
 static ExecutorStart_hook_type prev_executor_start = NULL;
@@ -48,7 +55,6 @@ leyser_context_forget_check(void)
 {
 	leyser_context_values.checked = false;
 	checked_context = NULL;
-	filled_lxid = InvalidLocalTransactionId;
 }
 
 /* Whether a text is exactly what the type's output function would print. */
@@ -124,6 +130,17 @@ context_fill(const LeyserContext *context)
 	values->has_uuid = context_read_uuid(id, values->as_uuid);
 	MemoryContextSwitchTo(old);
 	filled_lxid = leyser_proc_lxid(MyProc);
+	memcpy(&filled, context, context->size);
+}
+
+/* Setting the same context again and again in a transaction takes no memory. */
+static bool
+context_is_filled(const LeyserContext *context)
+{
+	return filled_lxid == leyser_proc_lxid(MyProc) &&
+		   leyser_context_same_identity(&filled.context, context) &&
+		   filled.context.has_session == context->has_session &&
+		   memcmp(&filled.context.session, &context->session, sizeof(pg_uuid_t)) == 0;
 }
 
 static bool
@@ -190,7 +207,7 @@ leyser_context_check(LeyserTokenError *error)
 		checked_context = context;
 		checked_generation = before;
 	}
-	if (filled_lxid != leyser_proc_lxid(MyProc))
+	if (!context_is_filled(context))
 		context_fill(context);
 	leyser_context_values.checked = true;
 	return true;
@@ -251,6 +268,7 @@ context_xact_ended(XactEvent event, void *arg)
 			break;
 		default:
 			leyser_context_forget_check();
+			filled_lxid = InvalidLocalTransactionId;
 			break;
 	}
 }

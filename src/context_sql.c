@@ -10,6 +10,7 @@
  */
 #include "context.h"
 
+#include "commands/trigger.h"
 #include "common/int.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -18,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -30,7 +32,7 @@ PG_FUNCTION_INFO_V1(leyser_tenant_id_uuid);
 PG_FUNCTION_INFO_V1(leyser_account_name);
 PG_FUNCTION_INFO_V1(leyser_session_id);
 PG_FUNCTION_INFO_V1(leyser_context_status);
-PG_FUNCTION_INFO_V1(leyser_in_context);
+PG_FUNCTION_INFO_V1(leyser_refuse_shared_write);
 PG_FUNCTION_INFO_V1(leyser_enter);
 PG_FUNCTION_INFO_V1(leyser_leave);
 PG_FUNCTION_INFO_V1(leyser_issue_token);
@@ -101,12 +103,30 @@ leyser_session_id(PG_FUNCTION_ARGS)
 	PG_RETURN_UUID_P(leyser_context_values.session);
 }
 
-/* Whether a context is set or was in this transaction; raises and checks nothing. */
+/*
+ * Trigger of shared tables.  A context that was left counts, and so does a role
+ * that works for tenants without one: else hostile SQL would leave it first.
+ */
 Datum
-leyser_in_context(PG_FUNCTION_ARGS)
+leyser_refuse_shared_write(PG_FUNCTION_ARGS)
 {
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
 	leyser_require_preloaded();
-	PG_RETURN_BOOL(leyser_context_is_set() || leyser_context_is_bound());
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		elog(ERROR, "leyser.refuse_shared_write is a trigger");
+	leyser_cache_catch_up();
+	if (leyser_context_is_set() || leyser_context_is_bound() ||
+		leyser_cache_role_is_restricted(GetSessionUserId()) ||
+		leyser_cache_role_is_restricted(GetUserId()))
+		ereport(ERROR,
+				(errcode(LEYSER_ERRCODE_GUARD_REFUSED),
+				 errmsg("table \"%s\" is shared by all tenants",
+						RelationGetRelationName(trigger->tg_relation)),
+				 errdetail("Nobody writes to a shared table in a context, nor do roles "
+						   "with usage application or gateway."),
+				 errhint("Write to it outside of a context, as a role that may.")));
+	return PointerGetDatum(NULL);
 }
 
 /* The role that calls: follows SET ROLE, not SECURITY DEFINER. */

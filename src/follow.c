@@ -31,7 +31,7 @@
 #include "cache.h"
 #include "owner.h"
 
-/* Whether a table got a child that does not follow it yet. */
+/* Whether a table got a child that is not among the (sorted) ones that follow. */
 static bool
 follow_has_new_child(Oid parent, const Oid *following, int count)
 {
@@ -67,22 +67,28 @@ follow_has_renamed_column(const LeyserGoverned *governed)
 	return renamed;
 }
 
-/* Whether the registry lags behind the tables. */
+/*
+ * Whether the registry lags behind the tables.  The children of a protected table
+ * must be protected; those of a shared one need some kind.
+ */
 static bool
 follow_is_needed(void)
 {
 	int count;
 	const LeyserGoverned *governed = leyser_cache_governed(&count);
-	Oid *following = palloc(Max(count, 1) * sizeof(Oid));
-	int following_count = 0;
+	Oid *registered = palloc(Max(count, 1) * sizeof(Oid));
+	Oid *protected = palloc(Max(count, 1) * sizeof(Oid));
+	int protected_count = 0;
 	bool found = false;
 
 	for (int i = 0; i < count; i++)
 	{
-		if (governed[i].children_follow)
-			following[following_count++] = governed[i].relation;
+		registered[i] = governed[i].relation;
+		if (governed[i].is_protected)
+		protected[protected_count++] = governed[i].relation;
 	}
-	qsort(following, following_count, sizeof(Oid), oid_cmp);
+	qsort(registered, count, sizeof(Oid), oid_cmp);
+	qsort(protected, protected_count, sizeof(Oid), oid_cmp);
 	for (int i = 0; i < count && !found; i++)
 	{
 		HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(governed[i].relation));
@@ -92,20 +98,38 @@ follow_is_needed(void)
 		found = follow_has_renamed_column(&governed[i]);
 		if (!found && governed[i].children_follow &&
 			((Form_pg_class) GETSTRUCT(tuple))->relhassubclass)
-			found =
-				follow_has_new_child(governed[i].relation, following, following_count);
+			found = governed[i].is_protected
+						? follow_has_new_child(governed[i].relation, protected,
+											   protected_count)
+						: follow_has_new_child(governed[i].relation, registered, count);
 		ReleaseSysCache(tuple);
 	}
 	return found;
 }
 
+/*
+ * Where a snapshot of the transaction hid the parent's protection, the child would
+ * stay open.
+ */
 void
-leyser_follow_tables(void)
+leyser_follow_check(void)
+{
+	leyser_cache_catch_up();
+	if (!follow_is_needed())
+		return;
+	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("could not follow changes of governed tables"),
+					errdetail("They were changed after this transaction began."),
+					errhint("Run the transaction again.")));
+}
+
+void
+leyser_follow_tables(bool force)
 {
 	LeyserOwnerState owner;
 	bool pushed;
 
-	if (RecoveryInProgress() || XactReadOnly || !follow_is_needed())
+	if (RecoveryInProgress() || XactReadOnly || !(force || follow_is_needed()))
 		return;
 	pushed = !ActiveSnapshotSet();
 	if (pushed)
@@ -116,4 +140,6 @@ leyser_follow_tables(void)
 	leyser_owner_end(&owner);
 	if (pushed)
 		PopActiveSnapshot();
+	CommandCounterIncrement();
+	leyser_follow_check();
 }

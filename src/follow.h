@@ -10,6 +10,9 @@
 #include "leyser.h"
 
 /* After DDL: protects new children, forgets tables that are gone. */
-extern void leyser_follow_tables(void);
+extern void leyser_follow_tables(bool force);
+
+/* Raises (40001) where the registry lags behind all the same. */
+extern void leyser_follow_check(void);
 
 #endif /* LEYSER_FOLLOW_H */

@@ -44,6 +44,7 @@
 #include "guard.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "commands/extension.h"
@@ -73,7 +74,9 @@ static bool guards = true;
 /*
  * leyser's own functions that change tables and registry together have this in
  * their SET clauses.  Between their statements the two disagree, and comparing
- * after each would cost protect() the square of the number of partitions.
+ * after each would cost protect() the square of the number of partitions.  It
+ * counts for superusers only: what a table's owner attached to it runs with the
+ * owner's rights meanwhile (owner.c), under the guards.
  */
 static bool registry_work = false;
 
@@ -130,9 +133,32 @@ guard_check_materialized_view(Node *statement)
 			 errhint("Use a view with security_invoker.")));
 }
 
+/* Whether a statement alters leyser itself, not by an update of the extension. */
+static bool
+guard_alters_leyser(Node *statement)
+{
+	const RangeVar *name = NULL;
+
+	if (IsA(statement, AlterTableStmt))
+		name = ((AlterTableStmt *) statement)->relation;
+	else if (IsA(statement, RenameStmt))
+		name = ((RenameStmt *) statement)->relation;
+	else if (IsA(statement, AlterExtensionContentsStmt))
+		return strcmp(((AlterExtensionContentsStmt *) statement)->extname, "leyser") == 0;
+	if (name == NULL)
+		return false;
+	return get_rel_namespace(RangeVarGetRelid(name, NoLock, true)) ==
+		   get_namespace_oid("leyser", true);
+}
+
 static void
 guard_check_before(Node *statement, const LeyserProtection *before)
 {
+	if (guard_alters_leyser(statement))
+		ereport(ERROR, (errcode(LEYSER_ERRCODE_GUARD_REFUSED),
+						errmsg("leyser's own objects cannot be altered"),
+						errdetail("The protection of tables relies on them."),
+						errhint("Only ALTER EXTENSION leyser UPDATE changes them.")));
 	if (IsA(statement, AlterTableStmt))
 		leyser_alter_check((AlterTableStmt *) statement);
 	else if (IsA(statement, DropStmt) && guard_names_extension((DropStmt *) statement))
@@ -211,7 +237,8 @@ typedef struct GuardState
 {
 	MemoryContext memory;
 	GuardReach reach;
-	bool foreign_keys;              /* it may add a foreign key */
+	bool foreign_keys; /* it may add a foreign key */
+	bool drops_roles;
 	bool duties;                    /* it may change what roles may do */
 	const LeyserProtection *tables; /* NULL: nothing is protected */
 	Datum roles;
@@ -225,6 +252,7 @@ guard_prepare(GuardState *state, Node *statement)
 	state->foreign_keys = leyser_alter_adds_foreign_key(statement);
 	state->duties = leyser_duty_is_touched(statement);
 	state->reach = guard_reach(statement);
+	state->drops_roles = IsA(statement, DropRoleStmt);
 	if (guards)
 		guard_check_materialized_view(statement);
 	if (state->reach == REACH_PROTECTION)
@@ -254,8 +282,8 @@ guard_finish(const GuardState *state)
 		guard_check_after(state->tables, state->foreign_keys);
 	if (state->duties && OidIsValid(leyser_cache_extension()))
 		guard_tell(leyser_duty_compare(state->roles));
-	if (state->reach != REACH_NOTHING)
-		leyser_follow_tables();
+	if (state->reach != REACH_NOTHING && !registry_work)
+		leyser_follow_tables(state->drops_roles);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -292,8 +320,8 @@ guard_utility(UTILITY_PARAMS)
 
 	leyser_context_new_statement();
 	if (IsA(statement, TransactionStmt) || context == PROCESS_UTILITY_SUBCOMMAND ||
-		registry_work || creating_extension || IsBinaryUpgrade || !IsTransactionState() ||
-		!OidIsValid(MyDatabaseId))
+		creating_extension || IsBinaryUpgrade || !IsTransactionState() ||
+		!OidIsValid(MyDatabaseId) || (registry_work && superuser()))
 	{
 		guard_chain_utility(UTILITY_ARGS);
 		return;

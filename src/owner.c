@@ -33,6 +33,7 @@
 #include "cache.h"
 
 PG_FUNCTION_INFO_V1(leyser_count_as_owner);
+PG_FUNCTION_INFO_V1(leyser_run_as_owner);
 
 /* The role that owns the extension. */
 static Oid
@@ -67,8 +68,6 @@ owner_switch(LeyserOwnerState *state, Oid role, int flags)
 	state->guc_level = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("leyser.registry_work", "off", PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
 	SetUserIdAndSecContext(role, state->security_context | flags);
 	SPI_connect();
 }
@@ -130,4 +129,18 @@ leyser_count_as_owner(PG_FUNCTION_ARGS)
 		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	leyser_owner_end(&state);
 	PG_RETURN_INT64(count);
+}
+
+/* run_as_owner(relation regclass, command text) → void: DDL with the owner's rights. */
+Datum
+leyser_run_as_owner(PG_FUNCTION_ARGS)
+{
+	char *command = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	LeyserOwnerState state;
+
+	leyser_owner_begin_as(&state, table_owner(PG_GETARG_OID(0)));
+	if (SPI_execute(command, false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "command is not a utility statement");
+	leyser_owner_end(&state);
+	PG_RETURN_VOID();
 }

@@ -7,6 +7,9 @@
  * checked before one byte of the payload is parsed.  So who has no key learns
  * nothing but "wrong signature", and reaches no code behind it.
  *
+ * A token that was verified before is not verified again (token_memory.c); its
+ * key and its times are looked at all the same.
+ *
  * Verification runs in a check hook: everything wrong with a token is told by
  * *error, nothing is raised.  What parsing allocates lives in a context of its
  * own that is reset at each call; only the claims go to the caller's context.
@@ -24,6 +27,7 @@
 #include "encoding.h"
 #include "token_claims.h"
 #include "token_json.h"
+#include "token_memory.h"
 #include "token_signature.h"
 
 static MemoryContext scratch;
@@ -216,8 +220,8 @@ token_find_key(const TokenParts *parts, LeyserKeyLookup lookup, MemoryContext ca
 			"Let the issuer sign with the algorithm of the key it names.");
 		return NULL;
 	}
-	if (!leyser_signature_is_right(key, parts->token, parts->token_len, parts->signed_len,
-								   parts->signature, parts->signature_len))
+	if (!leyser_signature_is_right(key, parts->token, parts->signed_len, parts->signature,
+								   parts->signature_len))
 	{
 		leyser_token_refuse(error, "token's signature is wrong",
 							"It was altered, cut off, or signed by somebody else.",
@@ -247,6 +251,31 @@ token_check(const char *token, LeyserKeyLookup lookup, const LeyserTokenLimits *
 	claims->tenant = MemoryContextStrdup(caller, claims->tenant);
 	if (claims->account != NULL)
 		claims->account = MemoryContextStrdup(caller, claims->account);
+	leyser_token_remember(token, key, claims);
+	return true;
+}
+
+/* The claims of a token that its key has verified before, times not judged. */
+static bool
+token_recall(const char *token, LeyserKeyLookup lookup, LeyserClaims *claims)
+{
+	char key_id[LEYSER_KEY_ID_MAX + 1];
+	const LeyserTokenKey *verified_by;
+	const LeyserTokenKey *key;
+	const LeyserClaims *known = leyser_token_recall(token, &verified_by);
+	LeyserTokenError ignored;
+
+	if (known == NULL)
+		return false;
+	strlcpy(key_id, known->key_id, sizeof(key_id));
+	key = lookup(key_id, &ignored); /* may find that all is to be forgotten */
+	known = leyser_token_recall(token, &verified_by);
+	if (key == NULL || known == NULL || key != verified_by)
+		return false;
+	*claims = *known;
+	claims->tenant = pstrdup(known->tenant);
+	if (known->account != NULL)
+		claims->account = pstrdup(known->account);
 	return true;
 }
 
@@ -263,6 +292,8 @@ leyser_token_verify(const char *token, LeyserKeyLookup lookup,
 		return leyser_token_refuse(error, "tokens are not accepted in this database",
 								   "Its encoding is not UTF8.",
 								   "Use a database with encoding UTF8.");
+	if (token_recall(token, lookup, claims))
+		return leyser_claims_are_timely(claims, limits, error);
 	MemoryContextReset(scratch); /* an error of lookup may have left something */
 	MemoryContextSwitchTo(scratch);
 	ok = token_check(token, lookup, limits, caller, claims, error);

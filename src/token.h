@@ -50,6 +50,8 @@ typedef struct LeyserClaims
 	bool has_session; /* sid, own keys only */
 	pg_uuid_t session;
 	TimestampTz expires_at; /* exp */
+	TimestampTz not_before; /* nbf, or DT_NOBEGIN; not used in signing */
+	TimestampTz issued_at;  /* iat, likewise */
 	char key_id[LEYSER_KEY_ID_MAX + 1];
 } LeyserClaims;
 
@@ -76,8 +78,8 @@ typedef struct LeyserTokenLimits
 extern void leyser_token_init(void);
 
 /*
- * Drops what this backend remembers of verified signatures.  To be called when
- * issuer or signing keys change.
+ * Drops what this backend remembers of verified tokens.  To be called before
+ * keys that lookups returned are freed.
  */
 extern void leyser_token_forget(void);
 

@@ -82,17 +82,29 @@ claims_too_long_lived(LeyserTokenError *error)
 }
 
 static bool
-claims_check_times(const LeyserJsonObject *payload, const LeyserTokenLimits *limits,
-				   TimestampTz *expires_at, LeyserTokenError *error)
+claims_read_times(const LeyserJsonObject *payload, LeyserClaims *claims,
+				  LeyserTokenError *error)
 {
 	const LeyserJsonMember *nbf = leyser_json_find(payload, "nbf");
 	const LeyserJsonMember *iat = leyser_json_find(payload, "iat");
-	TimestampTz latest_begin = limits->now + limits->leeway_us;
-	TimestampTz exp;
-	TimestampTz begin;
 
-	if (!claims_read_time(leyser_json_find(payload, "exp"), &exp))
+	claims->not_before = claims->issued_at = DT_NOBEGIN;
+	if (!claims_read_time(leyser_json_find(payload, "exp"), &claims->expires_at))
 		return claims_wrong(error, "\"exp\" is missing or not a time.");
+	if (nbf != NULL && !claims_read_time(nbf, &claims->not_before))
+		return claims_wrong(error, "\"nbf\" is not a time.");
+	if (iat != NULL && !claims_read_time(iat, &claims->issued_at))
+		return claims_wrong(error, "\"iat\" is not a time.");
+	return true;
+}
+
+bool
+leyser_claims_are_timely(const LeyserClaims *claims, const LeyserTokenLimits *limits,
+						 LeyserTokenError *error)
+{
+	TimestampTz latest_begin = limits->now + limits->leeway_us;
+	TimestampTz exp = claims->expires_at;
+
 	if (exp + limits->leeway_us <= limits->now)
 	{
 		leyser_token_refuse(error, "token has expired", "Its \"exp\" lies in the past.",
@@ -102,23 +114,11 @@ claims_check_times(const LeyserJsonObject *payload, const LeyserTokenLimits *lim
 	}
 	if (exp > latest_begin + limits->max_lifetime_us)
 		return claims_too_long_lived(error);
-	if (nbf != NULL)
-	{
-		if (!claims_read_time(nbf, &begin))
-			return claims_wrong(error, "\"nbf\" is not a time.");
-		if (begin > latest_begin)
-			return claims_too_early(error);
-	}
-	if (iat != NULL)
-	{
-		if (!claims_read_time(iat, &begin))
-			return claims_wrong(error, "\"iat\" is not a time.");
-		if (begin > latest_begin)
-			return claims_too_early(error);
-		if (exp - begin > limits->max_lifetime_us)
-			return claims_too_long_lived(error);
-	}
-	*expires_at = exp;
+	if (claims->not_before > latest_begin || claims->issued_at > latest_begin)
+		return claims_too_early(error);
+	if (!TIMESTAMP_IS_NOBEGIN(claims->issued_at) &&
+		exp - claims->issued_at > limits->max_lifetime_us)
+		return claims_too_long_lived(error);
 	return true;
 }
 
@@ -236,7 +236,8 @@ leyser_claims_read(const LeyserTokenKey *key, const LeyserJsonObject *payload,
 	if (!claims_check_parties(key, payload, error) ||
 		!claims_read_tenant(key, payload, &claims->tenant, error) ||
 		!claims_read_account(key, payload, claims, error) ||
-		!claims_check_times(payload, limits, &claims->expires_at, error))
+		!claims_read_times(payload, claims, error) ||
+		!leyser_claims_are_timely(claims, limits, error))
 		return false;
 	strlcpy(claims->key_id, key->key_id, sizeof(claims->key_id));
 	return true;

@@ -26,4 +26,9 @@ extern bool leyser_claims_read(const LeyserTokenKey *key, const LeyserJsonObject
 							   const LeyserTokenLimits *limits, LeyserClaims *claims,
 							   LeyserTokenError *error);
 
+/* False and *error filled where the claims count no longer, or not yet. */
+extern bool leyser_claims_are_timely(const LeyserClaims *claims,
+									 const LeyserTokenLimits *limits,
+									 LeyserTokenError *error);
+
 #endif /* LEYSER_TOKEN_CLAIMS_H */

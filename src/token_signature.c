@@ -2,16 +2,8 @@
  * token_signature.c
  *		Signatures of tokens, and the public keys that verify them.
  *
- * HS256 costs about a microsecond, a public-key signature up to two hundred.
- * So a backend remembers which signatures it found right: the SHA-256 of the
- * whole token together with a reference to the key object that verified it.
- * A key that was read anew is another object, and ours cannot be freed and its
- * address used again while we hold the reference: what is remembered never
- * counts for a changed key.  Nothing but "the signature is right" is
- * remembered; claims and times are judged anew at each use.
- *
- * The memory is a table of fixed size; a newer token takes an older one's
- * place.
+ * HS256 costs some two microseconds, a public-key signature up to two hundred;
+ * a backend pays it once a token (token_memory.c).
  *
  * Copyright (c) 2026, the leyser authors
  */
@@ -24,21 +16,12 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <openssl/sha.h>
 
-#define REMEMBERED_MAX 256
 #define ES256_HALF 32
 #define ED25519_LEN 64
 #define RSA_BITS_MIN 2048
 #define RSA_BITS_MAX (LEYSER_SIGNATURE_MAX * 8)
 
-typedef struct Remembered
-{
-	unsigned char digest[SHA256_DIGEST_LENGTH];
-	EVP_PKEY *public_key; /* our reference; NULL: free */
-} Remembered;
-
-static Remembered remembered[REMEMBERED_MAX];
 static EVP_MAC_CTX *hmac;
 
 static EVP_MAC_CTX *
@@ -66,16 +49,6 @@ leyser_signature_init(void)
 {
 	hmac = hmac_create();
 	ERR_clear_error();
-}
-
-void
-leyser_token_forget(void)
-{
-	for (int i = 0; i < REMEMBERED_MAX; i++)
-	{
-		EVP_PKEY_free(remembered[i].public_key);
-		remembered[i].public_key = NULL;
-	}
 }
 
 /*
@@ -180,45 +153,18 @@ public_signature_is_right(const LeyserTokenKey *key, const char *data, size_t le
 	return false;
 }
 
-static void
-remember(Remembered *place, const unsigned char *digest, EVP_PKEY *public_key)
-{
-	EVP_PKEY_free(place->public_key);
-	place->public_key = NULL;
-	if (EVP_PKEY_up_ref(public_key) != 1)
-		return;
-	memcpy(place->digest, digest, SHA256_DIGEST_LENGTH);
-	place->public_key = public_key;
-}
-
 bool
-leyser_signature_is_right(const LeyserTokenKey *key, const char *token, size_t token_len,
-						  size_t signed_len, const unsigned char *signature,
-						  size_t signature_len)
+leyser_signature_is_right(const LeyserTokenKey *key, const char *data, size_t len,
+						  const unsigned char *signature, size_t signature_len)
 {
-	unsigned char digest[SHA256_DIGEST_LENGTH];
-	Remembered *place;
+	unsigned char mac[LEYSER_HS256_LEN];
 
-	if (key->algorithm == LEYSER_HS256)
-	{
-		unsigned char mac[LEYSER_HS256_LEN];
-
-		return signature_len == LEYSER_HS256_LEN &&
-			   leyser_signature_hs256(key, token, signed_len, mac) &&
-			   CRYPTO_memcmp(mac, signature, LEYSER_HS256_LEN) == 0;
-	}
-	if (key->public_key == NULL)
-		return false;
-
-	SHA256((const unsigned char *) token, token_len, digest);
-	place = &remembered[digest[0] % REMEMBERED_MAX];
-	if (place->public_key == key->public_key &&
-		memcmp(place->digest, digest, sizeof(digest)) == 0)
-		return true;
-	if (!public_signature_is_right(key, token, signed_len, signature, signature_len))
-		return false;
-	remember(place, digest, key->public_key);
-	return true;
+	if (key->algorithm != LEYSER_HS256)
+		return key->public_key != NULL &&
+			   public_signature_is_right(key, data, len, signature, signature_len);
+	return signature_len == LEYSER_HS256_LEN &&
+		   leyser_signature_hs256(key, data, len, mac) &&
+		   CRYPTO_memcmp(mac, signature, LEYSER_HS256_LEN) == 0;
 }
 
 /* OpenSSL must never ask the terminal for a pass phrase. */

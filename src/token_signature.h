@@ -15,12 +15,11 @@
 extern void leyser_signature_init(void);
 
 /*
- * Whether the token's last part, decoded as signature, is the key's over the
- * first signed_len bytes of the token.  Never raises.
+ * Whether a signature, decoded, is the key's over these bytes: the token up to
+ * its second dot.  Never raises.
  */
-extern bool leyser_signature_is_right(const LeyserTokenKey *key, const char *token,
-									  size_t token_len, size_t signed_len,
-									  const unsigned char *signature,
+extern bool leyser_signature_is_right(const LeyserTokenKey *key, const char *data,
+									  size_t len, const unsigned char *signature,
 									  size_t signature_len);
 
 /* False only where OpenSSL fails. */

@@ -38,3 +38,27 @@ median()
 {
 	sort -g | awk '{ n[NR] = $1 } END { print NR % 2 ? n[(NR + 1) / 2] : (n[NR / 2] + n[NR / 2 + 1]) / 2 }'
 }
+
+# Runs scripts of pgbench for two sides, each transaction at random one side's or the
+# other's, so that both meet the same machine.  Prints the microseconds that a side's
+# transactions take on average, without the slowest tenth, in which something else
+# got in between, and the fastest twentieth: one line a side.
+# Arguments: seconds, how many scripts each side has, a folder, pgbench's options
+# with the scripts of the first side before those of the second.
+take_turns()
+{
+	local seconds=$1 scripts=$2 folder=$3 side
+	shift 3
+	rm -f "$folder"/log.*
+	pgbench -n -M prepared -T "$seconds" -l --log-prefix="$folder/log" "$@" \
+		> /dev/null 2> "$folder/errors"
+	[ ! -s "$folder/errors" ] || fail "$(head -n 3 "$folder/errors")"
+	for side in 0 1; do
+		# the first transactions make plans
+		cat "$folder"/log.* | awk -v side="$side" -v scripts="$scripts" \
+			'$2 > 20 * scripts && int($4 / scripts) == side { print $3 }' | sort -g |
+			awk '{ n[NR] = $1 }
+				END { for (i = int(NR / 20) + 1; i <= NR * 0.9; i++) { sum += n[i]; count++ }
+					printf "%.2f\n", sum / count }'
+	done
+}

@@ -57,19 +57,15 @@ COMMIT;
 SELECT count(*) > 0 AS has_statistics FROM pg_statistic WHERE starelid = 'regress_leyser_open.customer'::regclass;
 SELECT * FROM regress_leyser_open.invoice ORDER BY 1, 2;
 
--- Plans tell how many rows were passed over; the statistics do not show values.
+-- Plans tell how many rows were passed over, and their estimates whether a value
+-- exists, for statistics are of all tenants' rows: EXPLAIN is refused.  The
+-- statistics themselves do not show values.
 \c - regress_leyser_app
 BEGIN;
 SET LOCAL leyser.token = :'a';
-SET LOCAL enable_indexscan = off;
-SET LOCAL enable_bitmapscan = off;
-DO $$
-DECLARE
-    plan json;
-BEGIN
-    EXECUTE 'EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF, FORMAT JSON) SELECT * FROM regress_leyser_open.customer' INTO plan;
-    RAISE INFO 'rows removed by filter: %', plan -> 0 -> 'Plan' ->> 'Rows Removed by Filter';
-END $$;
+CALL trial.attempt('EXPLAIN SELECT * FROM regress_leyser_open.customer');
+CALL trial.attempt('EXPLAIN (ANALYZE, TIMING OFF) SELECT * FROM regress_leyser_open.customer');
+CALL trial.attempt($$DO 'BEGIN EXECUTE ''EXPLAIN SELECT * FROM regress_leyser_open.customer''; END'$$);
 SELECT count(*) FROM pg_stats WHERE schemaname = 'regress_leyser_open';
 CALL trial.attempt('SELECT count(*) FROM pg_statistic');
 COMMIT;

@@ -316,9 +316,9 @@ SET SESSION AUTHORIZATION regress_leyser_gateway;
 \set VERBOSITY terse
 DO $$
 BEGIN
-    PERFORM set_config('leyser.token', leyser.issue_token('ctx-a', lifetime => '1 second'), true);
+    PERFORM set_config('leyser.token', leyser.issue_token('ctx-a', lifetime => '3 seconds'), true);
     RAISE INFO 'at first: % row', (SELECT count(*) FROM regress_leyser_context.invoice);
-    PERFORM pg_sleep(1.2);
+    PERFORM pg_sleep(3.1);
     RAISE INFO 'then: %', (SELECT s.state FROM leyser.context_status() s);
     PERFORM count(*) FROM regress_leyser_context.invoice;
 END

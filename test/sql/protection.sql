@@ -160,7 +160,14 @@ SELECT leyser.protect('twice');
 SELECT * FROM look('twice');
 SELECT leyser.protect('twice', set_default => true);
 SELECT * FROM look('twice');
+-- the owner only tightens; an operator may choose another column
+CALL trial.attempt($$SELECT leyser.protect('twice', 'owner')$$);
+CALL trial.attempt($$SELECT leyser.protect('twice', accept_gaps => true)$$);
+SELECT leyser.protect('twice', kind => 'own_and_global');
+RESET ROLE;
 SELECT leyser.protect('twice', 'owner', 'own');
+SET ROLE regress_leyser_owner;
+CALL trial.attempt($$SELECT leyser.protect('twice', kind => 'own_and_global')$$);
 SELECT * FROM look('twice');
 RESET ROLE;
 SELECT relation, kind, tenant_column, enforcement, gaps FROM leyser.governed_table WHERE relation = 'twice'::regclass;
@@ -181,7 +188,10 @@ ALTER TABLE was_forced_only FORCE ROW LEVEL SECURITY;
 CREATE TEMP TABLE looked AS SELECT r.relation, l FROM unnest('{was_plain,was_enabled,was_forced,was_forced_only}'::regclass[]) r (relation), look(r.relation) l;
 SELECT leyser.protect('was_plain'), leyser.protect('was_enabled'), leyser.protect('was_forced'), leyser.protect('was_forced_only');
 SELECT r.relation, l FROM unnest('{was_plain,was_enabled,was_forced,was_forced_only}'::regclass[]) r (relation), look(r.relation) l;
-SELECT leyser.protect('was_plain'), leyser.protect('was_forced', kind => 'own_and_global');
+SELECT leyser.protect('was_plain');
+RESET ROLE;
+SELECT leyser.protect('was_forced', kind => 'own_and_global');
+SET ROLE regress_leyser_owner;
 SELECT leyser.protect('was_plain', set_default => false);
 SELECT leyser.protect('was_enabled', set_default => false);
 SELECT r.relation, l FROM unnest('{was_plain,was_enabled}'::regclass[]) r (relation), look(r.relation) l WHERE l ~ 'default';
@@ -374,6 +384,10 @@ CALL trial.attempt('UPDATE country SET code = code');
 CALL trial.attempt('DELETE FROM country');
 CALL trial.attempt('TRUNCATE country');
 COMMIT;
+-- nor without one, for that is hostile SQL's first try; the owner writes
+CALL trial.attempt('INSERT INTO regress_leyser_shop.country VALUES (''DE'')');
+\c - :superuser
+SET ROLE regress_leyser_owner;
 INSERT INTO regress_leyser_shop.country VALUES ('DE');
 \c - :superuser
 SET search_path = regress_leyser_shop;
@@ -401,6 +415,9 @@ CALL trial.attempt('INSERT INTO rate_2027 VALUES (''X'', 2027)');
 SELECT leyser.leave();
 CALL trial.attempt('INSERT INTO rate_2027 VALUES (''X'', 2027)');
 COMMIT;
+CALL trial.attempt('INSERT INTO regress_leyser_shop.rate_2027 VALUES (''JPY'', 2027)');
+\c - :superuser
+SET ROLE regress_leyser_owner;
 INSERT INTO regress_leyser_shop.rate_2027 VALUES ('JPY', 2027);
 \c - :superuser
 SET search_path = regress_leyser_shop;

@@ -69,7 +69,7 @@ for my $role ('app', 'owner_of_item')
 }
 ($sqlstate, $message) = sqlstate_of($node, $query, user => 'app');
 like($message, qr/HINT:  Add leyser to shared_preload_libraries/, 'told what to do');
-for my $call (qw(tenant_id() tenant_id_int8() tenant_id_uuid() account_name() session_id() in_context()
+for my $call (qw(tenant_id() tenant_id_int8() tenant_id_uuid() account_name() session_id()
 	context_status() leave() enter('t1') issue_token('t1') initialize_keyring() stage_signing_key()
 	keyring_status() create_tenant('t3')))
 {
