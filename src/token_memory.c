@@ -17,6 +17,8 @@
  */
 #include "token_memory.h"
 
+#include <openssl/crypto.h>
+
 #include "common/hashfn.h"
 #include "utils/memutils.h"
 
@@ -28,6 +30,7 @@ typedef struct SeenToken
 {
 	const LeyserTokenKey *key; /* NULL: free */
 	char *text;                /* the token; behind it tenant and account */
+	Size length;               /* of the token */
 	Size size;                 /* of all of them */
 	LeyserClaims claims;
 } SeenToken;
@@ -67,7 +70,9 @@ leyser_token_recall(const char *token, const LeyserTokenKey **key)
 	Size length = strnlen(token, SEEN_TOKEN_MAX + 1);
 	SeenToken *place = memory_place(token, length);
 
-	if (length > SEEN_TOKEN_MAX || place->key == NULL || strcmp(place->text, token) != 0)
+	/* in constant time: the text that is remembered is a secret */
+	if (place->key == NULL || place->length != length ||
+		CRYPTO_memcmp(place->text, token, length) != 0)
 		return NULL;
 	*key = place->key;
 	return &place->claims;
@@ -92,6 +97,7 @@ leyser_token_remember(const char *token, const LeyserTokenKey *key,
 	place->size = length + 1 + tenant_size + account_size;
 	text = MemoryContextAlloc(seen_context, place->size);
 	place->text = text;
+	place->length = length;
 	place->claims = *claims;
 	memcpy(text, token, length + 1);
 	place->claims.tenant = memcpy(text + length + 1, claims->tenant, tenant_size);
