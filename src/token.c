@@ -310,13 +310,17 @@ append_base64url(StringInfo out, const unsigned char *bytes, size_t len)
 	out->data[out->len] = '\0';
 }
 
-/* Whole seconds, rounded down: what a token says never exceeds what was asked. */
-static int64
-to_numeric_date(TimestampTz when)
+/*
+ * A NumericDate with its fraction (RFC 7519 section 2): rounded to seconds, a
+ * token of one second could be dead when it is issued.
+ */
+static void
+append_numeric_date(StringInfo json, const char *name, TimestampTz when)
 {
 	TimestampTz since_1970 = when + LEYSER_EPOCH_DIFFERENCE * USECS_PER_SEC;
 
-	return since_1970 / USECS_PER_SEC;
+	appendStringInfo(json, ",\"%s\":" INT64_FORMAT ".%06d", name,
+					 since_1970 / USECS_PER_SEC, (int) (since_1970 % USECS_PER_SEC));
 }
 
 static void
@@ -337,8 +341,9 @@ append_payload(StringInfo json, const LeyserTokenKey *key, const LeyserClaims *c
 		leyser_uuid_to_text(&claims->session, session);
 		appendStringInfo(json, ",\"sid\":\"%s\"", session);
 	}
-	appendStringInfo(json, ",\"iat\":" INT64_FORMAT ",\"exp\":" INT64_FORMAT ",\"aud\":",
-					 to_numeric_date(now), to_numeric_date(claims->expires_at));
+	append_numeric_date(json, "iat", now);
+	append_numeric_date(json, "exp", claims->expires_at);
+	appendStringInfoString(json, ",\"aud\":");
 	escape_json(json, key->audience);
 	appendStringInfoChar(json, '}');
 }
