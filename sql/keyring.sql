@@ -47,13 +47,20 @@ REVOKE ALL ON FUNCTION leyser.keyring_list_keys() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.keyring_list_keys() IS
     'internal: ids of the key files in leyser.keyring_directory, oldest first';
 
+CREATE FUNCTION leyser.keyring_list_unfinished() RETURNS text[]
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'leyser_custodian_list_unfinished';
+REVOKE ALL ON FUNCTION leyser.keyring_list_unfinished() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.keyring_list_unfinished() IS
+    'internal: names of the files in leyser.keyring_directory that were never finished';
+
 CREATE FUNCTION leyser.keyring_diagnose(key_id text, keyring_id uuid, OUT state text,
                                         OUT detail text, OUT remedy text, OUT found uuid)
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'leyser_custodian_diagnose';
 REVOKE ALL ON FUNCTION leyser.keyring_diagnose(text, uuid) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.keyring_diagnose(text, uuid) IS
-    'internal: how the keyring, or one key in it, does; raises nothing';
+    'internal: how the keyring, or one key in it, is; raises nothing';
 
 CREATE FUNCTION leyser.public_key_algorithm(pem text) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE
@@ -250,6 +257,17 @@ REVOKE ALL ON FUNCTION leyser.retire_signing_key(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.retire_signing_key(text) IS
     'key custodian: from the next statement on, every token signed with this key is refused; 42704 for an unknown key, LY008 for the active or a retired one';
 
+-- C0, DEL and C1, as src/token_claims.c has it for tokens: names stand in lines
+-- of logs.
+CREATE FUNCTION leyser.has_control_characters(value text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT value ~ '[\x01-\x1f\x7f-\x9f]'
+$$;
+REVOKE ALL ON FUNCTION leyser.has_control_characters(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.has_control_characters(text) IS
+    'internal: whether a text has control characters';
+
 -- What is wrong with an issuer's or key's name, or null.
 CREATE FUNCTION leyser.issuer_text_problem(argument text, value text) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -257,7 +275,7 @@ AS $$
     SELECT CASE
         WHEN value IS NULL OR value = '' THEN format('%s is missing.', argument)
         WHEN length(value) > 200 THEN format('%s has more than 200 characters.', argument)
-        WHEN value ~ '[\x01-\x1f\x7f-\x9f]' THEN format('%s has control characters.', argument)
+        WHEN leyser.has_control_characters(value) THEN format('%s has control characters.', argument)
     END
 $$;
 REVOKE ALL ON FUNCTION leyser.issuer_text_problem(text, text) FROM PUBLIC;
@@ -390,6 +408,10 @@ BEGIN
                 'It is of another database of the cluster, or of a call that was broken off; in that case it may be deleted.'
             FROM unnest(leyser.keyring_list_keys()) f (key_id)
             WHERE NOT EXISTS (SELECT FROM leyser.signing_key k WHERE k.key_id = f.key_id);
+        RETURN QUERY SELECT 'unfinished file ' || f.name, 'unfinished',
+                'A call that wrote it was broken off, or is at work; nobody reads the file.',
+                'It may be deleted.'
+            FROM unnest(leyser.keyring_list_unfinished()) f (name);
     END IF;
 
     RETURN QUERY SELECT 'issuer key ' || k.key_id, 'ok',

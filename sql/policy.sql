@@ -368,11 +368,15 @@ BEGIN
             FROM leyser.family_of(protect_as.relation) f JOIN pg_inherits i ON i.inhrelid = f.member
             WHERE NOT EXISTS (SELECT FROM leyser.family_of(protect_as.relation) o WHERE o.member = i.inhparent)
               AND NOT EXISTS (SELECT FROM leyser.table_record t WHERE t.relation = i.inhparent
-                              AND t.tenant_attnum IS NOT NULL) LOOP
+                              AND t.tenant_attnum IS NOT NULL)
+            ORDER BY i.inhrelid, i.inhseqno LOOP
         RAISE EXCEPTION USING ERRCODE = 'wrong_object_type',
             MESSAGE = format('"%s" is a part of "%s"', one.member, one.parent),
             DETAIL = 'Whoever reads the parent would see its rows. Partitions and children are protected with their root, today''s and later ones.',
-            HINT = format('SELECT leyser.protect(%L);', coalesce(pg_partition_root(protect_as.relation), one.parent));
+            -- where each of two parents waits for the other, the child steps aside
+            HINT = CASE WHEN one.member <> protect_as.relation THEN
+                    format('ALTER TABLE %1$s NO INHERIT %2$s; protect both, then ALTER TABLE %1$s INHERIT %2$s;', one.member, one.parent)
+                ELSE format('SELECT leyser.protect(%L);', coalesce(pg_partition_root(protect_as.relation), one.parent)) END;
     END LOOP;
     PERFORM leyser.getter_for(protect_as.relation, new_column);
     PERFORM leyser.check_protectable(protect_as.relation, new_column, new_kind,
@@ -387,10 +391,7 @@ BEGIN
     PERFORM leyser.record_event('table.protected', NULL, protect_as.relation::text,
         jsonb_build_object('kind', new_kind, 'tenant_column', new_column));
 EXCEPTION WHEN lock_not_available THEN
-    RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
-        MESSAGE = format('could not lock "%s" within 3 seconds', protect_as.relation),
-        DETAIL = 'A transaction holds a lock on it; while protect() waits, all later statements would wait behind it.',
-        HINT = 'Call it again; pg_blocking_pids() and pg_stat_activity show who holds the lock.';
+    PERFORM leyser.raise_locked(protect_as.relation);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.protect_as(regrole, regclass, name, text, text, boolean, boolean) FROM PUBLIC;
@@ -448,6 +449,8 @@ DECLARE
     present leyser.table_record;
     one record;
 BEGIN
+    PERFORM leyser.check_governable(unprotect.relation);
+    EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', unprotect.relation);
     SELECT t.* INTO present FROM leyser.table_record t WHERE t.relation = unprotect.relation;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'LY008',
@@ -480,11 +483,13 @@ BEGIN
     PERFORM leyser.follow_tables();
     PERFORM leyser.record_event('table.unprotected', NULL, unprotect.relation::text,
         jsonb_build_object('kind', present.kind));
+EXCEPTION WHEN lock_not_available THEN
+    PERFORM leyser.raise_locked(unprotect.relation);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.unprotect(regclass) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.unprotect(regclass) IS
-    'operator: takes a table, its partitions and children out of the registry and puts back the row security and default that protect() found; LY008 where it is not governed, or only with its parent';
+    'operator: takes a table, its partitions and children out of the registry and puts back the row security and default that protect() found; LY008 where it is not governed, or only with its parent; 42P01 or 42809 where it is no table, 55P03 where it is locked';
 
 -- CREATE TABLE … INHERITS (protected, unprotected): whoever reads the other parent
 -- would see the child's rows.

@@ -12,6 +12,21 @@ REVOKE ALL ON FUNCTION leyser.role_has_usage(regrole, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.role_has_usage(regrole, text) IS
     'internal: whether a role has a usage, or is a superuser';
 
+-- While a call waits for its lock, all later statements on the table wait too.
+CREATE FUNCTION leyser.raise_locked(relation regclass) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+        MESSAGE = format('could not lock "%s" within 3 seconds', relation),
+        DETAIL = 'A transaction holds a lock on it; while the call waits, all later statements would wait behind it.',
+        HINT = 'Call it again; pg_blocking_pids() and pg_stat_activity show who holds the lock.';
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.raise_locked(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.raise_locked(regclass) IS
+    'internal: 55P03 for a table that could not be locked in time';
+
 -- What kinds of relations can be governed at all.
 CREATE FUNCTION leyser.check_governable(relation regclass) RETURNS void
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -277,6 +292,7 @@ DECLARE
     new_condition text;
 BEGIN
     PERFORM leyser.check_governable(declare_table.relation);
+    EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', declare_table.relation);
     IF declare_table.kind IS NULL
             OR declare_table.kind NOT IN ('shared', 'by_rule', 'retained', 'ignored') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
@@ -319,11 +335,13 @@ BEGIN
     END IF;
     PERFORM leyser.record_event('table.declared', NULL, declare_table.relation::text,
         jsonb_build_object('kind', declare_table.kind, 'reason', new_reason));
+EXCEPTION WHEN lock_not_available THEN
+    PERFORM leyser.raise_locked(declare_table.relation);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.declare_table(regclass, text, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.declare_table(regclass, text, text, text) IS
-    'operator: says what a table is that holds no tenant''s rows of its own: shared (all read, nobody writes in a context), by_rule (purge_condition with $1), retained (reason is the legal basis), ignored; 22023 for a wrong kind or a missing reason, LY008 where it is protected, 42809 where it is no table';
+    'operator: says what a table is that holds no tenant''s rows of its own: shared (all read; nobody writes in a context, application and gateway roles not at all), by_rule (purge_condition with $1), retained (reason is the legal basis), ignored; 22023 for a wrong kind or a missing reason, LY008 where it is protected, 42809 where it is no table, 55P03 where it is locked';
 
 CREATE VIEW leyser.governed_table AS
     SELECT c.oid::regclass AS relation, t.kind, a.attname AS tenant_column,

@@ -15,7 +15,7 @@ BEGIN
             MESSAGE = 'invalid tenant id', DETAIL = problem,
             HINT = 'Tenant ids have 1 to 200 characters; numbers and uuids in the form in which PostgreSQL prints them.';
     END IF;
-    IF length(create_tenant.name) > 200 OR create_tenant.name ~ '[\x01-\x1f\x7f]' THEN
+    IF length(create_tenant.name) > 200 OR leyser.has_control_characters(create_tenant.name) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'invalid name of a tenant',
             DETAIL = 'It has more than 200 characters, or control characters.',

@@ -55,11 +55,17 @@ AS $$
         JOIN roles r ON r.oid = x.grantee OR x.grantee = 0 AND r.oid = usage_problems.role
         WHERE x.privilege_type = 'SET' AND (p.parname ~ '^leyser\.' OR p.parname = 'session_replication_role')
     UNION ALL
-    SELECT format('%s may write to leyser''s own tables', r.who),
-           format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA leyser FROM %I;', r.rolname)
-        FROM roles r WHERE NOT r.rolsuper AND EXISTS (SELECT FROM pg_class c
-            WHERE c.relnamespace = 'leyser'::regnamespace AND c.relkind IN ('r', 'v')
-              AND has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE'))
+    -- what is granted to it, or for a column; pg_write_all_data stands above
+    SELECT DISTINCT format('%s may write to leyser''s own tables', CASE WHEN x.grantee = 0 THEN 'everybody' ELSE r.who END),
+           format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER ON ALL TABLES IN SCHEMA leyser FROM %s;',
+                  CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE format('%I', r.rolname) END)
+        FROM (SELECT c.relacl FROM pg_class c WHERE c.relnamespace = 'leyser'::regnamespace
+              UNION ALL
+              SELECT a.attacl FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+              WHERE c.relnamespace = 'leyser'::regnamespace) o (acl)
+        CROSS JOIN LATERAL aclexplode(o.acl) x
+        JOIN roles r ON r.oid = x.grantee OR x.grantee = 0 AND r.oid = usage_problems.role
+        WHERE NOT r.rolsuper AND x.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER')
     UNION ALL
     -- duties that are kept apart; a gateway may be an application besides
     SELECT format('%s has usage %s', r.who, u.usage),

@@ -1,6 +1,7 @@
 /*
  * alter.c
- *		What ALTER TABLE may not do to a protected table, told from the statement.
+ *		What ALTER TABLE may not do to a protected table, judged by the
+ *		statement's text.
  *
  * Refused before it runs, for what it would do cannot be seen afterwards:
  *

@@ -12,16 +12,6 @@
 #include "nodes/pg_list.h"
 #include "token.h"
 
-/* Usages that the guard must know (table usage_record). */
-#define LEYSER_USAGE_APPLICATION 0x01
-#define LEYSER_USAGE_GATEWAY 0x02
-
-typedef struct LeyserUsage
-{
-	Oid role;
-	int usages; /* LEYSER_USAGE_… bits */
-} LeyserUsage;
-
 /* A row of the registry of table kinds, as the guard needs it. */
 typedef struct LeyserGoverned
 {
@@ -49,9 +39,8 @@ extern const LeyserTokenKey *leyser_cache_key(const char *key_id,
 											  LeyserTokenError *error);
 extern const LeyserTokenKey *leyser_cache_signing_key(LeyserTokenError *error);
 
-/* Arrays that live until the next call that catches up. */
+/* An array that lives until the next call that catches up. */
 extern const LeyserGoverned *leyser_cache_governed(int *count);
-extern const LeyserUsage *leyser_cache_usages(int *count);
 
 /* Whether any role has usage "application" or "gateway". */
 extern bool leyser_cache_has_usages(void);

@@ -32,8 +32,8 @@ enum
 static MemoryContext tables_context = NULL;
 static LeyserGoverned *governed = NULL;
 static int governed_count = 0;
-static LeyserUsage *usages = NULL;
-static int usages_count = 0;
+static Oid *users = NULL; /* roles with usage "application" or "gateway" */
+static int users_count = 0;
 
 static void
 cache_read_governed(void)
@@ -74,31 +74,28 @@ cache_read_governed(void)
 }
 
 static void
-cache_read_usages(void)
+cache_read_users(void)
 {
 	Relation rel = table_open(leyser_cache_relations[REL_USAGE], AccessShareLock);
 	SysScanDesc scan = leyser_cache_begin_scan(rel, 0, NULL);
 	HeapTuple tuple;
 	int size = 16;
 
-	usages_count = 0;
-	usages = MemoryContextAlloc(tables_context, size * sizeof(LeyserUsage));
+	users_count = 0;
+	users = MemoryContextAlloc(tables_context, size * sizeof(Oid));
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		char *usage = leyser_cache_text(tuple, rel, USAGE_USAGE);
-		int bit = strcmp(usage, "application") == 0 ? LEYSER_USAGE_APPLICATION
-				  : strcmp(usage, "gateway") == 0   ? LEYSER_USAGE_GATEWAY
-													: 0;
+		bool counts = strcmp(usage, "application") == 0 || strcmp(usage, "gateway") == 0;
 		bool isnull;
 
 		pfree(usage);
-		if (bit == 0)
+		if (!counts)
 			continue;
-		if (usages_count == size)
-			usages = repalloc(usages, (size *= 2) * sizeof(LeyserUsage));
-		usages[usages_count].role = DatumGetObjectId(
+		if (users_count == size)
+			users = repalloc(users, (size *= 2) * sizeof(Oid));
+		users[users_count++] = DatumGetObjectId(
 			heap_getattr(tuple, USAGE_ROLE, RelationGetDescr(rel), &isnull));
-		usages[usages_count++].usages = bit;
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -114,12 +111,12 @@ cache_refresh_tables(void)
 			tables_context = AllocSetContextCreate(TopMemoryContext, "leyser tables",
 												   ALLOCSET_SMALL_SIZES);
 		MemoryContextReset(tables_context);
-		governed_count = usages_count = 0;
+		governed_count = users_count = 0;
 		leyser_cache_stale.tables = false;
 		PG_TRY();
 		{
 			cache_read_governed();
-			cache_read_usages();
+			cache_read_users();
 		}
 		PG_CATCH();
 		{
@@ -143,38 +140,29 @@ leyser_cache_governed(int *count)
 	return governed;
 }
 
-const LeyserUsage *
-leyser_cache_usages(int *count)
+/* How many roles have usage "application" or "gateway". */
+static int
+cache_count_users(void)
 {
-	if (!cache_refresh_tables())
-	{
-		*count = 0;
-		return NULL;
-	}
-	*count = usages_count;
-	return usages;
+	return cache_refresh_tables() ? users_count : 0;
 }
 
 bool
 leyser_cache_has_usages(void)
 {
-	int count;
-
-	(void) leyser_cache_usages(&count);
-	return count > 0;
+	return cache_count_users() > 0;
 }
 
 bool
 leyser_cache_role_is_restricted(Oid role)
 {
-	int count;
-	const LeyserUsage *usage = leyser_cache_usages(&count);
+	int count = cache_count_users();
 
 	if (count == 0 || superuser_arg(role))
 		return false;
 	for (int i = 0; i < count; i++)
 	{
-		if (role == usage[i].role || is_member_of_role_nosuper(role, usage[i].role))
+		if (role == users[i] || is_member_of_role_nosuper(role, users[i]))
 			return true;
 	}
 	return false;
@@ -183,12 +171,11 @@ leyser_cache_role_is_restricted(Oid role)
 bool
 leyser_cache_role_is_unfit(Oid role)
 {
-	int count;
-	const LeyserUsage *usage = leyser_cache_usages(&count);
+	int count = cache_count_users();
 
 	for (int i = 0; i < count; i++)
 	{
-		if (role == usage[i].role)
+		if (role == users[i])
 			return has_bypassrls_privilege(role);
 	}
 	return false;

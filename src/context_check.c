@@ -7,7 +7,9 @@
  * utility statements clear leyser_context_values.checked.  The first getter
  * then compares the expiry with the clock, takes in invalidations, and looks up
  * the tenant and the key where anything may have changed: some 100 nanoseconds.
- * Later calls in the statement return a static value.
+ * Later calls in the statement return a static value.  Simple expressions of
+ * plpgsql and calls by the fast-path protocol pass none of these hooks: they
+ * rely on the last check of the transaction.
  *
  * Copyright (c) 2026, the leyser authors
  */
@@ -182,7 +184,7 @@ leyser_context_check(LeyserTokenError *error)
 		return false;
 	}
 	limits = leyser_context_limits();
-	if (limits.now > context->expires_at + limits.leeway_us)
+	if (limits.now >= context->expires_at + limits.leeway_us)
 	{
 		leyser_context_error(error, LEYSER_ERRCODE_TOKEN_EXPIRED, "token has expired",
 							 "Its time ran out after it was set.",

@@ -28,6 +28,7 @@ PG_FUNCTION_INFO_V1(leyser_custodian_read_id);
 PG_FUNCTION_INFO_V1(leyser_custodian_write_key);
 PG_FUNCTION_INFO_V1(leyser_custodian_check_key);
 PG_FUNCTION_INFO_V1(leyser_custodian_list_keys);
+PG_FUNCTION_INFO_V1(leyser_custodian_list_unfinished);
 PG_FUNCTION_INFO_V1(leyser_custodian_diagnose);
 PG_FUNCTION_INFO_V1(leyser_custodian_public_key_algorithm);
 
@@ -101,18 +102,32 @@ leyser_custodian_check_key(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+static Datum
+text_array(List *strings)
+{
+	ArrayBuildState *texts = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	ListCell *cell;
+
+	foreach (cell, strings)
+		texts = accumArrayResult(texts, CStringGetTextDatum((char *) lfirst(cell)), false,
+								 TEXTOID, CurrentMemoryContext);
+	return makeArrayResult(texts, CurrentMemoryContext);
+}
+
 /* keyring_list_keys() → text[]: ids of the key files, oldest first; LY002. */
 Datum
 leyser_custodian_list_keys(PG_FUNCTION_ARGS)
 {
-	ArrayBuildState *ids = initArrayResult(TEXTOID, CurrentMemoryContext, false);
-	ListCell *cell;
-
 	leyser_require_preloaded();
-	foreach (cell, leyser_keyring_list_keys())
-		ids = accumArrayResult(ids, CStringGetTextDatum((char *) lfirst(cell)), false,
-							   TEXTOID, CurrentMemoryContext);
-	PG_RETURN_DATUM(makeArrayResult(ids, CurrentMemoryContext));
+	PG_RETURN_DATUM(text_array(leyser_keyring_list_keys()));
+}
+
+/* keyring_list_unfinished() → text[]: names of temporary files; LY002. */
+Datum
+leyser_custodian_list_unfinished(PG_FUNCTION_ARGS)
+{
+	leyser_require_preloaded();
+	PG_RETURN_DATUM(text_array(leyser_keyring_list_unfinished()));
 }
 
 static const char *
@@ -145,7 +160,7 @@ state_name(LeyserKeyringState state)
 /*
  * keyring_diagnose(key_id text, keyring_id uuid, OUT state, OUT detail, OUT
  * remedy, OUT found uuid): how the keyring (key_id null) or one of its keys
- * does, without raising.  A null keyring_id means any keyring.
+ * is, without raising.  A null keyring_id means any keyring.
  */
 Datum
 leyser_custodian_diagnose(PG_FUNCTION_ARGS)

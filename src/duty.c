@@ -16,14 +16,40 @@
  */
 #include "duty.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 #include "cache.h"
 #include "owner.h"
+
+/* Rights on tables matter where they are leyser's own. */
+static bool
+duty_is_grant_of_note(const GrantStmt *statement)
+{
+	ListCell *cell;
+
+	if (statement->objtype != OBJECT_TABLE)
+		return statement->objtype == OBJECT_SCHEMA ||
+			   statement->objtype == OBJECT_DATABASE ||
+			   statement->objtype == OBJECT_PARAMETER_ACL;
+	foreach (cell, statement->objects)
+	{
+		Oid namespace;
+
+		if (statement->targtype == ACL_TARGET_ALL_IN_SCHEMA)
+		namespace = get_namespace_oid(strVal(lfirst(cell)), true);
+		else namespace = get_rel_namespace(
+			RangeVarGetRelid(lfirst_node(RangeVar, cell), NoLock, true));
+		if (OidIsValid(namespace) && namespace == get_namespace_oid("leyser", true))
+			return true;
+	}
+	return false;
+}
 
 bool
 leyser_duty_is_touched(Node *statement)
@@ -40,9 +66,7 @@ leyser_duty_is_touched(Node *statement)
 		case T_ReassignOwnedStmt:
 			break;
 		case T_GrantStmt:
-			if (((GrantStmt *) statement)->objtype != OBJECT_SCHEMA &&
-				((GrantStmt *) statement)->objtype != OBJECT_DATABASE &&
-				((GrantStmt *) statement)->objtype != OBJECT_PARAMETER_ACL)
+			if (!duty_is_grant_of_note((GrantStmt *) statement))
 				return false;
 			break;
 		case T_AlterTableStmt:
@@ -115,7 +139,8 @@ leyser_duty_compare(Datum before)
 	finding->message = "a role would no longer be bound by row security alone";
 	finding->detail =
 		psprintf("New with this statement: %s.", text_to_cstring(DatumGetTextPP(found)));
-	finding->hint = "Give it to a role that applications cannot become, or call "
-					"leyser.revoke_usage() for the role first.";
+	finding->hint = "Give the right, attribute or membership to a role that "
+					"applications cannot become, or call leyser.revoke_usage() for the "
+					"role first.";
 	return finding;
 }

@@ -143,6 +143,8 @@ guard_alters_leyser(Node *statement)
 		name = ((AlterTableStmt *) statement)->relation;
 	else if (IsA(statement, RenameStmt))
 		name = ((RenameStmt *) statement)->relation;
+	else if (IsA(statement, AlterObjectSchemaStmt))
+		name = ((AlterObjectSchemaStmt *) statement)->relation;
 	else if (IsA(statement, AlterExtensionContentsStmt))
 		return strcmp(((AlterExtensionContentsStmt *) statement)->extname, "leyser") == 0;
 	if (name == NULL)

@@ -34,8 +34,7 @@ typedef struct LeyserKeyringError
 	LeyserKeyringState state;
 	char message[160];            /* primary message, lower case */
 	char detail[MAXPGPATH + 256]; /* server log only: it names paths */
-	char hint[MAXPGPATH + 256];   /* the next step, without paths of the
-										 * server */
+	char hint[MAXPGPATH + 256];   /* the next step, without the server's paths */
 } LeyserKeyringError;
 
 extern void leyser_keyring_init(void);
@@ -57,8 +56,12 @@ extern bool leyser_keyring_compare(const pg_uuid_t *found, const pg_uuid_t *expe
 extern void leyser_keyring_create(pg_uuid_t *id);
 extern char *leyser_keyring_write_key(const pg_uuid_t *keyring_id);
 
-/* Ids of the key files that lie there, oldest first, as palloc'd C strings. */
+/*
+ * Ids of the key files that lie there, oldest first, and names of files that were
+ * never finished, as palloc'd C strings.  Raise LY002.
+ */
 extern List *leyser_keyring_list_keys(void);
+extern List *leyser_keyring_list_unfinished(void);
 
 /* Raises what a reader told: LY002, with the detail for the server log only. */
 extern void leyser_keyring_raise(const LeyserKeyringError *error)

@@ -21,6 +21,7 @@
 #include "encoding.h"
 
 #define KEY_ID_RANDOM 8 /* bytes */
+#define TEMPORARY_SUFFIX ".tmp"
 
 static void
 random_bytes(unsigned char *bytes, size_t len)
@@ -66,7 +67,7 @@ file_write(int dir, const char *name, const char *text)
 		file_write_failed(dir, -1, NULL, name);
 	}
 	leyser_hex_encode(random, sizeof(random), hex);
-	snprintf(temporary, sizeof(temporary), ".%s.tmp", hex);
+	snprintf(temporary, sizeof(temporary), ".%s" TEMPORARY_SUFFIX, hex);
 
 	fd = openat(dir, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
@@ -99,48 +100,103 @@ key_id_of_name(const char *name)
 	return leyser_keyring_id_is_safe(key_id) ? key_id : NULL;
 }
 
+/* A temporary file's name, palloc'd; NULL where it is another file's. */
+static char *
+unfinished_name(const char *name)
+{
+	size_t suffix = strlen(TEMPORARY_SUFFIX);
+	size_t len = strlen(name);
+
+	if (name[0] != '.' || len <= suffix + 1 ||
+		strcmp(name + len - suffix, TEMPORARY_SUFFIX) != 0)
+		return NULL;
+	return leyser_keyring_id_is_safe(name + 1) ? pstrdup(name) : NULL;
+}
+
 static int
-key_id_compare(const ListCell *a, const ListCell *b)
+name_compare(const ListCell *a, const ListCell *b)
 {
 	return strcmp((char *) lfirst(a), (char *) lfirst(b));
 }
 
-/* Key ids begin with their time, so sorted means oldest first. */
+/* Raises for the errno at hand, after closing what was opened. */
+static void
+directory_read_failed(int dir, DIR *stream)
+{
+	LeyserKeyringError error;
+	int errnum = errno;
+
+	if (stream != NULL)
+		closedir(stream);
+	close(dir);
+	leyser_keyring_fail(&error, LEYSER_KEYRING_UNREADABLE,
+						"could not read the keyring directory",
+						"Check the file system it lies on.", "\"%s\": %s",
+						leyser_keyring_directory(), strerror(errnum));
+	leyser_keyring_raise(&error);
+}
+
+/*
+ * What pick makes of the names in a directory, sorted: key ids begin with their
+ * time, so the oldest comes first.  Where it cannot be read that is LY002, and
+ * dir is closed: an empty list would mean that there are no keys.
+ */
 static List *
-directory_list_keys(int dir)
+directory_list(int dir, char *(*pick)(const char *name))
 {
 	int copy = dup(dir);
 	DIR *stream = copy < 0 ? NULL : fdopendir(copy);
 	struct dirent *entry;
-	List *keys = NIL;
+	List *names = NIL;
 
 	if (stream == NULL)
-		return NIL;
-	rewinddir(stream);
-	while ((entry = readdir(stream)) != NULL)
 	{
-		char *key_id = key_id_of_name(entry->d_name);
+		int errnum = errno;
 
-		if (key_id != NULL)
-			keys = lappend(keys, key_id);
+		if (copy >= 0)
+			close(copy);
+		errno = errnum;
+		directory_read_failed(dir, NULL);
 	}
+	rewinddir(stream);
+	while ((errno = 0, entry = readdir(stream)) != NULL)
+	{
+		char *name = pick(entry->d_name);
+
+		if (name != NULL)
+			names = lappend(names, name);
+	}
+	if (errno != 0)
+		directory_read_failed(dir, stream);
 	closedir(stream);
-	list_sort(keys, key_id_compare);
-	return keys;
+	list_sort(names, name_compare);
+	return names;
+}
+
+static List *
+keyring_list(char *(*pick)(const char *name))
+{
+	LeyserKeyringError error;
+	int dir = leyser_keyring_open(&error);
+	List *names;
+
+	if (dir < 0)
+		leyser_keyring_raise(&error);
+	names = directory_list(dir, pick);
+	close(dir);
+	return names;
 }
 
 List *
 leyser_keyring_list_keys(void)
 {
-	LeyserKeyringError error;
-	int dir = leyser_keyring_open(&error);
-	List *keys;
+	return keyring_list(key_id_of_name);
+}
 
-	if (dir < 0)
-		leyser_keyring_raise(&error);
-	keys = directory_list_keys(dir);
-	close(dir);
-	return keys;
+List *
+leyser_keyring_list_unfinished(void)
+{
+	return keyring_list(unfinished_name);
 }
 
 /* Refuses a directory that is, or once was, a keyring's. */
@@ -158,7 +214,7 @@ check_no_keyring(int dir)
 						errhint("Call leyser.initialize_keyring() to use it; if it "
 								"cannot be read, leyser.keyring_status() says why.")));
 	}
-	if (directory_list_keys(dir) == NIL)
+	if (directory_list(dir, key_id_of_name) == NIL)
 		return;
 	close(dir);
 	leyser_keyring_fail(

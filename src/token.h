@@ -64,7 +64,7 @@ typedef struct LeyserTokenError
 	char hint[MAXPGPATH + 256];
 } LeyserTokenError;
 
-/* Finds the key for a kid; false and *error filled where there is none. */
+/* Finds the key for a kid; NULL and *error filled where there is none. */
 typedef const LeyserTokenKey *(*LeyserKeyLookup)(const char *key_id,
 												 LeyserTokenError *error);
 

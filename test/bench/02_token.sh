@@ -73,16 +73,15 @@ sign()
 	printf '%s.%s\n' "$signed" "$(base64url < "$folder/signature")"
 }
 
-# Nanoseconds to set each of the tokens in a file once, in a new connection.
-# Arguments: the file; its first token is set beforehand.
+# Nanoseconds to set each token of a kind once, in a new connection; the first of
+# them is set beforehand.  Arguments: the kind.
 first_time()
 {
-	sql -U bench_app -v tokens="{$(paste -sd, "$1")}" <<- 'EOS'
+	sql -U bench_app <<- EOS
 		BEGIN;
-		SELECT set_config('app.tokens', :'tokens', true) \g /dev/null
-		DO $$
+		DO \$\$
 		DECLARE
-		    tokens text[] := current_setting('app.tokens');
+		    tokens text[] := array_agg(token ORDER BY n) FROM token WHERE kind = '$1';
 		    one text;
 		    started timestamptz;
 		BEGIN
@@ -93,21 +92,26 @@ first_time()
 		    END LOOP;
 		    PERFORM set_config('app.ns', round(extract(epoch FROM clock_timestamp() - started)
 		        * 1e9 / (cardinality(tokens) - 1))::text, true);
-		END $$;
+		END \$\$;
 		SELECT current_setting('app.ns');
 		COMMIT;
 	EOS
 }
 
-sql -c "SELECT leyser.issue_token('42', lifetime => n * interval '1 second')
-	FROM generate_series(3600, 8600) n" > "$folder/hs256.tokens"
+sql -o /dev/null <<- 'EOS'
+	CREATE TABLE token (n serial, kind text, token text);
+	GRANT SELECT ON token TO bench_app;
+	INSERT INTO token (kind, token) SELECT 'hs256', leyser.issue_token('42', lifetime => n * interval '1 second')
+	    FROM generate_series(3600, 8600) n;
+EOS
 for ((i = 0; i < 200; i++)); do
 	sign "$i"
-done > "$folder/eddsa.tokens"
+done > "$folder/eddsa"
+sql -c "\\copy token (token) FROM '$folder/eddsa'" -c "UPDATE token SET kind = 'eddsa' WHERE kind IS NULL"
 for ((i = 0; i < rounds; i++)); do
-	first_time "$folder/hs256.tokens" >> "$folder/hs256.first"
-	first_time "$folder/eddsa.tokens" >> "$folder/eddsa.first"
-	loop "set_config('leyser.token', '$(head -n 1 "$folder/eddsa.tokens")', true)" 20000 \
+	first_time hs256 >> "$folder/hs256.first"
+	first_time eddsa >> "$folder/eddsa.first"
+	loop "set_config('leyser.token', '$(head -n 1 "$folder/eddsa")', true)" 20000 \
 		>> "$folder/eddsa.again"
 done
 tell "... HS256, the first time in a connection, ns" "$(median < "$folder/hs256.first")"

@@ -69,6 +69,9 @@ SELECT state() AS before \gset
 -- protect(): what is no table, or not one to protect.
 CALL trial.attempt($$SELECT leyser.protect('unknown')$$);
 CALL trial.attempt($$SELECT leyser.protect(NULL)$$);
+CALL trial.attempt($$SELECT leyser.unprotect(NULL)$$);
+CALL trial.attempt($$SELECT leyser.unprotect('pg_views')$$);
+CALL trial.attempt($$SELECT leyser.unprotect('fine')$$);
 CALL trial.attempt($$SELECT leyser.protect(0)$$);
 CALL trial.attempt($$SELECT leyser.protect('a_view')$$);
 CALL trial.attempt($$SELECT leyser.protect('a_matview')$$);
@@ -170,6 +173,7 @@ CALL trial.attempt($$SELECT leyser.create_tenant('{a0eebc99-9c0b-4ef8-bb6d-6bb9b
 CALL trial.attempt($$SELECT leyser.create_tenant('a0eebc999c0b4ef8bb6d6bb9bd380a11')$$);
 CALL trial.attempt($$SELECT leyser.create_tenant('bad-1')$$);
 CALL trial.attempt($$SELECT leyser.create_tenant('bad-2', E'two\nlines')$$);
+CALL trial.attempt($$SELECT leyser.create_tenant('bad-2', U&'two\0085lines')$$);
 CALL trial.attempt($$SELECT leyser.create_tenant('bad-2', repeat('x', 201))$$);
 CALL trial.attempt($$SELECT leyser.create_tenant('bad-2', region => 'J P')$$);
 CALL trial.attempt($$SELECT leyser.create_tenant('bad-2', region => '')$$);
@@ -276,6 +280,8 @@ CALL trial.attempt($$SELECT leyser.add_issuer_key('key', 'no pem', 'issuer', 'au
 CALL trial.attempt($$SELECT leyser.add_issuer_key('', 'no pem', 'issuer', 'audience')$$);
 CALL trial.attempt($$SELECT leyser.add_issuer_key('key', NULL, 'issuer', 'audience')$$);
 CALL trial.attempt($$SELECT leyser.add_issuer_key('key', 'pem', '', 'audience')$$);
+CALL trial.attempt($$SELECT leyser.add_issuer_key('key', 'pem', U&'iss\0085uer', 'audience')$$);
+CALL trial.attempt($$SELECT leyser.add_issuer_key('key', 'pem', 'issuer', E'aud\x7fience')$$);
 CALL trial.attempt($$SELECT leyser.add_issuer_key('key', 'pem', 'issuer', E'a\nb')$$);
 CALL trial.attempt($$SELECT leyser.add_issuer_key('key', 'pem', 'issuer', 'audience', 'unknown')$$);
 CALL trial.attempt($$SELECT leyser.add_issuer_key('../key', 'pem', 'issuer', 'audience')$$);

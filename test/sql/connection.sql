@@ -8,7 +8,8 @@ SET client_min_messages = warning;
 CREATE ROLE regress_leyser_owner;
 CREATE ROLE regress_leyser_app LOGIN;
 CREATE ROLE regress_leyser_pool LOGIN;
-GRANT regress_leyser_app TO regress_leyser_pool;
+CREATE ROLE regress_leyser_group;
+GRANT regress_leyser_app, regress_leyser_group TO regress_leyser_pool;
 CREATE ROLE regress_leyser_plain LOGIN;
 CREATE SCHEMA regress_leyser_shop AUTHORIZATION regress_leyser_owner;
 GRANT USAGE ON SCHEMA regress_leyser_shop TO PUBLIC;
@@ -20,6 +21,11 @@ SELECT leyser.protect('invoice');
 RESET ROLE;
 CREATE FUNCTION helper(statement text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
     AS $$ BEGIN EXECUTE statement; END $$;
+CREATE TABLE groups_own (i int);
+CREATE FUNCTION groups_helper(statement text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+    AS $$ BEGIN EXECUTE statement; END $$;
+ALTER TABLE groups_own OWNER TO regress_leyser_group;
+GRANT INSERT, SELECT ON groups_own TO regress_leyser_app;
 SELECT leyser.grant_usage('regress_leyser_app', 'application');
 SELECT leyser.create_tenant('conn-a'), leyser.create_tenant('conn-b');
 SELECT leyser.issue_token('conn-a') AS a, leyser.issue_token('conn-b') AS b \gset
@@ -88,6 +94,22 @@ COMMIT;
 PREPARE "S_1" AS DELETE FROM regress_leyser_shop.invoice;
 DO $$ BEGIN EXECUTE 'PREPARE "S_1" AS DELETE FROM regress_leyser_shop.invoice'; END $$;
 DEALLOCATE ALL;
+
+-- Estimates come from all tenants' rows: EXPLAIN would tell their values one by one.
+SET search_path = regress_leyser_shop;
+EXPLAIN SELECT * FROM invoice WHERE tenant_id = 'conn-b';
+EXPLAIN (ANALYZE, COSTS OFF) SELECT * FROM invoice;
+EXPLAIN SELECT 1;
+DO $$ BEGIN EXECUTE 'EXPLAIN SELECT * FROM invoice'; END $$;
+DO $$ DECLARE line text; BEGIN FOR line IN EXPLAIN SELECT * FROM invoice LOOP RAISE INFO '%', line; END LOOP; END $$;
+RESET search_path;
+BEGIN;
+SET LOCAL leyser.token = :'a';
+EXPLAIN SELECT * FROM regress_leyser_shop.invoice;
+ROLLBACK;
+EXPLAIN EXECUTE "S_1";
+EXPLAIN DECLARE mine CURSOR FOR SELECT 1;
+SELECT regress_leyser_shop.helper('EXPLAIN SELECT 1');
 
 -- A cursor with the rows of this tenant, for the next one to fetch.
 BEGIN;
@@ -194,10 +216,42 @@ SELECT tenant_id, invoice_id, current_user FROM invoice;
 COMMIT;
 CREATE TEMP TABLE t (i int);
 
+-- A group of the login owns a table that is not governed.  After SET ROLE to it the
+-- client leaves a rule behind that copies what the next client inserts, or a function
+-- that the next one calls.
+BEGIN;
+SET LOCAL ROLE regress_leyser_group;
+SAVEPOINT s;
+CREATE RULE copy AS ON INSERT TO regress_leyser_shop.groups_own DO ALSO NOTIFY gossip;
+ROLLBACK TO s;
+CREATE FUNCTION pg_temp.lower(text) RETURNS text LANGUAGE sql AS 'SELECT $1';
+ROLLBACK TO s;
+ALTER TABLE regress_leyser_shop.groups_own ADD spy text;
+ROLLBACK TO s;
+GRANT ALL ON regress_leyser_shop.groups_own TO PUBLIC;
+ROLLBACK TO s;
+DROP TABLE regress_leyser_shop.groups_own;
+ROLLBACK TO s;
+DO $$ BEGIN CREATE RULE copy AS ON INSERT TO regress_leyser_shop.groups_own DO ALSO NOTHING; END $$;
+ROLLBACK TO s;
+EXPLAIN SELECT 1;
+ROLLBACK TO s;
+-- what the role may do there, it may do
+INSERT INTO regress_leyser_shop.groups_own VALUES (1);
+SELECT * FROM regress_leyser_shop.groups_own;
+CREATE TEMP TABLE t (i int) ON COMMIT DROP;
+ROLLBACK;
+-- ... and a definer function, whose text is its owner's, may do what its owner may
+BEGIN;
+SET LOCAL ROLE regress_leyser_app;
+SELECT regress_leyser_shop.groups_helper('ALTER TABLE regress_leyser_shop.groups_own ADD spy text');
+ROLLBACK;
+
 -- Roles without usage are left alone.
 \c - regress_leyser_plain
 CREATE TEMP TABLE t (i int);
 PREPARE p AS SELECT 1;
+EXPLAIN (COSTS OFF) SELECT 1;
 LISTEN gossip;
 DECLARE held CURSOR WITH HOLD FOR SELECT 1;
 SET work_mem = '1MB';
@@ -241,4 +295,4 @@ SET client_min_messages = warning;
 SELECT leyser.revoke_usage('regress_leyser_plain', 'application');
 SELECT leyser.revoke_usage('regress_leyser_app', 'application');
 DROP SCHEMA regress_leyser_shop CASCADE;
-DROP ROLE regress_leyser_owner, regress_leyser_pool, regress_leyser_app, regress_leyser_plain;
+DROP ROLE regress_leyser_owner, regress_leyser_pool, regress_leyser_group, regress_leyser_app, regress_leyser_plain;

@@ -113,6 +113,56 @@ SELECT leyser.leave();
 ALTER TABLE invoice ADD later int;
 ROLLBACK;
 
+-- A materialized view filled in a context keeps one tenant's rows for everybody.
+SET ROLE regress_leyser_owner;
+BEGIN;
+SET LOCAL leyser.token = :'a';
+SAVEPOINT s;
+\set VERBOSITY default
+CREATE MATERIALIZED VIEW kept AS SELECT * FROM invoice;
+\set VERBOSITY terse
+ROLLBACK TO s;
+EXPLAIN ANALYZE CREATE MATERIALIZED VIEW kept AS SELECT * FROM invoice;
+ROLLBACK TO s;
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) CREATE MATERIALIZED VIEW kept AS SELECT 1;
+ROLLBACK TO s;
+DO $$ BEGIN EXECUTE 'CREATE MATERIALIZED VIEW kept AS SELECT 1'; END $$;
+ROLLBACK;
+CREATE MATERIALIZED VIEW plain_kept AS SELECT * FROM plain;
+REFRESH MATERIALIZED VIEW plain_kept;
+RESET ROLE;
+
+-- leyser's own objects carry the protection: a superuser changes them by an update.
+\set VERBOSITY default
+CALL trial.attempt('ALTER TABLE leyser.tenant_record RENAME state TO unnoticed');
+\set VERBOSITY terse
+DO $$
+DECLARE
+    one text;
+BEGIN
+    FOREACH one IN ARRAY ARRAY[
+        'ALTER TABLE leyser.table_record RENAME TO unnoticed',
+        'ALTER TABLE leyser.usage_record ADD unnoticed int',
+        'ALTER TABLE leyser.event_record DISABLE TRIGGER ALL',
+        'ALTER TABLE leyser.proxy_tables RENAME TO unnoticed',
+        'ALTER VIEW leyser.governed_table RENAME TO unnoticed',
+        'ALTER INDEX leyser.tenant_record_pkey RENAME TO unnoticed',
+        'ALTER TABLE leyser.table_record SET SCHEMA regress_leyser_guard',
+        'ALTER SCHEMA leyser RENAME TO unnoticed',
+        'DROP SCHEMA leyser CASCADE',
+        'ALTER EXTENSION leyser DROP TABLE leyser.table_record',
+        'ALTER EXTENSION leyser DROP FUNCTION leyser.tenant_id()',
+        'ALTER EXTENSION leyser ADD TABLE plain'] LOOP
+        BEGIN
+            EXECUTE one;
+            RAISE EXCEPTION 'works'; -- and is undone
+        EXCEPTION WHEN OTHERS THEN
+            RAISE INFO E'%\n    %: %', one, SQLSTATE, SQLERRM;
+        END;
+    END LOOP;
+END $$;
+SET ROLE regress_leyser_owner;
+
 -- Foreign keys: checked under row security they would be validated blindly.
 \set VERBOSITY default
 ALTER TABLE invoice ADD CONSTRAINT invoice_customer

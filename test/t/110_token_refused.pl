@@ -184,6 +184,23 @@ $node->safe_psql('other', q{SELECT leyser.create_tenant('t1')});
 install_attempt($node, 'other');
 is((attempt($node, $right, database => 'other'))[0], 'LY002', 'a token for another database');
 
+# A token that the session brings along would outlive the transaction.
+{
+	local $ENV{PGOPTIONS} = "-c leyser.token=$right";
+	my ($state, $told) = sqlstate_of($node, q{SELECT leyser.tenant_id()}, user => 'app');
+	isnt($state, '', 'a token in the start-up packet');
+	is(index($told, $signature), -1, '... is not told');
+}
+
+# A role altered from a database where no guard looks on gets no context.
+$node->safe_psql('other', 'ALTER ROLE app BYPASSRLS');
+my ($outcome, $told) = attempt($node, $right, user => 'app');
+is($outcome, 'LY007', 'BYPASSRLS from another database: no context');
+like($told, qr/role is not bound by row security/, '... and it is said why');
+like($node->safe_psql('postgres', q{SELECT problems FROM leyser.granted_usage}), qr/BYPASSRLS/,
+	'... in the view, too');
+$node->safe_psql('other', 'ALTER ROLE app NOBYPASSRLS');
+
 # The tests above have left nothing behind.
 outcome_is($right, 'accepted', 'the right token is still right');
 

@@ -250,6 +250,15 @@ broken('not configured', 'not configured', qr/Set leyser.keyring_directory in po
 restart_with($node->basedir . '/../' . (split m{/}, $node->basedir)[-1] . '/keyring');
 works('a path with detours');
 
+# What a broken-off call left is told, and read by nobody.
+append_to_file("$keyring/.0123456789abcdef.tmp", "leyser signing key 1\n");
+chmod 0600, "$keyring/.0123456789abcdef.tmp" or die $!;
+works('with an unfinished file');
+is($node->safe_psql('postgres', q{SELECT item, remedy FROM leyser.keyring_status() WHERE state = 'unfinished'}),
+	'unfinished file .0123456789abcdef.tmp|It may be deleted.', '... which is listed');
+unlink "$keyring/.0123456789abcdef.tmp" or die $!;
+works('without it again');
+
 # Ordinary roles see neither the path nor the status.
 $node->safe_psql('postgres', 'CREATE ROLE nosy LOGIN');
 is_refused($node, 'SHOW leyser.keyring_directory', '42501', 'the path is for superusers', user => 'nosy');

@@ -10,7 +10,7 @@ use LeyserToken;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('event', conf => q{log_statement = none});
+my $node = new_node('event', conf => qq{log_statement = none\nlisten_addresses = '127.0.0.1'});
 $node->safe_psql('postgres', q{
 	CREATE ROLE app LOGIN;
 	CREATE ROLE gateway LOGIN;
@@ -109,12 +109,36 @@ $node->safe_psql('postgres', 'GRANT gateway TO auditor');
 is("$rows[0]{session_role} $rows[0]{caller_role}", 'auditor gateway', 'session user and role in force');
 $node->safe_psql('postgres', 'REVOKE gateway FROM auditor');
 
+# From where: the address of a client that comes over TCP, none over a socket.
+my $position = log_position($node);
+$node->safe_psql('postgres', q{SELECT leyser.issue_token('t1')},
+	connstr => 'host=127.0.0.1 port=' . $node->port . ' dbname=postgres user=gateway');
+is($node->safe_psql('postgres', q{SELECT host(client_address) FROM leyser.event ORDER BY event_id DESC LIMIT 1}),
+	'127.0.0.1', 'client_address of the row');
+is((lines_since($position))[0]{client_address}, '127.0.0.1', '... and of the line');
+is($rows[0]{client_address}, undef, 'none over a socket');
+
+# What guards would have refused is told where they are off.
+$position = log_position($node);
+$node->safe_psql('postgres', q{SET leyser.guards = off; ALTER ROLE app BYPASSRLS});
+like(log_since($node, $position), qr/not refused, for leyser.guards is off: a role would no longer be bound by row security alone.*role "app".*BYPASSRLS/s,
+	'guards off: the line says what they would have refused');
+$node->safe_psql('postgres', q{ALTER ROLE app NOBYPASSRLS; SELECT leyser.protect('item')});
+$position = log_position($node);
+$node->safe_psql('postgres', q{SET leyser.guards = off; ALTER TABLE item DISABLE ROW LEVEL SECURITY});
+like(log_since($node, $position), qr/not refused, for leyser.guards is off: row security of table "item" cannot be disabled/,
+	'... and of a table');
+$node->safe_psql('postgres', 'ALTER TABLE item ENABLE ROW LEVEL SECURITY');
+$position = log_position($node);
+$node->safe_psql('postgres', q{SET leyser.guards = off; CREATE TABLE plain (i int); DROP TABLE plain});
+unlike(log_since($node, $position), qr/not refused/, 'what weakens nothing leaves no line');
+
 # Reading in a context is no act, and failing is none that happened.
 my $token = own_token($node);
 recorded("BEGIN; SELECT set_config('leyser.token', '$token', true) \\g /dev/null\nSELECT count(*) FROM item; COMMIT",
 	'', user => 'app');
 my $before = last_event_id();
-my $position = log_position($node);
+$position = log_position($node);
 is_refused($node, q{SELECT leyser.create_tenant('t1')}, '23505', 'a tenant that exists');
 is_refused($node, q{SELECT leyser.suspend_tenant('nobody')}, '42704', 'a tenant that does not');
 is_refused($node, q{SELECT leyser.enter('nobody')}, 'LY004', 'nobody\'s context', user => 'gateway');
