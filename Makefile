@@ -26,16 +26,25 @@ OBJS = \
 	src/cache_key.o \
 	src/cache_tenant.o \
 	src/cache_table.o \
+	src/cache_account.o \
+	src/cache_grant.o \
+	src/cache_permission.o \
 	src/context.o \
 	src/context_block.o \
 	src/context_check.o \
 	src/context_sql.o \
+	src/permission.o \
 	src/event.o \
+	src/task.o \
+	src/worker.o \
+	src/password.o \
+	src/session.o \
+	src/support.o \
 	src/connection.o \
 	src/protection.o \
 	src/follow.o \
 	src/alter.o \
-	src/protect.o \
+	src/call_as.o \
 	src/duty.o \
 	src/guard.o
 
@@ -43,11 +52,27 @@ OBJS = \
 SQL_PARTS = \
 	sql/header.sql \
 	sql/tables.sql \
+	sql/account_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \
 	sql/table_kind.sql \
+	sql/permission_check.sql \
+	sql/permission_policy.sql \
 	sql/policy.sql \
+	sql/protect.sql \
+	sql/account_name.sql \
+	sql/permission.sql \
+	sql/role.sql \
+	sql/grant.sql \
+	sql/revoke.sql \
+	sql/permission_answer.sql \
+	sql/support.sql \
+	sql/password.sql \
+	sql/account.sql \
+	sql/session_task.sql \
+	sql/session.sql \
+	sql/account_change.sql \
 	sql/usage.sql \
 	sql/event.sql \
 	sql/privileges.sql

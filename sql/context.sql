@@ -4,7 +4,7 @@ CREATE FUNCTION leyser.tenant_id() RETURNS text
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_tenant_id';
 REVOKE ALL ON FUNCTION leyser.tenant_id() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.tenant_id() IS
-    'the tenant of the context, as text; raises LY001 without a context, LY003 when it has expired, LY004 when the tenant is not active';
+    'the tenant of the context, as text; raises LY001 without a context, LY003 when it has expired, LY004 when the tenant is not active, LY005 when its account or session has ended';
 
 CREATE FUNCTION leyser.tenant_id_int8() RETURNS bigint
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_tenant_id_int8';
@@ -24,11 +24,23 @@ REVOKE ALL ON FUNCTION leyser.account_name() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.account_name() IS
     'the account of the context, NULL where the context has none; errors as tenant_id()';
 
+CREATE FUNCTION leyser.context_account_id() RETURNS bigint
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_context_account_id';
+REVOKE ALL ON FUNCTION leyser.context_account_id() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.context_account_id() IS
+    'internal: the id of the context''s account, NULL where the context has none; errors as tenant_id()';
+
 CREATE FUNCTION leyser.session_id() RETURNS uuid
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_session_id';
 REVOKE ALL ON FUNCTION leyser.session_id() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.session_id() IS
     'the login session of the context, NULL where the context has none; errors as tenant_id()';
+
+CREATE FUNCTION leyser.in_context() RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_in_context';
+REVOKE ALL ON FUNCTION leyser.in_context() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.in_context() IS
+    'internal: whether this transaction has, or had, a context; checks nothing and never raises';
 
 CREATE FUNCTION leyser.context_status(
     OUT state text, OUT tenant_id text, OUT account_name text, OUT session_id uuid,
@@ -38,13 +50,13 @@ CREATE FUNCTION leyser.context_status(
     AS 'MODULE_PATHNAME', 'leyser_context_status';
 REVOKE ALL ON FUNCTION leyser.context_status() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.context_status() IS
-    'why do I see nothing: one row with the state of the context (set, none, expired, tenant not active, refused), whose it is, and the error a query would get; never the token';
+    'why do I see nothing: one row with the state of the context (set, none, expired, ended, tenant not active, refused), whose it is, and the error a query would get; never the token';
 
 CREATE FUNCTION leyser.enter(tenant_id text, account_name text DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_enter';
 REVOKE ALL ON FUNCTION leyser.enter(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.enter(text, text) IS
-    'gateway: sets the context until the transaction ends, without a token of the caller''s own; recorded; LY009 where a context is or was set, LY004 where the tenant is not active, LY002 without a usable keyring';
+    'gateway: sets the context until the transaction ends, without a token of the caller''s own; recorded; LY009 where a context is or was set, LY004 where the tenant is not active, LY005 where it has no such active account, LY002 without a usable keyring';
 
 CREATE FUNCTION leyser.leave() RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_leave';

@@ -33,12 +33,19 @@ REVOKE ALL ON FUNCTION leyser.keyring_write_key(uuid) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.keyring_write_key(uuid) IS
     'internal: writes the file of a new signing key and returns the key''s id';
 
+CREATE FUNCTION leyser.keyring_write_pepper(keyring_id uuid) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'leyser_custodian_write_pepper';
+REVOKE ALL ON FUNCTION leyser.keyring_write_pepper(uuid) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.keyring_write_pepper(uuid) IS
+    'internal: writes the file of a new keyring''s pepper, unless it is there';
+
 CREATE FUNCTION leyser.keyring_check_key(key_id text, keyring_id uuid) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'leyser_custodian_check_key';
 REVOKE ALL ON FUNCTION leyser.keyring_check_key(text, uuid) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.keyring_check_key(text, uuid) IS
-    'internal: LY002 unless the file of this signing key can be read and is sound';
+    'internal: LY002 unless the file of this signing key (or of the "pepper") can be read and is sound';
 
 CREATE FUNCTION leyser.keyring_list_keys() RETURNS text[]
     LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -94,6 +101,12 @@ DECLARE
     present text[] := leyser.keyring_list_keys();
     newest text := present[cardinality(present)];
 BEGIN
+    IF newest IS NULL THEN
+        PERFORM leyser.keyring_write_pepper(keyring_adopt.keyring_id);
+    ELSE
+        -- keys without a pepper: it is lost, and so are the passwords under it
+        PERFORM leyser.keyring_check_key('pepper', keyring_adopt.keyring_id);
+    END IF;
     IF newest IS NULL
        OR EXISTS (SELECT FROM leyser.signing_key k WHERE k.key_id = newest) THEN
         newest := leyser.keyring_write_key(keyring_adopt.keyring_id);
@@ -391,6 +404,9 @@ BEGIN
         CASE WHEN bound IS NULL AND keyring.state IN ('ok', 'lost')
              THEN 'Call leyser.initialize_keyring().' ELSE keyring.remedy END;
 
+    RETURN QUERY SELECT 'password pepper', d.state,
+            coalesce(d.detail, 'mixed into every password before it is hashed'), d.remedy
+        FROM leyser.keyring_diagnose('pepper', bound) d WHERE bound IS NOT NULL;
     -- a retired key needs no file
     RETURN QUERY SELECT 'signing key ' || k.key_id,
             CASE WHEN k.state = 'retired' OR d.state = 'ok' THEN k.state ELSE d.state END,

@@ -16,6 +16,12 @@ GRANT EXECUTE ON FUNCTION
     leyser.context_status(),
     leyser.leave(),
     leyser.tenant_id_problem(text),
+    leyser.has_permission(text, text),
+    leyser.require_permission(text, text),
+    leyser.row_permission(text, text),
+    leyser.scope_problem(text),
+    leyser.set_permissions(regclass, text, text, name),
+    leyser.enter_support(text),
     leyser.protect(regclass, name, text, text, boolean, boolean)
     TO PUBLIC;
 
@@ -29,7 +35,55 @@ AS $$
     SELECT r.usage, 'USAGE', 'SCHEMA', 'leyser' FROM unnest(ARRAY['application', 'gateway',
         'provisioner', 'operator', 'key_custodian', 'auditor']) r (usage)
     UNION ALL
-    SELECT r.usage, 'EXECUTE', 'FUNCTION', r.object FROM (VALUES
+    -- gateways may do all that applications may
+    SELECT unnest(CASE r.usage WHEN 'application' THEN '{application,gateway}' ELSE ARRAY[r.usage] END),
+           'EXECUTE', 'FUNCTION', r.object FROM (VALUES
+        -- these check the context's account
+        ('application', 'leyser.create_role(text, text[])'),
+        ('application', 'leyser.alter_role(text, text[], text[], text[], text[])'),
+        ('application', 'leyser.drop_role(text, boolean)'),
+        ('application', 'leyser.grant_permission(text, text, text, timestamptz, timestamptz, boolean)'),
+        ('application', 'leyser.grant_role(text, text, text, timestamptz, timestamptz, boolean)'),
+        ('application', 'leyser.revoke_permission(text, text, text, boolean)'),
+        ('application', 'leyser.revoke_role(text, text, text, boolean)'),
+        ('application', 'leyser.deny_permission(text, text, text, timestamptz, timestamptz)'),
+        ('application', 'leyser.lift_denial(text, text, text)'),
+        ('application', 'leyser.grant_administrator(text)'),
+        ('application', 'leyser.revoke_administrator(text, boolean)'),
+        ('application', 'leyser.explain_permission(text, text, text)'),
+        ('application', 'leyser.permissions_of(text)'),
+        ('application', 'leyser.accounts_with(text, text)'),
+        ('application', 'leyser.permission_history(text)'),
+        ('application', 'leyser.had_permission(text, text, text, timestamptz)'),
+        -- views role and granted call them with the rights of whoever reads the view
+        ('application', 'leyser.list_roles()'),
+        ('application', 'leyser.list_grants()'),
+        ('application', 'leyser.grant_support_access(regrole, interval, text)'),
+        ('application', 'leyser.revoke_support_access(regrole)'),
+        ('application', 'leyser.list_support_access()'),
+        ('application', 'leyser.login(text, text, text, interval, inet)'),
+        ('application', 'leyser.renew_token()'),
+        ('application', 'leyser.logout()'),
+        ('application', 'leyser.revoke_sessions(text)'),
+        ('application', 'leyser.accept_invitation(text, text, text, text)'),
+        ('application', 'leyser.change_password(text, text)'),
+        ('application', 'leyser.invite_account(text, text, boolean, interval)'),
+        ('application', 'leyser.create_account(text, text, boolean)'),
+        ('application', 'leyser.import_account(text, text, text, boolean)'),
+        ('application', 'leyser.disable_account(text)'),
+        ('application', 'leyser.enable_account(text)'),
+        ('application', 'leyser.rename_account(text, text)'),
+        ('application', 'leyser.delete_account(text)'),
+        ('application', 'leyser.reset_password(text, interval)'),
+        -- views account, account_event and session call them likewise
+        ('application', 'leyser.sees_accounts()'),
+        ('application', 'leyser.context_account_id()'),
+        ('provisioner', 'leyser.invite_account(text, text, boolean, interval)'),
+        ('provisioner', 'leyser.create_account(text, text, boolean)'),
+        ('provisioner', 'leyser.recover_administrator(text, text, text, interval)'),
+        ('operator', 'leyser.block_passwords(text[])'),
+        ('operator', 'leyser.create_permission(text, text)'),
+        ('operator', 'leyser.drop_permission(text)'),
         ('gateway', 'leyser.enter(text, text)'),
         ('gateway', 'leyser.issue_token(text, text, interval)'),
         ('provisioner', 'leyser.create_tenant(text, text, text)'),
@@ -53,7 +107,17 @@ AS $$
         ('auditor', 'leyser.keyring_status()')
     ) r (usage, object)
     UNION ALL
-    SELECT r.usage, 'SELECT', 'TABLE', r.object FROM (VALUES
+    SELECT unnest(CASE r.usage WHEN 'application' THEN '{application,gateway}' ELSE ARRAY[r.usage] END),
+           'SELECT', 'TABLE', r.object FROM (VALUES
+        ('application', 'leyser.permission'),
+        ('operator', 'leyser.permission'),
+        ('auditor', 'leyser.permission'),
+        ('application', 'leyser.account'),
+        ('application', 'leyser.account_event'),
+        ('application', 'leyser.session'),
+        ('application', 'leyser.role'),
+        ('application', 'leyser.granted'),
+        ('application', 'leyser.support_access'),
         ('provisioner', 'leyser.tenant'),
         ('operator', 'leyser.tenant'),
         ('operator', 'leyser.governed_table'),

@@ -183,6 +183,8 @@ AS $$
                   AND leyser.is_wanted_condition(p.qual, w.read_condition, t.relation, a.attname)
                   AND leyser.is_wanted_condition(p.with_check, w.write_condition, t.relation, a.attname))
         UNION ALL
+        SELECT 1, p.gap FROM leyser.permission_policy_gaps(table_gaps.relation) p
+        UNION ALL
         SELECT 1, format('parent "%s" is not protected: whoever reads it sees the rows', i.inhparent::regclass)
             FROM leyser.table_record t JOIN pg_inherits i ON i.inhrelid = t.relation
             WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
@@ -349,7 +351,8 @@ CREATE VIEW leyser.governed_table AS
             WHERE i.inhrelid = t.relation AND i.inhparent = t.parent) AS parent,
            CASE WHEN t.tenant_attnum IS NOT NULL THEN t.enforcement END AS enforcement,
            leyser.table_gaps(c.oid::regclass) AS gaps,
-           t.reason, t.purge_condition, t.governed_since
+           t.reason, t.purge_condition, t.governed_since,
+           t.read_permission, t.write_permission, t.scope_column
     FROM pg_catalog.pg_class c
     LEFT JOIN leyser.table_record t ON t.relation = c.oid
     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = t.tenant_attnum
@@ -357,4 +360,4 @@ CREATE VIEW leyser.governed_table AS
       AND c.relnamespace IN (SELECT g.relnamespace FROM leyser.table_record r
                              JOIN pg_catalog.pg_class g ON g.oid = r.relation);
 COMMENT ON VIEW leyser.governed_table IS
-    'every table of the schemas that hold a governed table: its kind, its tenant column, and what is missing (operator, auditor)';
+    'every table of the schemas that hold a governed table: its kind, its tenant column, the permissions it asks for, and what is missing (operator, auditor)';

@@ -68,6 +68,11 @@ CREATE TABLE leyser.table_record (
     had_forced_row_security boolean,
     had_default text,
     governed_since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- what set_permissions() was told
+    read_permission text COLLATE "C",
+    write_permission text COLLATE "C",
+    scope_column name,
+    scope_attnum smallint,
     CHECK ((kind IN ('own', 'own_and_global')) = (tenant_attnum IS NOT NULL)),
     CHECK ((tenant_attnum IS NULL) = (tenant_column IS NULL))
 );
@@ -79,17 +84,19 @@ AS $$
 BEGIN
     NEW.tenant_attnum := (SELECT a.attnum FROM pg_attribute a
         WHERE a.attrelid = NEW.relation AND a.attname = NEW.tenant_column);
+    NEW.scope_attnum := (SELECT a.attnum FROM pg_attribute a
+        WHERE a.attrelid = NEW.relation AND a.attname = NEW.scope_column);
     RETURN NEW;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.number_tenant_column() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.number_tenant_column() IS
-    'internal trigger: looks up the number of a tenant column, also while a dump is restored';
+    'internal trigger: looks up the numbers of a table''s tenant and scope columns, also while a dump is restored';
 CREATE TRIGGER number_tenant_column BEFORE INSERT ON leyser.table_record
     FOR EACH ROW EXECUTE FUNCTION leyser.number_tenant_column();
 ALTER TABLE leyser.table_record ENABLE ALWAYS TRIGGER number_tenant_column;
 COMMENT ON TRIGGER number_tenant_column ON leyser.table_record IS
-    'the number of the tenant column follows from its name';
+    'the numbers of the tenant and scope columns follow from their names';
 
 CREATE TABLE leyser.usage_record (
     role regrole NOT NULL,

@@ -43,12 +43,57 @@
 
 #include "cache_relation.h"
 
-static const char *const relation_names[CACHE_RELATIONS] = {
-	"identity",        "signing_key",   "signing_key_pkey",   "issuer_key",
-	"issuer_key_pkey", "tenant_record", "tenant_record_pkey", "table_record",
-	"usage_record",    "proxy_keys",    "proxy_tenants",      "proxy_tables"};
+static const char *const relation_names[CACHE_RELATIONS] = {"identity",
+															"signing_key",
+															"signing_key_pkey",
+															"issuer_key",
+															"issuer_key_pkey",
+															"tenant_record",
+															"tenant_record_pkey",
+															"table_record",
+															"usage_record",
+															"proxy_keys",
+															"proxy_tenants",
+															"proxy_tables",
+															"account_record",
+															"account_record_pkey",
+															"account_record_name",
+															"revoked_session",
+															"revoked_session_pkey",
+															"permission_record",
+															"permission_record_pkey",
+															"role_record",
+															"role_record_pkey",
+															"role_permission",
+															"role_permission_pkey",
+															"role_member",
+															"role_member_pkey",
+															"grant_record",
+															"grant_record_account",
+															"proxy_sessions",
+															"proxy_accounts_0",
+															"proxy_accounts_1",
+															"proxy_accounts_2",
+															"proxy_accounts_3",
+															"proxy_accounts_4",
+															"proxy_accounts_5",
+															"proxy_accounts_6",
+															"proxy_accounts_7",
+															"proxy_accounts_8",
+															"proxy_accounts_9",
+															"proxy_accounts_10",
+															"proxy_accounts_11",
+															"proxy_accounts_12",
+															"proxy_accounts_13",
+															"proxy_accounts_14",
+															"proxy_accounts_15"};
 
-LeyserCacheStale leyser_cache_stale = {true, true, true, true};
+#define EVERYTHING_STALE                                                                 \
+	{                                                                                    \
+		true, true, true, true, LEYSER_CACHE_ALL_ACCOUNTS                                \
+	}
+
+LeyserCacheStale leyser_cache_stale = EVERYTHING_STALE;
 Oid leyser_cache_relations[CACHE_RELATIONS];
 
 static uint64 generation = 1;
@@ -65,7 +110,7 @@ PG_FUNCTION_INFO_V1(leyser_cache_invalidate);
 static void
 cache_mark_all(void)
 {
-	leyser_cache_stale = (LeyserCacheStale){true, true, true, true};
+	leyser_cache_stale = (LeyserCacheStale) EVERYTHING_STALE;
 	generation++;
 }
 
@@ -91,7 +136,9 @@ cache_relation_changed(Datum arg, Oid relid)
 			leyser_cache_stale.tenants = true;
 		else if (i == PROXY_TABLES)
 			leyser_cache_stale.tables = true;
-		else
+		else if (i >= PROXY_ACCOUNTS)
+			leyser_cache_stale.accounts |= 1U << (i - PROXY_ACCOUNTS);
+		else if (i != PROXY_SESSIONS) /* those are not kept */
 		{
 			/* DDL on our own tables: they may be gone, or others by now */
 			cache_mark_all();
@@ -137,6 +184,12 @@ cache_subxact_ended(SubXactEvent event, SubTransactionId mySubid,
 		cache_mark_all();
 }
 
+void
+leyser_cache_changed_here(void)
+{
+	changed_here = true;
+}
+
 /*
  * Trigger on the tables we read: invalidates the proxy relation named by its
  * argument in every backend once this transaction commits.
@@ -154,7 +207,7 @@ leyser_cache_invalidate(PG_FUNCTION_ARGS)
 	if (!OidIsValid(proxy))
 		elog(ERROR, "could not find the proxy relation \"%s\"",
 			 trigdata->tg_trigger->tgargs[0]);
-	changed_here = true;
+	leyser_cache_changed_here();
 	CacheInvalidateRelcacheByRelid(proxy);
 	return PointerGetDatum(NULL);
 }

@@ -11,6 +11,8 @@
 
 #include "nodes/pg_list.h"
 #include "token.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 /* A row of the registry of table kinds, as the guard needs it. */
 typedef struct LeyserGoverned
@@ -18,6 +20,8 @@ typedef struct LeyserGoverned
 	Oid relation;
 	int16 tenant_attnum; /* 0 where the kind has no tenant column */
 	NameData tenant_column;
+	int16 scope_attnum; /* 0 where its permissions have no scope */
+	NameData scope_column;
 	bool children_follow; /* protected or shared: so are its children */
 	bool is_protected;    /* kind own or own_and_global: has our policies */
 } LeyserGoverned;
@@ -34,6 +38,11 @@ extern uint64 leyser_cache_generation(void);
 extern Oid leyser_cache_extension(void);
 
 extern bool leyser_cache_tenant_is_active(const char *tenant_id);
+
+/* The id of an active account, by the name as it is stored; 0 where there is none. */
+extern int64 leyser_cache_account(const char *tenant_id, const char *account_name);
+extern bool leyser_cache_session_is_revoked(const pg_uuid_t *session);
+
 extern bool leyser_cache_key_is_valid(const char *key_id);
 extern const LeyserTokenKey *leyser_cache_key(const char *key_id,
 											  LeyserTokenError *error);
@@ -53,5 +62,32 @@ extern bool leyser_cache_role_is_restricted(Oid role);
 
 /* Whether a role was granted one of these, and row security does not bind it now. */
 extern bool leyser_cache_role_is_unfit(Oid role);
+
+/* Longest permission and scope, in bytes, and labels of a scope. */
+#define LEYSER_PERMISSION_MAX 100
+#define LEYSER_SCOPE_LABEL_MAX 63
+#define LEYSER_SCOPE_LABELS_MAX 16
+
+/* May this account do this, at this time? */
+typedef struct LeyserPermissionQuestion
+{
+	const char *tenant_id; /* of the account */
+	int64 account_id;
+	const char *permission; /* not terminated */
+	int permission_length;
+	const char *scope; /* a valid path, not terminated; NULL: everywhere */
+	int scope_length;
+	TimestampTz at;
+} LeyserPermissionQuestion;
+
+typedef enum LeyserPermissionAnswer
+{
+	LEYSER_PERMISSION_MISSING,
+	LEYSER_PERMISSION_HELD,
+	LEYSER_PERMISSION_UNKNOWN /* not in the catalogue of permissions */
+} LeyserPermissionAnswer;
+
+extern LeyserPermissionAnswer
+leyser_cache_permission(const LeyserPermissionQuestion *question);
 
 #endif /* LEYSER_CACHE_H */

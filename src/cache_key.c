@@ -286,7 +286,7 @@ leyser_cache_key(const char *key_id, LeyserTokenError *error)
 		{
 			cache_key_error(error, "token refused",
 							"The extension leyser is not installed in this database.",
-							"CREATE EXTENSION leyser;");
+							"CREATE EXTENSION leyser CASCADE;");
 			return NULL;
 		}
 		cache_refresh_keys();

@@ -1,7 +1,7 @@
 /*
  * cache_relation.h
  *		What the caches share: our relations, and what is stale.  Only for
- *		cache.c and its three kinds of entries.
+ *		cache.c and its kinds of entries.
  *
  * Copyright (c) 2026, the leyser authors
  */
@@ -12,6 +12,9 @@
 
 #include "access/genam.h"
 #include "utils/relcache.h"
+
+/* Accounts and what they may are invalidated by sixteenths of the tenants. */
+#define LEYSER_ACCOUNT_BUCKETS 16
 
 /* The relations we read, and the proxies that speak for them. */
 typedef enum CacheRelation
@@ -28,7 +31,24 @@ typedef enum CacheRelation
 	PROXY_KEYS,
 	PROXY_TENANTS,
 	PROXY_TABLES,
-	CACHE_RELATIONS
+	REL_ACCOUNT,
+	REL_ACCOUNT_PKEY,
+	REL_ACCOUNT_NAME,
+	REL_REVOKED_SESSION,
+	REL_REVOKED_SESSION_PKEY,
+	REL_PERMISSION,
+	REL_PERMISSION_PKEY,
+	REL_ROLE,
+	REL_ROLE_PKEY,
+	REL_ROLE_PERMISSION,
+	REL_ROLE_PERMISSION_PKEY,
+	REL_ROLE_MEMBER,
+	REL_ROLE_MEMBER_PKEY,
+	REL_GRANT,
+	REL_GRANT_ACCOUNT,
+	PROXY_SESSIONS,
+	PROXY_ACCOUNTS, /* the first of LEYSER_ACCOUNT_BUCKETS */
+	CACHE_RELATIONS = PROXY_ACCOUNTS + LEYSER_ACCOUNT_BUCKETS
 } CacheRelation;
 
 /* Set by the callback, cleared (before reading) by the reader. */
@@ -38,7 +58,10 @@ typedef struct LeyserCacheStale
 	bool keys;
 	bool tenants;
 	bool tables;
+	uint32 accounts; /* a bit for each bucket */
 } LeyserCacheStale;
+
+#define LEYSER_CACHE_ALL_ACCOUNTS ((1U << LEYSER_ACCOUNT_BUCKETS) - 1)
 
 extern LeyserCacheStale leyser_cache_stale;
 
@@ -47,6 +70,9 @@ extern Oid leyser_cache_relations[CACHE_RELATIONS];
 
 /* False where the extension is not installed in this database. */
 extern bool leyser_cache_find_relations(void);
+
+/* This transaction changed one of our tables: its abort throws all away. */
+extern void leyser_cache_changed_here(void);
 
 /* Begins a scan for one text key, or of the whole table with key NULL. */
 extern SysScanDesc leyser_cache_begin_scan(Relation rel, CacheRelation index,

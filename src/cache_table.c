@@ -25,6 +25,8 @@ enum
 	TABLE_KIND = 2,
 	TABLE_ATTNUM = 3,
 	TABLE_COLUMN = 4,
+	TABLE_SCOPE_COLUMN = 17,
+	TABLE_SCOPE_ATTNUM = 18,
 	USAGE_ROLE = 1,
 	USAGE_USAGE = 2
 };
@@ -34,6 +36,19 @@ static LeyserGoverned *governed = NULL;
 static int governed_count = 0;
 static Oid *users = NULL; /* roles with usage "application" or "gateway" */
 static int users_count = 0;
+
+/* A column's number, 0 where it is NULL, and its name. */
+static int16
+cache_read_column(HeapTuple tuple, TupleDesc desc, int number, int name, NameData *into)
+{
+	bool isnull;
+	int16 attnum = DatumGetInt16(heap_getattr(tuple, number, desc, &isnull));
+
+	if (isnull)
+		return 0;
+	*into = *DatumGetName(heap_getattr(tuple, name, desc, &isnull));
+	return attnum;
+}
 
 static void
 cache_read_governed(void)
@@ -60,13 +75,10 @@ cache_read_governed(void)
 		row->is_protected =
 			strcmp(kind, "own") == 0 || strcmp(kind, "own_and_global") == 0;
 		row->children_follow = row->is_protected || strcmp(kind, "shared") == 0;
-		row->tenant_attnum =
-			DatumGetInt16(heap_getattr(tuple, TABLE_ATTNUM, desc, &isnull));
-		if (isnull)
-			row->tenant_attnum = 0;
-		else
-			row->tenant_column =
-				*DatumGetName(heap_getattr(tuple, TABLE_COLUMN, desc, &isnull));
+		row->tenant_attnum = cache_read_column(tuple, desc, TABLE_ATTNUM, TABLE_COLUMN,
+											   &row->tenant_column);
+		row->scope_attnum = cache_read_column(tuple, desc, TABLE_SCOPE_ATTNUM,
+											  TABLE_SCOPE_COLUMN, &row->scope_column);
 		pfree(kind);
 	}
 	systable_endscan(scan);

@@ -275,6 +275,7 @@ context_check_token(char **newval, void **extra, GucSource source)
 	LeyserTokenLimits limits;
 	LeyserTokenError error;
 	LeyserClaims claims;
+	int64 account_id;
 
 	if (!context_check_session(source, &error))
 		return context_check_failed(&error);
@@ -292,6 +293,8 @@ context_check_token(char **newval, void **extra, GucSource source)
 			"View leyser.tenant shows an operator the state of each tenant.");
 		return context_check_failed(&error);
 	}
+	if (!leyser_context_check_account(&built.context, &account_id, &error))
+		return context_check_failed(&error);
 	return leyser_context_encode(newval, extra, &built.context);
 }
 

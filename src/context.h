@@ -49,9 +49,12 @@ extern bool leyser_context_decode(const char *value, void **extra);
 /* What the getters read: filled in by a check, good until the next statement. */
 typedef struct LeyserContextValues
 {
-	bool checked;  /* the rest is valid */
-	bool has_int8; /* the tenant id is the canonical text of a bigint */
-	bool has_uuid; /* … of a uuid */
+	bool checked; /* the rest is valid */
+	uint64 check; /* the number of the check: another one each statement */
+	TimestampTz checked_at;
+	int64 account_id; /* 0 without an account */
+	bool has_int8;    /* the tenant id is the canonical text of a bigint */
+	bool has_uuid;    /* … of a uuid */
 	int64 as_int8;
 	pg_uuid_t *as_uuid; /* these live until the transaction ends */
 	text *tenant;
@@ -60,6 +63,13 @@ typedef struct LeyserContextValues
 } LeyserContextValues;
 
 extern LeyserContextValues leyser_context_values;
+
+/*
+ * Whether the context's account is active and its session not revoked; false
+ * and *error (LY005) where not.  *account_id is 0 without an account.
+ */
+extern bool leyser_context_check_account(const LeyserContext *context, int64 *account_id,
+										 LeyserTokenError *error);
 
 extern void leyser_context_init(void);
 

@@ -6,10 +6,10 @@
  * (a portal that is fetched from in pieces starts once but runs many times) and
  * utility statements clear leyser_context_values.checked.  The first getter
  * then compares the expiry with the clock, takes in invalidations, and looks up
- * the tenant and the key where anything may have changed: some 100 nanoseconds.
- * Later calls in the statement return a static value.  Simple expressions of
- * plpgsql and calls by the fast-path protocol pass none of these hooks: they
- * rely on the last check of the transaction.
+ * the tenant, the key, the account and the session where anything may have
+ * changed: some 100 nanoseconds.  Later calls in the statement return a static
+ * value.  Simple expressions of plpgsql and calls by the fast-path protocol pass
+ * none of these hooks: they rely on the last check of the transaction.
  *
  * Copyright (c) 2026, the leyser authors
  */
@@ -25,6 +25,7 @@
 
 #include "cache.h"
 #include "compat.h"
+#include "support.h"
 
 /* What was checked last: the same again needs no look-up. */
 static const LeyserContext *checked_context = NULL;
@@ -145,6 +146,30 @@ context_is_filled(const LeyserContext *context)
 		   memcmp(&filled.context.session, &context->session, sizeof(pg_uuid_t)) == 0;
 }
 
+bool
+leyser_context_check_account(const LeyserContext *context, int64 *account_id,
+							 LeyserTokenError *error)
+{
+	*account_id = 0;
+	if (context->account)
+		*account_id = leyser_cache_account(leyser_context_string(context, tenant),
+										   leyser_context_string(context, account));
+	if (context->account && *account_id == 0)
+	{
+		leyser_context_error(error, LEYSER_ERRCODE_SESSION_ENDED, "account is not active",
+							 "The context's account is unknown, disabled or deleted.",
+							 "An administrator of the tenant can invite or enable it.");
+		return false;
+	}
+	if (context->has_session && leyser_cache_session_is_revoked(&context->session))
+	{
+		leyser_context_error(error, LEYSER_ERRCODE_SESSION_ENDED, "session has ended",
+							 "It was logged out or revoked.", "Log in again.");
+		return false;
+	}
+	return true;
+}
+
 static bool
 context_check_state(const LeyserContext *context, LeyserTokenError *error)
 {
@@ -164,7 +189,8 @@ context_check_state(const LeyserContext *context, LeyserTokenError *error)
 			"Set a token that was signed with a key in use.");
 		return false;
 	}
-	return true;
+	return leyser_context_check_account(context, &leyser_context_values.account_id,
+										error);
 }
 
 bool
@@ -199,6 +225,8 @@ leyser_context_check(LeyserTokenError *error)
 							 "End the transaction, then set the other context.");
 		return false;
 	}
+	if (!leyser_support_check(context, error))
+		return false;
 	leyser_cache_catch_up();
 	if (context != checked_context || checked_generation != leyser_cache_generation())
 	{
@@ -212,6 +240,8 @@ leyser_context_check(LeyserTokenError *error)
 	if (!context_is_filled(context))
 		context_fill(context);
 	leyser_context_values.checked = true;
+	leyser_context_values.checked_at = limits.now;
+	leyser_context_values.check++;
 	return true;
 }
 

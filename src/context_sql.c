@@ -30,13 +30,14 @@ PG_FUNCTION_INFO_V1(leyser_tenant_id);
 PG_FUNCTION_INFO_V1(leyser_tenant_id_int8);
 PG_FUNCTION_INFO_V1(leyser_tenant_id_uuid);
 PG_FUNCTION_INFO_V1(leyser_account_name);
+PG_FUNCTION_INFO_V1(leyser_context_account_id);
 PG_FUNCTION_INFO_V1(leyser_session_id);
 PG_FUNCTION_INFO_V1(leyser_context_status);
+PG_FUNCTION_INFO_V1(leyser_in_context);
 PG_FUNCTION_INFO_V1(leyser_refuse_shared_write);
 PG_FUNCTION_INFO_V1(leyser_enter);
 PG_FUNCTION_INFO_V1(leyser_leave);
 PG_FUNCTION_INFO_V1(leyser_issue_token);
-PG_FUNCTION_INFO_V1(leyser_caller);
 PG_FUNCTION_INFO_V1(leyser_tenant_id_problem);
 
 /* True where the values are (now) valid; false where they are to be hidden. */
@@ -95,6 +96,15 @@ leyser_account_name(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(leyser_context_values.account);
 }
 
+/* context_account_id() → bigint: NULL without an account */
+Datum
+leyser_context_account_id(PG_FUNCTION_ARGS)
+{
+	if (!values_ready() || leyser_context_values.account_id == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(leyser_context_values.account_id);
+}
+
 Datum
 leyser_session_id(PG_FUNCTION_ARGS)
 {
@@ -129,11 +139,12 @@ leyser_refuse_shared_write(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* The role that calls: follows SET ROLE, not SECURITY DEFINER. */
+/* Whether a context is set or was in this transaction; raises and checks nothing. */
 Datum
-leyser_caller(PG_FUNCTION_ARGS)
+leyser_in_context(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_OID(GetOuterUserId());
+	leyser_require_preloaded();
+	PG_RETURN_BOOL(leyser_context_is_set() || leyser_context_is_bound());
 }
 
 /* ---- context_status ---- */
@@ -168,6 +179,8 @@ status_word(int sqlerrcode)
 			return "expired";
 		case LEYSER_ERRCODE_TENANT_NOT_ACTIVE:
 			return "tenant not active";
+		case LEYSER_ERRCODE_SESSION_ENDED:
+			return "ended";
 		default:
 			return "refused";
 	}

@@ -19,13 +19,14 @@
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
-#include "keyring.h"
+#include "keyring_file.h"
 #include "token.h"
 
 PG_FUNCTION_INFO_V1(leyser_custodian_begin);
 PG_FUNCTION_INFO_V1(leyser_custodian_create);
 PG_FUNCTION_INFO_V1(leyser_custodian_read_id);
 PG_FUNCTION_INFO_V1(leyser_custodian_write_key);
+PG_FUNCTION_INFO_V1(leyser_custodian_write_pepper);
 PG_FUNCTION_INFO_V1(leyser_custodian_check_key);
 PG_FUNCTION_INFO_V1(leyser_custodian_list_keys);
 PG_FUNCTION_INFO_V1(leyser_custodian_list_unfinished);
@@ -80,11 +81,23 @@ leyser_custodian_write_key(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(leyser_keyring_write_key(PG_GETARG_UUID_P(0))));
 }
 
+/* keyring_write_pepper(keyring_id uuid): unless it has one; LY002. */
+Datum
+leyser_custodian_write_pepper(PG_FUNCTION_ARGS)
+{
+	leyser_require_preloaded();
+	leyser_keyring_write_pepper(PG_GETARG_UUID_P(0));
+	PG_RETURN_VOID();
+}
+
+/* Key ids begin with their time, so none of them is the pepper's. */
 static bool
 check_key(const char *key_id, const pg_uuid_t *keyring_id, LeyserKeyringError *error)
 {
 	unsigned char secret[LEYSER_SECRET_LEN];
-	bool ok = leyser_keyring_read_key(key_id, keyring_id, secret, error);
+	bool ok = strcmp(key_id, LEYSER_KEYRING_PEPPER) == 0
+				  ? leyser_keyring_read_pepper(keyring_id, secret, error)
+				  : leyser_keyring_read_key(key_id, keyring_id, secret, error);
 
 	explicit_bzero(secret, sizeof(secret));
 	return ok;

@@ -4,9 +4,9 @@
  *
  * A partition or child can be named directly, past the policies of its parent,
  * so it must have its own from the statement on that makes it one.  The work is
- * done by leyser.follow_tables() (sql/policy.sql) with the rights of the
+ * done by leyser.follow_tables() (sql/protect.sql) with the rights of the
  * extension's owner, and only when a look at the catalogues finds a registered
- * table gone, its tenant column renamed, or a child of a protected or shared one
+ * table gone, its tenant or scope column renamed, or a child of a protected or shared one
  * unregistered.  That look costs two syscache probes per registered table and an
  * index scan of pg_inherits per parent.
  *
@@ -51,17 +51,17 @@ follow_has_new_child(Oid parent, const Oid *following, int count)
 	return false;
 }
 
-/* Whether a table's tenant column has another name by now. */
+/* Whether a table's column has another name by now. */
 static bool
-follow_has_renamed_column(const LeyserGoverned *governed)
+follow_is_renamed(Oid relation, int16 attnum, const char *known)
 {
 	char *name;
 	bool renamed;
 
-	if (governed->tenant_attnum == 0)
+	if (attnum == 0)
 		return false;
-	name = get_attname(governed->relation, governed->tenant_attnum, true);
-	renamed = name != NULL && strcmp(name, NameStr(governed->tenant_column)) != 0;
+	name = get_attname(relation, attnum, true);
+	renamed = name != NULL && strcmp(name, known) != 0;
 	if (name != NULL)
 		pfree(name);
 	return renamed;
@@ -95,7 +95,10 @@ follow_is_needed(void)
 
 		if (!HeapTupleIsValid(tuple))
 			return true;
-		found = follow_has_renamed_column(&governed[i]);
+		found = follow_is_renamed(governed[i].relation, governed[i].tenant_attnum,
+								  NameStr(governed[i].tenant_column)) ||
+				follow_is_renamed(governed[i].relation, governed[i].scope_attnum,
+								  NameStr(governed[i].scope_column));
 		if (!found && governed[i].children_follow &&
 			((Form_pg_class) GETSTRUCT(tuple))->relhassubclass)
 			found = governed[i].is_protected

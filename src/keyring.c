@@ -2,9 +2,10 @@
  * keyring.c
  *		Reading the signing keys in leyser.keyring_directory.
  *
- * The directory holds a file "keyring" with the keyring's id, and for each
- * signing key a file "<key id>.key" that names keyring and key again.  Every
- * file ends in a checksum, so damage is told from a wrong signature.
+ * The directory holds a file "keyring" with the keyring's id, a file "pepper"
+ * and for each signing key a file "<key id>.key"; these name keyring and key
+ * again.  Every file ends in a checksum, so damage is told from a wrong
+ * signature, and a lost pepper from a wrong password.
  *
  * What is read here signs for every tenant.  So the rule of ssl_key_file holds
  * for each file, on the descriptor that is read: ours and closed to group and
@@ -236,26 +237,39 @@ leyser_keyring_compare(const pg_uuid_t *found, const pg_uuid_t *expected,
 		"\"%s\" holds the keyring %s.", leyser_keyring_directory(), text);
 }
 
+/* What differs between the files that hold a secret. */
+typedef struct SecretFile
+{
+	const char *header;
+	const char *missing; /* messages */
+	const char *damaged;
+} SecretFile;
+
+static const SecretFile key_file = {
+	LEYSER_KEY_HEADER, "keyring is incomplete: the file of a signing key is missing",
+	"keyring is damaged: the file of a signing key fails its check"};
+
+static const SecretFile pepper_file = {
+	LEYSER_PEPPER_HEADER, "keyring is incomplete: the file of the pepper is missing",
+	"keyring is damaged: the file of the pepper fails its check"};
+
 static bool
-secret_read(int dir, const char *key_id, const pg_uuid_t *keyring_id,
-			unsigned char *secret, LeyserKeyringError *error)
+secret_read(int dir, const SecretFile *file, const char *name, const char *key_id,
+			const pg_uuid_t *keyring_id, unsigned char *secret, LeyserKeyringError *error)
 {
 	static const char *const labels[] = {"keyring ", "key ", "created ", "secret "};
-	char name[LEYSER_KEY_ID_MAX + sizeof(LEYSER_KEYRING_SUFFIX)];
 	char text[LEYSER_KEYRING_FILE_MAX];
 	char *values[4];
 	pg_uuid_t named;
 	bool ok;
 
-	snprintf(name, sizeof(name), "%s%s", key_id, LEYSER_KEYRING_SUFFIX);
-	if (!file_read(dir, name, text, LEYSER_KEYRING_INCOMPLETE,
-				   "keyring is incomplete: the file of a signing key is missing",
+	if (!file_read(dir, name, text, LEYSER_KEYRING_INCOMPLETE, file->missing,
 				   LEYSER_KEYRING_COPY_HINT, error))
 	{
 		explicit_bzero(text, sizeof(text));
 		return false;
 	}
-	ok = file_parse(text, LEYSER_KEY_HEADER, labels, values, 4) &&
+	ok = file_parse(text, file->header, labels, values, 4) &&
 		 leyser_uuid_from_text(values[0], &named) &&
 		 memcmp(named.data, keyring_id->data, UUID_LEN) == 0 &&
 		 strcmp(values[1], key_id) == 0 && strlen(values[3]) == 2 * LEYSER_SECRET_LEN &&
@@ -263,11 +277,30 @@ secret_read(int dir, const char *key_id, const pg_uuid_t *keyring_id,
 	explicit_bzero(text, sizeof(text));
 	if (ok)
 		return true;
-	return leyser_keyring_fail(error, LEYSER_KEYRING_DAMAGED,
-							   "keyring is damaged: the file of a signing key fails its "
-							   "check",
+	return leyser_keyring_fail(error, LEYSER_KEYRING_DAMAGED, file->damaged,
 							   LEYSER_KEYRING_COPY_HINT, "\"%s/%s\"",
 							   leyser_keyring_directory(), name);
+}
+
+/* Reads a secret of this keyring and no other; wiped where it is not in order. */
+static bool
+keyring_read_secret(const SecretFile *file, const char *name, const char *key_id,
+					const pg_uuid_t *keyring_id, unsigned char *secret,
+					LeyserKeyringError *error)
+{
+	pg_uuid_t found;
+	int dir = leyser_keyring_open(error);
+	bool ok;
+
+	if (dir < 0)
+		return false;
+	ok = identity_read(dir, &found, error) &&
+		 leyser_keyring_compare(&found, keyring_id, error) &&
+		 secret_read(dir, file, name, key_id, keyring_id, secret, error);
+	close(dir);
+	if (!ok)
+		explicit_bzero(secret, LEYSER_SECRET_LEN);
+	return ok;
 }
 
 bool
@@ -275,22 +308,21 @@ leyser_keyring_read_key(const char *key_id, const pg_uuid_t *keyring_id,
 						unsigned char secret[LEYSER_SECRET_LEN],
 						LeyserKeyringError *error)
 {
-	pg_uuid_t found;
-	int dir;
-	bool ok;
+	char name[LEYSER_KEY_ID_MAX + sizeof(LEYSER_KEYRING_SUFFIX)];
 
 	if (!leyser_keyring_id_is_safe(key_id))
 		return leyser_keyring_fail(
 			error, LEYSER_KEYRING_INCOMPLETE, "key id cannot be that of a signing key",
 			"leyser.keyring_status() lists the signing keys.", "%s", "");
-	dir = leyser_keyring_open(error);
-	if (dir < 0)
-		return false;
-	ok = identity_read(dir, &found, error) &&
-		 leyser_keyring_compare(&found, keyring_id, error) &&
-		 secret_read(dir, key_id, keyring_id, secret, error);
-	close(dir);
-	if (!ok)
-		explicit_bzero(secret, LEYSER_SECRET_LEN);
-	return ok;
+	snprintf(name, sizeof(name), "%s%s", key_id, LEYSER_KEYRING_SUFFIX);
+	return keyring_read_secret(&key_file, name, key_id, keyring_id, secret, error);
+}
+
+bool
+leyser_keyring_read_pepper(const pg_uuid_t *keyring_id,
+						   unsigned char secret[LEYSER_SECRET_LEN],
+						   LeyserKeyringError *error)
+{
+	return keyring_read_secret(&pepper_file, LEYSER_KEYRING_PEPPER, LEYSER_KEYRING_PEPPER,
+							   keyring_id, secret, error);
 }

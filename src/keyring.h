@@ -48,6 +48,14 @@ extern bool leyser_keyring_read_key(const char *key_id, const pg_uuid_t *keyring
 									unsigned char secret[LEYSER_SECRET_LEN],
 									LeyserKeyringError *error);
 
+/*
+ * The pepper: mixed into every password before it is hashed, so that hashes
+ * from a stolen dump cannot be tried.  One for each keyring, for good.
+ */
+extern bool leyser_keyring_read_pepper(const pg_uuid_t *keyring_id,
+									   unsigned char secret[LEYSER_SECRET_LEN],
+									   LeyserKeyringError *error);
+
 /* False and *error filled where found is not the expected keyring. */
 extern bool leyser_keyring_compare(const pg_uuid_t *found, const pg_uuid_t *expected,
 								   LeyserKeyringError *error);
@@ -55,6 +63,7 @@ extern bool leyser_keyring_compare(const pg_uuid_t *found, const pg_uuid_t *expe
 /* Writers raise (LY002, or LY008 where a keyring lies there already). */
 extern void leyser_keyring_create(pg_uuid_t *id);
 extern char *leyser_keyring_write_key(const pg_uuid_t *keyring_id);
+extern void leyser_keyring_write_pepper(const pg_uuid_t *keyring_id);
 
 /*
  * Ids of the key files that lie there, oldest first, and names of files that were

@@ -11,10 +11,12 @@
 
 #define LEYSER_KEYRING_IDENTITY "keyring" /* name of the identity file */
 #define LEYSER_KEYRING_SUFFIX ".key"      /* key files: <key id>.key */
+#define LEYSER_KEYRING_PEPPER "pepper"    /* name of the pepper's file, and its key id */
 #define LEYSER_KEYRING_FILE_MAX 1024      /* bytes of any of them */
 
 #define LEYSER_IDENTITY_HEADER "leyser keyring 1"
 #define LEYSER_KEY_HEADER "leyser signing key 1"
+#define LEYSER_PEPPER_HEADER "leyser pepper 1"
 
 #define LEYSER_KEYRING_COPY_HINT                                                         \
 	"Copy the keyring directory from the primary or from its backup; it is not part of " \

@@ -6,7 +6,9 @@
  * in the same directory, synced, and linked to its name, which fails where
  * that name is taken; then the directory is synced.  What a crash leaves is a
  * temporary file that no one reads, or a key that no database has registered.
- * The identity is made before the first key.  Nothing is ever overwritten.
+ * The identity is made before the pepper, and that before the first key: a
+ * keyring with keys and no pepper has lost it, and gets no other.  Nothing is
+ * ever overwritten.
  *
  * Copyright (c) 2026, the leyser authors
  */
@@ -253,10 +255,10 @@ leyser_keyring_create(pg_uuid_t *id)
 	file_write(dir, LEYSER_KEYRING_IDENTITY, text);
 }
 
-/* A key file's text with a new secret; the caller wipes it. */
+/* The text of a file with a new secret; the caller wipes it. */
 static void
-key_render(const pg_uuid_t *keyring_id, const char *key_id, const char *created,
-		   char *text, size_t size)
+secret_render(const pg_uuid_t *keyring_id, const char *header, const char *key_id,
+			  const char *created, char *text, size_t size)
 {
 	unsigned char secret[LEYSER_SECRET_LEN];
 	char hex[2 * LEYSER_SECRET_LEN + 1];
@@ -265,25 +267,19 @@ key_render(const pg_uuid_t *keyring_id, const char *key_id, const char *created,
 	random_bytes(secret, sizeof(secret));
 	leyser_hex_encode(secret, sizeof(secret), hex);
 	leyser_uuid_to_text(keyring_id, uuid);
-	snprintf(text, size, "%s\nkeyring %s\nkey %s\ncreated %s\nsecret %s\n",
-			 LEYSER_KEY_HEADER, uuid, key_id, created, hex);
+	snprintf(text, size, "%s\nkeyring %s\nkey %s\ncreated %s\nsecret %s\n", header, uuid,
+			 key_id, created, hex);
 	leyser_keyring_append_check(text, size);
 	explicit_bzero(secret, sizeof(secret));
 	explicit_bzero(hex, sizeof(hex));
 }
 
-/* Adds a new key to this keyring and returns its id, palloc'd. */
-char *
-leyser_keyring_write_key(const pg_uuid_t *keyring_id)
+/* Writes a file with a new secret into this keyring and no other. */
+static void
+secret_write(const pg_uuid_t *keyring_id, const char *name, const char *header,
+			 const char *key_id, const char *created)
 {
-	unsigned char random[KEY_ID_RANDOM];
-	char hex[2 * KEY_ID_RANDOM + 1];
-	char created[32];
 	char text[LEYSER_KEYRING_FILE_MAX];
-	char *key_id;
-	char *name;
-	time_t now = time(NULL);
-	struct tm utc;
 	LeyserKeyringError error;
 	pg_uuid_t found;
 	int dir;
@@ -291,17 +287,10 @@ leyser_keyring_write_key(const pg_uuid_t *keyring_id)
 	if (!leyser_keyring_read_id(&found, &error) ||
 		!leyser_keyring_compare(&found, keyring_id, &error))
 		leyser_keyring_raise(&error);
-
-	random_bytes(random, sizeof(random));
-	leyser_hex_encode(random, sizeof(random), hex);
-	strftime(created, sizeof(created), "%Y%m%dT%H%M%SZ", gmtime_r(&now, &utc));
-	key_id = psprintf("%s-%s", created, hex);
-	name = psprintf("%s%s", key_id, LEYSER_KEYRING_SUFFIX);
-
 	dir = leyser_keyring_open(&error);
 	if (dir < 0)
 		leyser_keyring_raise(&error);
-	key_render(keyring_id, key_id, created, text, sizeof(text));
+	secret_render(keyring_id, header, key_id, created, text, sizeof(text));
 	PG_TRY();
 	{
 		file_write(dir, name, text);
@@ -311,5 +300,55 @@ leyser_keyring_write_key(const pg_uuid_t *keyring_id)
 		explicit_bzero(text, sizeof(text));
 	}
 	PG_END_TRY();
+}
+
+/* Now, as files and key ids say it. */
+static void
+created_now(char *created, size_t size)
+{
+	time_t now = time(NULL);
+	struct tm utc;
+
+	strftime(created, size, "%Y%m%dT%H%M%SZ", gmtime_r(&now, &utc));
+}
+
+/* Adds a new key to this keyring and returns its id, palloc'd. */
+char *
+leyser_keyring_write_key(const pg_uuid_t *keyring_id)
+{
+	unsigned char random[KEY_ID_RANDOM];
+	char hex[2 * KEY_ID_RANDOM + 1];
+	char created[32];
+	char *key_id;
+
+	random_bytes(random, sizeof(random));
+	leyser_hex_encode(random, sizeof(random), hex);
+	created_now(created, sizeof(created));
+	key_id = psprintf("%s-%s", created, hex);
+	secret_write(keyring_id, psprintf("%s%s", key_id, LEYSER_KEYRING_SUFFIX),
+				 LEYSER_KEY_HEADER, key_id, created);
 	return key_id;
+}
+
+/*
+ * Gives a keyring that was just begun its pepper; one that is there already
+ * stays, should a first attempt have been broken off after it.  LY002 where it
+ * can be neither read nor made.
+ */
+void
+leyser_keyring_write_pepper(const pg_uuid_t *keyring_id)
+{
+	unsigned char secret[LEYSER_SECRET_LEN];
+	LeyserKeyringError error;
+	char created[32];
+	bool found = leyser_keyring_read_pepper(keyring_id, secret, &error);
+
+	explicit_bzero(secret, sizeof(secret));
+	if (found)
+		return;
+	if (error.state != LEYSER_KEYRING_INCOMPLETE)
+		leyser_keyring_raise(&error);
+	created_now(created, sizeof(created));
+	secret_write(keyring_id, LEYSER_KEYRING_PEPPER, LEYSER_PEPPER_HEADER,
+				 LEYSER_KEYRING_PEPPER, created);
 }

@@ -18,7 +18,10 @@
 #include "cache.h"
 #include "context.h"
 #include "guard.h"
+#include "support.h"
 #include "keyring.h"
+#include "password.h"
+#include "task.h"
 #include "token.h"
 
 PG_MODULE_MAGIC;
@@ -39,6 +42,9 @@ _PG_init(void)
 	leyser_cache_init();
 	leyser_context_init();
 	leyser_guard_init();
+	leyser_support_init();
+	leyser_task_init();
+	leyser_password_init();
 	MarkGUCPrefixReserved("leyser");
 }
 

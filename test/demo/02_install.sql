@@ -3,7 +3,7 @@
 \echo '== 2. The extension, duties for roles, a keyring, tenants'
 \echo
 CREATE EXTENSION pg_cron;
-CREATE EXTENSION leyser;
+CREATE EXTENSION leyser CASCADE;
 SELECT leyser.grant_usage('bank_app', 'application'), leyser.grant_usage('bank_gateway', 'gateway'),
        leyser.grant_usage('bank_operator', 'operator'), leyser.grant_usage('bank_operator', 'provisioner'),
        leyser.grant_usage('bank_custodian', 'key_custodian'), leyser.grant_usage('bank_auditor', 'auditor') \g /dev/null

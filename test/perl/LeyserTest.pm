@@ -64,7 +64,7 @@ sub create_extension
 {
 	my ($node, $database) = @_;
 
-	$node->safe_psql($database, 'CREATE EXTENSION leyser');
+	$node->safe_psql($database, 'CREATE EXTENSION leyser CASCADE');
 	$node->safe_psql($database, 'SELECT leyser.initialize_keyring()');
 	return;
 }

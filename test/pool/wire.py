@@ -5,6 +5,7 @@ have names on the server, what travels in one message, and what an error says.
 """
 
 import psycopg.pq as pq
+from psycopg import OperationalError
 
 ROWS = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.SINGLE_TUPLE)
 DONE = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.EMPTY_QUERY, pq.ExecStatus.PIPELINE_SYNC)
@@ -115,7 +116,10 @@ class Wire:
 
     def overheard(self):
         """What came besides results: notices, notifications."""
-        self.pgconn.consume_input()
+        try:
+            self.pgconn.consume_input()
+        except OperationalError:
+            pass  # somebody ended it, which shows at its next use
         while True:
             note = self.pgconn.notifies()
             if note is None:

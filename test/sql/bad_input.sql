@@ -269,7 +269,9 @@ SELECT leyser.grant_usage('regress_leyser_super', 'operator');
 SELECT leyser.grant_usage('regress_leyser_app', 'application');
 SELECT role, usage FROM leyser.granted_usage WHERE role::text ~ 'app|odd|super' ORDER BY 1, 2;
 -- a role that has a usage is not dropped unseen
-CALL trial.attempt('DROP ROLE regress_leyser_app');
+\set VERBOSITY sqlstate
+DROP ROLE regress_leyser_app;
+\set VERBOSITY default
 
 -- The keyring's calls.
 CALL trial.attempt($$SELECT leyser.activate_signing_key('unknown')$$);

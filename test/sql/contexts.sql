@@ -20,6 +20,8 @@ SELECT leyser.create_tenant('ctx-a'), leyser.create_tenant('ctx-b');
 SELECT leyser.create_tenant('4711'), leyser.create_tenant('-9223372036854775808'),
     leyser.create_tenant('99999999999999999999'),
     leyser.create_tenant('0a0b0c0d-0000-4000-8000-00000000000f');
+INSERT INTO leyser.account_record (tenant_id, account_name, name_key, state)
+    VALUES ('ctx-a', 'ann', 'ann', 'active'), ('ctx-a', repeat('ä', 200), repeat('ä', 200), 'active');
 SELECT leyser.issue_token('ctx-a') AS a, leyser.issue_token('ctx-a', 'ann') AS a_ann,
     leyser.issue_token('ctx-b') AS b, leyser.issue_token('4711') AS number,
     leyser.issue_token('-9223372036854775808') AS smallest,

@@ -2,7 +2,7 @@
 -- memory for each turn: otherwise one client could fill a server's.
 
 SET client_min_messages = warning;
-SELECT leyser.create_tenant('mem-a');
+SELECT leyser.create_tenant('mem-a'), leyser.create_account('ada', 'mem-a') IS NOT NULL AS account;
 SELECT leyser.issue_token('mem-a', 'ada') AS a \gset
 CREATE FUNCTION trial.bytes() RETURNS bigint LANGUAGE sql
     AS $$ SELECT sum(total_bytes) FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext' $$;

@@ -27,6 +27,8 @@ BEGIN
     RETURN (SELECT string_agg(DISTINCT m[1], ', ') FROM regexp_matches(plan::text, '"Workers Launched": (\d+)', 'g') m);
 END $$;
 SELECT leyser.create_tenant('par-a'), leyser.create_tenant('par-b'), leyser.create_tenant('815');
+INSERT INTO leyser.account_record (tenant_id, account_name, name_key, state)
+    VALUES ('par-a', 'ann', 'ann', 'active');
 SELECT leyser.issue_token('par-a', 'ann') AS a, leyser.issue_token('par-b') AS b, leyser.issue_token('815') AS number \gset
 
 \c - regress_leyser_app

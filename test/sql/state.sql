@@ -22,6 +22,10 @@ GRANT SELECT, INSERT ON regress_leyser_state.item TO regress_leyser_app, regress
 SELECT leyser.protect('regress_leyser_state.item');
 \c - regress_leyser_provisioner
 SELECT leyser.create_tenant('sta-a', 'First', 'JP'), leyser.create_tenant('sta-b');
+\c - :superuser
+INSERT INTO leyser.account_record (tenant_id, account_name, name_key, state)
+    VALUES ('sta-a', 'ann', 'ann', 'active'), ('sta-b', 'bob', 'bob', 'active');
+\c - regress_leyser_provisioner
 SELECT tenant_id, name, region, state, state_since >= created_at AS since FROM leyser.tenant WHERE tenant_id LIKE 'sta-%' ORDER BY 1;
 \c - regress_leyser_gateway
 SELECT leyser.issue_token('sta-a', 'ann', '4 minutes') AS a \gset

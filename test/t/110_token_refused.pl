@@ -14,6 +14,8 @@ $node->safe_psql('postgres', q{
 	SELECT leyser.create_tenant('t1');
 	SELECT leyser.create_tenant('t2');
 	SELECT leyser.suspend_tenant('t2');
+	INSERT INTO leyser.account_record (tenant_id, account_name, name_key, state)
+		VALUES ('t1', 'secretaccount', 'secretaccount', 'active');
 	CREATE ROLE app LOGIN;
 	REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 	SELECT leyser.grant_usage('app', 'application');

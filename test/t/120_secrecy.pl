@@ -34,6 +34,8 @@ LeyserTest::create_extension($node, 'postgres');
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION pg_stat_statements;
 	SELECT leyser.create_tenant('t1');
+	INSERT INTO leyser.account_record (tenant_id, account_name, name_key, state)
+		SELECT 't1', n, n, 'active' FROM unnest('{ada, literal, premise}'::text[]) n;
 	CREATE ROLE app LOGIN;
 	REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 	SELECT leyser.grant_usage('app', 'application');

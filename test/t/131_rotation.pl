@@ -127,7 +127,7 @@ sub own_id
 
 # Begun and rolled back: what lies there then is used by the next call.
 my $fresh = new_node('fresh', extension => 0);
-$fresh->safe_psql('postgres', 'CREATE EXTENSION leyser; BEGIN; SELECT leyser.initialize_keyring(); ROLLBACK');
+$fresh->safe_psql('postgres', 'CREATE EXTENSION leyser CASCADE; BEGIN; SELECT leyser.initialize_keyring(); ROLLBACK');
 is($fresh->safe_psql('postgres', q{SELECT state FROM leyser.keyring_status() WHERE item = 'keyring'}),
 	'not initialized', 'rolled back: not initialized');
 my @files = sort grep { !/^\./ } slurp_dir(keyring_directory($fresh));

@@ -22,6 +22,8 @@ sub restart_with
 # Where it was never preloaded.
 $node->append_conf('postgresql.conf', q{shared_preload_libraries = ''});
 $node->start;
+# what leyser requires does not stand in the way of its own refusals
+$node->safe_psql('postgres', 'CREATE EXTENSION pgcrypto');
 my ($sqlstate, $message) = sqlstate_of($node, 'CREATE EXTENSION leyser');
 is($sqlstate, '55000', 'not preloaded: the extension cannot be made');
 like($message, qr/DETAIL:  Tokens and guards only work when the server loads leyser at its start/,
@@ -35,6 +37,7 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_namespace WHERE nspnam
 # Preloaded: in an encoding and a database that do.
 restart_with('leyser');
 $node->safe_psql('postgres', q{CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0});
+$node->safe_psql('latin', 'CREATE EXTENSION pgcrypto');
 is_refused($node, 'CREATE EXTENSION leyser', '0A000', 'not in a database with another encoding',
 	database => 'latin');
 is_refused($node, q{SET leyser.token = 'ey'}, 'LY002', 'no tokens where the extension is not');

@@ -16,6 +16,7 @@ $node->safe_psql('postgres', q{
 	CREATE ROLE gateway LOGIN;
 	CREATE ROLE provisioner LOGIN;
 	CREATE ROLE auditor LOGIN;
+	CREATE ROLE support LOGIN;
 	CREATE ROLE owner_of_tables;
 	REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 });
@@ -35,6 +36,7 @@ sub last_event_id
 }
 
 # One act: exactly these events, each with one row and one line that agree.
+# Options: user.
 sub recorded
 {
 	my ($sql, $events, %options) = @_;
@@ -87,18 +89,74 @@ my ($key_id) = recorded(q{SELECT leyser.stage_signing_key()}, 'signing_key.stage
 my ($former) = own_key($node);
 recorded("SELECT leyser.activate_signing_key('$key_id')", 'signing_key.activated');
 recorded("SELECT leyser.retire_signing_key('$former')", 'signing_key.retired');
+recorded(q{SELECT leyser.create_account('ada', 't1')}, 'grant.added account.created', user => 'provisioner');
 ($result, @rows) = recorded(q{BEGIN; SELECT leyser.enter('t1', 'ada') \g /dev/null
 	SELECT count(*) FROM item; COMMIT}, 'context.entered', user => 'gateway');
 is("$rows[0]{session_role} $rows[0]{caller_role} $rows[0]{tenant_id} $rows[0]{object}", 'gateway gateway t1 ada',
 	'enter(): who, for whom, as whom');
 ($result, @rows) = recorded(q{SELECT leyser.issue_token('t1', 'ada')}, 'token.issued', user => 'gateway');
 is(index(encode_json(\@rows), substr($result, -20)), -1, 'issue_token(): the token is not recorded');
+
+# What an account does: each in a transaction that enters its context first.
+sub recorded_of_ada
+{
+	my ($sql, $events) = @_;
+
+	return recorded("BEGIN; SELECT leyser.enter('t1', 'ada') \\g /dev/null\n$sql; COMMIT", "context.entered $events",
+		user => 'gateway');
+}
+recorded(q{SELECT leyser.block_passwords('{all passwords are blocked}')}, 'passwords.blocked');
+recorded(q{SELECT leyser.create_permission('item.read', 'see items')}, 'permission.created');
+recorded(q{SELECT leyser.set_permissions('item', read_permission => 'item.read')}, 'table.permissions_set');
+recorded(q{SELECT leyser.set_permissions('item', read_permission => '')}, 'table.permissions_set');
+
+my ($secret) = recorded_of_ada(q{SELECT leyser.invite_account('bob')}, 'account.invited');
+my $first = 'correct horse battery staple';
+my $second = 'staple battery horse correct';
+($result, @rows) = recorded("SELECT leyser.accept_invitation('t1', 'bob', '$secret', '$first')", 'account.accepted',
+	user => 'app');
+is(index(encode_json(\@rows), $_), -1, 'a secret is not recorded') for $secret, $first;
+recorded("SELECT leyser.login('t1', 'nobody', '$first')", 'login.failed', user => 'app');
+my ($of_bob) = recorded("SELECT leyser.login('t1', 'bob', '$first')", 'session.began', user => 'app');
+my $as_bob = "BEGIN; SELECT set_config('leyser.token', '$of_bob', true) \\g /dev/null\n";
+recorded("$as_bob SELECT leyser.change_password('$first', '$second'); COMMIT", 'password.changed', user => 'app');
+recorded("$as_bob SELECT leyser.logout(); COMMIT", 'session.ended', user => 'app');
+
+recorded_of_ada(q{SELECT leyser.create_role('clerk')}, 'role.created');
+recorded_of_ada(q{SELECT leyser.alter_role('clerk', add_permissions => '{item.read}')}, 'role.changed');
+recorded_of_ada(q{SELECT leyser.grant_role('bob', 'clerk')}, 'grant.added');
+recorded_of_ada(q{SELECT leyser.revoke_role('bob', 'clerk')}, 'grant.revoked');
+recorded_of_ada(q{SELECT leyser.deny_permission('bob', 'item.read')}, 'grant.added');
+recorded_of_ada(q{SELECT leyser.lift_denial('bob', 'item.read')}, 'grant.revoked');
+recorded_of_ada(q{SELECT leyser.drop_role('clerk')}, 'role.dropped');
+recorded_of_ada(q{SELECT leyser.create_account('carol')}, 'account.created');
+recorded_of_ada(q{SELECT leyser.grant_permission('bob', 'item.read', with_grant_option => true)}, 'grant.added');
+recorded(q{BEGIN; SELECT leyser.enter('t1', 'bob'); SELECT leyser.grant_permission('carol', 'item.read'); COMMIT},
+	'context.entered grant.added', user => 'gateway');
+recorded_of_ada(q{SELECT leyser.revoke_permission('bob', 'item.read', cascade => true)}, 'grant.revoked grant.cascaded');
+recorded(q{SELECT leyser.drop_permission('item.read')}, 'permission.dropped');
+
+recorded_of_ada(q{SELECT leyser.grant_support_access('support', '1 hour', 'a question')}, 'support.granted');
+recorded(q{BEGIN; SELECT leyser.enter_support('t1'); COMMIT}, 'support.entered', user => 'support');
+recorded_of_ada(q{SELECT leyser.revoke_support_access('support')}, 'support.revoked');
+
+recorded_of_ada(q{SELECT leyser.revoke_sessions('bob')}, 'session.revoked');
+recorded_of_ada(q{SELECT leyser.reset_password('bob')}, 'password.reset');
+recorded_of_ada(q{SELECT leyser.disable_account('bob')}, 'account.disabled');
+recorded_of_ada(q{SELECT leyser.enable_account('bob')}, 'account.enabled');
+recorded_of_ada(q{SELECT leyser.rename_account('bob', 'rob')}, 'account.renamed');
+recorded_of_ada(q{SELECT leyser.delete_account('rob')}, 'account.deleted');
+recorded_of_ada(q{SELECT leyser.import_account('eve', '$2b$05$' || repeat('a', 53))}, 'account.imported');
+recorded(q{SELECT leyser.recover_administrator('t1', 'a letter of their director', 'eve')},
+	'grant.added administrator.recovered', user => 'provisioner');
 recorded(q{SELECT leyser.revoke_usage('provisioner', 'provisioner')}, 'usage.revoked');
+
 # Every kind of event that the script and the library record was seen, save the one
 # of test 131.
 my $script = slurp_file("$ENV{TESTDIR}/leyser--"
 	  . $node->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'leyser'}) . '.sql');
-my %kinds = map { $_ => 1 } $script =~ /record_event\('([a-z_.]+)'/g, 'context.entered', 'token.issued';
+my %kinds = map { $_ => 1 } $script =~ /record_(?:account_)?(?:event|change)\([^';>]*'([a-z_.]+)'/g,
+	'context.entered', 'token.issued', 'grant.revoked';
 delete $kinds{'keyring.abandoned'};
 is($node->safe_psql('postgres', q{SELECT string_agg(event, ' ' ORDER BY event COLLATE "C")
 	FROM (SELECT DISTINCT event FROM leyser.event) e}), join(' ', sort keys %kinds), 'every kind of event was seen');

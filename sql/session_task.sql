@@ -1,0 +1,171 @@
+-- What the worker does for logins.
+--
+-- A session must be known even where the transaction of its login is rolled
+-- back, or nobody could revoke it; a failed login must be counted even then.
+-- So the worker (src/worker.c) writes both, and judges: it sees what is
+-- committed, and one login after another.  Among parallel guesses the first
+-- wrong one makes the others wait, the right one too.
+--
+-- Whatever was wrong, the work is the same: one bcrypt hash, one task, one row
+-- written, one event.
+--
+-- The worker serves everybody, so it must wait for nobody: only tasks write
+-- login_delay, and an account that somebody has locked is not waited for.
+
+CREATE FUNCTION leyser.submit_task(task text, payload text) RETURNS text
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_task_perform_sql';
+REVOKE ALL ON FUNCTION leyser.submit_task(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.submit_task(text, text) IS
+    'internal: has the worker run perform_task() in a transaction of its own and returns its result; 53000 where it cannot, 58000 where the task fails';
+
+-- 1 s after the first failure that counts, then twice as long, up to 15 min.
+CREATE FUNCTION leyser.login_delay_after(failures integer, free integer) RETURNS interval
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN failures <= free THEN interval '0'
+                ELSE least(interval '15 minutes',
+                           interval '1 second' * 2 ^ least(failures - free - 1, 20)) END
+$$;
+REVOKE ALL ON FUNCTION leyser.login_delay_after(integer, integer) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.login_delay_after(integer, integer) IS
+    'internal: how long nobody can log in after so many failures, of which some are free';
+
+-- People share an address: four failures are free, and an hour forgives.  A
+-- success does not, or an attacker would log in between guesses.
+CREATE FUNCTION leyser.count_login_failure(subject text) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH rule AS (
+        SELECT CASE WHEN count_login_failure.subject LIKE 'address:%' THEN 4 ELSE 0 END AS free,
+               CASE WHEN count_login_failure.subject LIKE 'address:%' THEN interval '1 hour'
+                    ELSE interval '1 day' END AS forgiven_after
+    )
+    INSERT INTO leyser.login_delay AS d (subject, failures, last_failure_at, locked_until)
+        SELECT count_login_failure.subject, 1, clock_timestamp(),
+               clock_timestamp() + leyser.login_delay_after(1, r.free) FROM rule r
+    ON CONFLICT ON CONSTRAINT login_delay_pkey DO UPDATE SET (failures, last_failure_at, locked_until) = (
+        SELECT n.failures, clock_timestamp(), clock_timestamp() + leyser.login_delay_after(n.failures, r.free)
+        FROM rule r, LATERAL (SELECT 1 + CASE WHEN d.last_failure_at > clock_timestamp() - r.forgiven_after
+                                              THEN d.failures ELSE 0 END AS failures) n)
+$$;
+REVOKE ALL ON FUNCTION leyser.count_login_failure(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.count_login_failure(text) IS
+    'internal: one more failed login of an account or address';
+
+-- A failure while it waits is not counted, or others could lock an account for ever.
+CREATE FUNCTION leyser.refuse_login(request jsonb, delayed boolean) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    subjects text[] := array_remove(ARRAY[request ->> 'subject', request ->> 'address'], NULL);
+    one text;
+BEGIN
+    FOREACH one IN ARRAY subjects LOOP
+        IF delayed THEN
+            UPDATE leyser.login_delay d SET last_failure_at = clock_timestamp()
+                WHERE d.subject = one;
+        ELSE
+            PERFORM leyser.count_login_failure(one);
+        END IF;
+    END LOOP;
+    PERFORM leyser.record_event('login.failed', request ->> 'tenant_id', request ->> 'account_id',
+        jsonb_strip_nulls(jsonb_build_object('caller_role', request -> 'caller_role',
+            'client_address', request -> 'client_address',
+            'delayed', CASE WHEN delayed THEN true END)));
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.refuse_login(jsonb, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refuse_login(jsonb, boolean) IS
+    'internal, in the worker: counts and records a failed login';
+
+CREATE FUNCTION leyser.begin_session(request jsonb) RETURNS text
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    new_session uuid := gen_random_uuid();
+BEGIN
+    IF request ->> 'ends_at' IS NULL THEN
+        RETURN 'ok'; -- change_password()
+    END IF;
+    INSERT INTO leyser.session_record (session_id, tenant_id, account_id, expires_at, client_address)
+        VALUES (new_session, request ->> 'tenant_id', (request ->> 'account_id')::bigint,
+                (request ->> 'ends_at')::timestamptz, (request ->> 'client_address')::inet);
+    UPDATE leyser.account_record a SET password = request ->> 'new_hash'
+        WHERE a.account_id = (request ->> 'account_id')::bigint AND request ->> 'new_hash' IS NOT NULL;
+    PERFORM leyser.record_event('session.began', request ->> 'tenant_id', request ->> 'account_id',
+        jsonb_strip_nulls(jsonb_build_object('caller_role', request -> 'caller_role',
+            'client_address', request -> 'client_address', 'session_id', new_session,
+            'ends_at', request -> 'ends_at')));
+    RETURN new_session::text;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.begin_session(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.begin_session(jsonb) IS
+    'internal, in the worker: adds the session of a login that succeeded';
+
+CREATE FUNCTION leyser.judge_login(request jsonb) RETURNS text
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    delayed boolean := EXISTS (SELECT FROM leyser.login_delay d
+        WHERE d.subject IN (request ->> 'subject', request ->> 'address')
+          AND d.locked_until > clock_timestamp());
+BEGIN
+    -- not while the password is being changed: its former sessions end with that
+    BEGIN
+        PERFORM FROM leyser.account_record a
+            WHERE a.account_id = (request ->> 'account_id')::bigint FOR SHARE NOWAIT;
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN 'busy';
+    END;
+    PERFORM FROM leyser.account_record a JOIN leyser.tenant_record t USING (tenant_id)
+        WHERE a.account_id = (request ->> 'account_id')::bigint AND a.state = 'active'
+          AND t.state = 'active' AND a.password = request ->> 'stored';
+    IF NOT FOUND OR delayed OR NOT (request ->> 'matches')::boolean THEN
+        PERFORM leyser.refuse_login(request, delayed);
+        RETURN '';
+    END IF;
+    DELETE FROM leyser.login_delay d WHERE d.subject = request ->> 'subject';
+    RETURN leyser.begin_session(request);
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.judge_login(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.judge_login(jsonb) IS
+    'internal, in the worker: the answer to a login: "" for no, "busy" while the account is being changed';
+
+-- What nobody needs any longer; now and then.
+CREATE FUNCTION leyser.prune_sessions() RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    past timestamptz := clock_timestamp() - interval '1 day';
+BEGIN
+    DELETE FROM leyser.login_delay d WHERE d.last_failure_at < past;
+    DELETE FROM leyser.session_record s WHERE s.expires_at < past;
+    -- each statement there makes every backend look again
+    IF EXISTS (SELECT FROM leyser.revoked_session r WHERE r.expires_at < past) THEN
+        DELETE FROM leyser.revoked_session r WHERE r.expires_at < past;
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.prune_sessions() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.prune_sessions() IS
+    'internal, in the worker: removes sessions and delays that ended a day ago';
+
+CREATE FUNCTION leyser.perform_task(task text, payload text) RETURNS text
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF random() < 0.005 THEN
+        PERFORM leyser.prune_sessions();
+    END IF;
+    CASE task
+        WHEN 'login' THEN RETURN leyser.judge_login(payload::jsonb);
+        WHEN 'forgive' THEN DELETE FROM leyser.login_delay d WHERE d.subject = payload;
+    END CASE;
+    RETURN '';
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.perform_task(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.perform_task(text, text) IS
+    'internal: what the worker calls';

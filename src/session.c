@@ -1,0 +1,50 @@
+/*
+ * session.c
+ *		Tokens of sessions, for the functions in session.sql.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "leyser.h"
+
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "cache.h"
+#include "context.h"
+#include "token.h"
+
+PG_FUNCTION_INFO_V1(leyser_session_sign_token);
+
+/*
+ * sign_session_token(tenant_id text, account_name text, session_id uuid,
+ * ends_at timestamptz) → text: internal; a token of this session that expires
+ * when the session ends, or after leyser.max_token_lifetime.  LY002 without a
+ * usable keyring.
+ */
+Datum
+leyser_session_sign_token(PG_FUNCTION_ARGS)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz latest = now + leyser_context_limits().max_lifetime_us;
+	LeyserClaims claims = {.tenant = text_to_cstring(PG_GETARG_TEXT_PP(0)),
+						   .account = text_to_cstring(PG_GETARG_TEXT_PP(1)),
+						   .has_session = true,
+						   .session = *PG_GETARG_UUID_P(2),
+						   .expires_at = Min(PG_GETARG_TIMESTAMPTZ(3), latest)};
+	LeyserTokenError error;
+	const LeyserTokenKey *key;
+	char *token;
+	text *result;
+
+	leyser_require_preloaded();
+	leyser_cache_catch_up();
+	key = leyser_cache_signing_key(&error);
+	if (key == NULL)
+		leyser_context_raise(&error);
+	token = leyser_token_sign(key, &claims, now);
+	result = cstring_to_text(token);
+	explicit_bzero(token, strlen(token));
+	PG_RETURN_TEXT_P(result);
+}

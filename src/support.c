@@ -1,0 +1,209 @@
+/*
+ * support.c
+ *		Contexts in which a tenant lets the provider look.
+ *
+ * Such a context has a session, which stands in support_record, and no account.
+ * What ends it is what ends every context: its expiry at the end of the window,
+ * and the list of revoked sessions.  Policies of set_permissions() let it read.
+ *
+ * It must not write.  leyser.enter_support() makes the transaction read-only, but
+ * that alone would not do: the end of a subtransaction, or of a function with a
+ * SET clause, brings back what was before it, and a statement that writes already
+ * when its own SELECT list calls enter_support() is looked at no more.  So every
+ * check of such a context looks whether the transaction is read-only now, and
+ * whether a statement that writes is being executed, here or further up.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "support.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "cache.h"
+#include "compat.h"
+
+/* Columns of leyser.support_record, in the order of sql/account_tables.sql. */
+#define SUPPORT_TO_ROLE 3
+#define SUPPORT_SESSION 9
+
+PG_FUNCTION_INFO_V1(leyser_support_sign_token);
+
+/* Statements that write and are being executed, one within the other. */
+static int writing = 0;
+
+static ExecutorRun_hook_type prev_executor_run = NULL;
+static ExecutorFinish_hook_type prev_executor_finish = NULL;
+
+/* ---- entering ---- */
+
+/*
+ * sign_support_token(tenant_id text, session_id uuid, ends_at timestamptz) → text:
+ * internal; a token without an account that expires at the end of the window, or
+ * after leyser.max_token_lifetime.  LY002 without a usable keyring.
+ */
+Datum
+leyser_support_sign_token(PG_FUNCTION_ARGS)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz latest = now + leyser_context_limits().max_lifetime_us;
+	LeyserClaims claims = {.tenant = text_to_cstring(PG_GETARG_TEXT_PP(0)),
+						   .has_session = true,
+						   .session = *PG_GETARG_UUID_P(1),
+						   .expires_at = Min(PG_GETARG_TIMESTAMPTZ(2), latest)};
+	LeyserTokenError error;
+	const LeyserTokenKey *key;
+	char *token;
+	text *result;
+
+	leyser_require_preloaded();
+	leyser_cache_catch_up();
+	key = leyser_cache_signing_key(&error);
+	if (key == NULL)
+		leyser_context_raise(&error);
+	token = leyser_token_sign(key, &claims, now);
+	result = cstring_to_text(token);
+	explicit_bzero(token, strlen(token));
+	PG_RETURN_TEXT_P(result);
+}
+
+/* ---- looking ---- */
+
+/* The role that a support session was made for, InvalidOid for other sessions. */
+static Oid
+support_role(const pg_uuid_t *session)
+{
+	Oid namespace = get_namespace_oid("leyser", false);
+	Oid index = get_relname_relid("support_record_session_id_key", namespace);
+	Oid role = InvalidOid;
+	Relation rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple tuple;
+
+	rel = table_open(get_relname_relid("support_record", namespace), AccessShareLock);
+	ScanKeyInit(&key, SUPPORT_SESSION, BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(session));
+	scan = systable_beginscan(rel, index, OidIsValid(index), NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool isnull;
+
+		role = DatumGetObjectId(
+			heap_getattr(tuple, SUPPORT_TO_ROLE, RelationGetDescr(rel), &isnull));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return role;
+}
+
+bool
+leyser_support_check(const LeyserContext *context, LeyserTokenError *error)
+{
+	if (!context->has_session || context->account != 0 || (XactReadOnly && writing == 0))
+		return true;
+	leyser_context_error(error, ERRCODE_READ_ONLY_SQL_TRANSACTION,
+						 "support access only reads",
+						 "The transaction, or the statement, can write.",
+						 "Call leyser.enter_support() in a statement of its own, in a "
+						 "transaction that stays read-only.");
+	return false;
+}
+
+bool
+leyser_support_is_open(void)
+{
+	const LeyserContextValues *values = &leyser_context_values;
+
+	return values->account == NULL && values->session != NULL &&
+		   support_role(values->session) == GetOuterUserId();
+}
+
+/* ---- statements that write ---- */
+
+static inline bool
+support_writes(const QueryDesc *query)
+{
+	return query->operation != CMD_SELECT || query->plannedstmt->hasModifyingCTE;
+}
+
+static void
+support_chain_run(LEYSER_EXECUTOR_RUN_PARAMS)
+{
+	if (prev_executor_run)
+		prev_executor_run(LEYSER_EXECUTOR_RUN_ARGS);
+	else
+		standard_ExecutorRun(LEYSER_EXECUTOR_RUN_ARGS);
+}
+
+static void
+support_executor_run(LEYSER_EXECUTOR_RUN_PARAMS)
+{
+	if (!support_writes(queryDesc))
+	{
+		support_chain_run(LEYSER_EXECUTOR_RUN_ARGS);
+		return;
+	}
+	writing++;
+	PG_TRY();
+	{
+		support_chain_run(LEYSER_EXECUTOR_RUN_ARGS);
+	}
+	PG_FINALLY();
+	{
+		writing--;
+	}
+	PG_END_TRY();
+}
+
+static void
+support_chain_finish(QueryDesc *queryDesc)
+{
+	if (prev_executor_finish)
+		prev_executor_finish(queryDesc);
+	else
+		standard_ExecutorFinish(queryDesc);
+}
+
+/* Runs what is left of WITH queries that write. */
+static void
+support_executor_finish(QueryDesc *queryDesc)
+{
+	if (!support_writes(queryDesc))
+	{
+		support_chain_finish(queryDesc);
+		return;
+	}
+	writing++;
+	PG_TRY();
+	{
+		support_chain_finish(queryDesc);
+	}
+	PG_FINALLY();
+	{
+		writing--;
+	}
+	PG_END_TRY();
+}
+
+void
+leyser_support_init(void)
+{
+	prev_executor_run = ExecutorRun_hook;
+	ExecutorRun_hook = support_executor_run;
+	prev_executor_finish = ExecutorFinish_hook;
+	ExecutorFinish_hook = support_executor_finish;
+}

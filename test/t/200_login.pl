@@ -1,0 +1,199 @@
+# Login's worker: failures and sessions survive whatever happens to it, to the
+# caller and to the server; where it cannot work nobody gets in; passwords are
+# nowhere in the server log; a lost pepper is told as such.
+
+use strict;
+use warnings;
+
+use IPC::Run;
+use LeyserTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $node = new_node('login', conf => "restart_after_crash = on\nlog_min_error_statement = error");
+my $password = 'all passwords begin like this';
+my $wrong = 'all passwords begin like that';
+
+sub prepare
+{
+	my ($database) = @_;
+
+	$node->safe_psql($database, q{
+		SELECT leyser.create_tenant('t1');
+		REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+		SELECT leyser.grant_usage('app', 'application');
+	});
+	my $secret = $node->safe_psql($database, q{SELECT leyser.invite_account('ann', 't1')});
+	$node->safe_psql($database, "SELECT leyser.accept_invitation('t1', 'ann', '$secret', '$password')");
+	return $secret;
+}
+$node->safe_psql('postgres', 'CREATE ROLE app LOGIN');
+my $secret = prepare('postgres');
+
+sub login_sql
+{
+	my ($given, $name) = @_;
+
+	$name //= 'ann';
+	return "SELECT leyser.login('t1', '$name', '$given')";
+}
+
+# What login() answers: 'token', 'no', or an SQLSTATE.
+sub login
+{
+	my ($given, %options) = @_;
+	my $stdout;
+	my $status = $node->psql(
+		$options{database} // 'postgres', login_sql($given, $options{name}),
+		stdout => \$stdout, stderr => \my $stderr,
+		extra_params => [ '-U', 'app', '-v', 'VERBOSITY=sqlstate' ]);
+	return $stderr =~ /ERROR:\s+(\w{5})/ ? $1 : "failed: $stderr" if $stderr =~ /ERROR|FATAL/ || $status != 0;
+	return $stdout =~ /^ey[\w-]+\.[\w-]+\.[\w-]+$/ ? 'token' : $stdout eq '' ? 'no' : $stdout;
+}
+
+sub failures
+{
+	return $node->safe_psql('postgres',
+		q{SELECT coalesce(sum(failures), 0) FROM leyser.login_delay WHERE subject LIKE 'account:%'});
+}
+
+# The delay of an account is over.
+sub wait_is_over
+{
+	$node->safe_psql('postgres', 'UPDATE leyser.login_delay SET locked_until = clock_timestamp()');
+	return;
+}
+
+sub worker_pid
+{
+	return $node->safe_psql('postgres',
+		q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'leyser worker' AND datname = current_database()});
+}
+
+# The worker ends without work, and so does not stand in the way of DROP DATABASE.
+is(login($password), 'token', 'login works');
+like(worker_pid(), qr/^\d+$/, 'a worker runs');
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+create_extension($node, 'other');
+prepare('other');
+is(login($password, database => 'other'), 'token', 'another database has a worker, too');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'leyser worker'
+	AND datname = 'other'}), '1', '... of its own');
+$node->safe_psql('postgres', 'DROP DATABASE other');
+pass('a database can be dropped right after a login');
+ok($node->poll_query_until('postgres',
+		q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'leyser worker'}),
+	'an idle worker ends');
+is(login($password), 'token', 'and another one is started');
+
+# Whoever ends the worker delays a login, and nothing more.
+for my $signal (qw(TERM INT))
+{
+	my $pid = worker_pid();
+	kill $signal, $pid if $pid;
+	is(login($password), 'token', "SIG$signal to the worker: login works");
+}
+
+# A failure is counted when its answer arrives: neither a rollback nor a crash of
+# the server right after it takes it back.
+is(login($wrong), 'no', 'a wrong password');
+is(failures(), '1', '... is counted');
+my $pid = worker_pid() || $node->safe_psql('postgres', 'SELECT pg_backend_pid()');
+kill 'KILL', $pid;
+usleep(500_000);
+usleep(100_000) until system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) == 0;
+is(failures(), '1', '... also after a kill -9');
+wait_is_over();
+$node->safe_psql('postgres', 'BEGIN; ' . login_sql($wrong) . '; ROLLBACK');
+is(failures(), '2', '... also after a rollback');
+$node->stop('immediate');
+$node->start;
+is(failures(), '2', '... also after a crash of the server');
+$node->safe_psql('postgres', q{UPDATE leyser.login_delay SET locked_until = clock_timestamp() + interval '1 minute'});
+is(login($password), 'no', 'and the right one has to wait');
+wait_is_over();
+is(login($password), 'token', '... until the time is over');
+is(failures(), '0', 'a success forgives');
+
+# Twenty guesses at once: one of them counts, the others have to wait; and one
+# worker serves them all.
+my @guesses = map {
+	my $out = '';
+	my $run = IPC::Run::start([ 'psql', '-XAtq', '-U', 'app', '-d', $node->connstr('postgres'),
+		'-c', login_sql($_ == 19 ? $password : $wrong) ], '>', \$out, '2>&1');
+	{ run => $run, out => \$out };
+} 0 .. 19;
+$_->{run}->finish for @guesses;
+is(join('', map { ${ $_->{out} } =~ /ERROR|FATAL/ ? ${ $_->{out} } : '' } @guesses), '', 'twenty guesses at once: no error');
+my $counted = failures();
+cmp_ok($counted, '<=', 2, "... $counted of them counted before the others had to wait");
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'leyser worker'}),
+	'1', '... one worker');
+wait_is_over();
+is(login($password), 'token', '... and the right one works afterwards');
+
+# Where the worker cannot write nobody gets in.
+my $blocker = open_session($node);
+$blocker->query('BEGIN; LOCK TABLE leyser.session_record IN ACCESS EXCLUSIVE MODE');
+is(login($password), '58000', 'no session can be written: no token');
+$blocker->query('ROLLBACK');
+$blocker->quit;
+is(login($password), 'token', '... until it can');
+$node->append_conf('postgresql.conf', 'max_worker_processes = 1');
+$node->restart;
+is(login($password), '53000', 'no worker can be started: no token');
+is(login($wrong), '53000', '... and the same for a wrong password');
+$node->append_conf('postgresql.conf', 'max_worker_processes = 8');
+$node->restart;
+is(login($password), 'token', '... until it can');
+
+# A lost pepper: an error for every name alike, and never "wrong password".
+sub pepper_status
+{
+	return $node->safe_psql('postgres', q{SELECT state FROM leyser.keyring_status() WHERE item = 'password pepper'});
+}
+my $pepper = keyring_directory($node) . '/pepper';
+is(pepper_status(), 'ok', 'the pepper is there');
+is((stat $pepper)[2] & 07777, 0600, '... for the server only');
+rename $pepper, "$pepper.lost" or die $!;
+is(login($password), 'LY002', 'pepper lost: an error');
+is(login($wrong), 'LY002', '... for a wrong password, too');
+is(login($wrong, name => 'nobody'), 'LY002', '... and an unknown account');
+is(failures(), '0', '... and nothing is counted');
+is(pepper_status(), 'incomplete', '... keyring_status() says so');
+my (undef, $message) = sqlstate_of($node, login_sql($password), user => 'app');
+like($message, qr/the file of the pepper is missing.*HINT:.*Copy the keyring directory/s, '... with the next step');
+unlike($message, qr/\Q$pepper\E/, '... and without its path');
+$node->safe_psql('postgres', 'SELECT leyser.initialize_keyring()');
+ok(!-e $pepper, 'nothing makes another pepper');
+append_to_file($pepper, slurp_file("$pepper.lost") =~ s/secret (.)/'secret ' . ($1 eq '0' ? '1' : '0')/er);
+chmod 0600, $pepper;
+is(login($password), 'LY002', 'pepper damaged: an error');
+is(pepper_status(), 'damaged', '... keyring_status() says so');
+unlink $pepper;
+rename "$pepper.lost", $pepper or die $!;
+is(login($password), 'token', 'pepper back: login works');
+
+# Statements are logged, but not with what they hold; parameters neither.
+$node->safe_psql('postgres', 'ALTER ROLE app SET log_min_duration_statement = 0');
+my $script = PostgreSQL::Test::Utils::tempdir() . '/script';
+append_to_file($script, q{SELECT leyser.login('t1', 'ann', :password)});
+$node->command_ok(
+	[ 'pgbench', '-n', '-t', '1', '-M', 'extended', '-U', 'app', '-D', "password=$password", '-f', $script, 'postgres' ],
+	'a login with parameters');
+is_refused($node, "SELECT leyser.accept_invitation('t1', 'ann', '$secret', 'short secret')", '28000', 'a used invitation', user => 'app');
+is_refused($node, "SELECT leyser.login('t1', 'ann', '$password', '-1 s')", '22023', 'a login with a wrong lifetime', user => 'app');
+is_refused($node, "SELECT leyser.change_password('$password', 'short secret')", 'LY001', 'a change without a context', user => 'app');
+is_refused($node, "SELECT leyser.login('t1', 'ann', '$password'", '42601', 'a login with a syntax error', user => 'app');
+my $log = slurp_file($node->logfile);
+my $hashes = $node->safe_psql('postgres', q{SELECT string_agg(substr(password, 37), '|') FROM leyser.account_record});
+like($log, qr/LOG:  statement: \n.*LOG:  duration: [\d.]+ ms  bind <unnamed>: \n/s, 'all statements were logged');
+unlike($log, qr/\Q$password\E|\Q$wrong\E|short secret/, 'no password in the server log');
+unlike($log, qr/\Q$secret\E/, '... no secret');
+unlike($log, qr/\$2a\$\d\d\$/, '... no hash');
+ok($hashes =~ /^\$2a\$10\$/, '(which looks like that)');
+like($log, qr/leyser event: .*"login.failed"/, '... but that a login failed');
+
+$node->stop;
+done_testing();
