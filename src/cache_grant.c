@@ -20,6 +20,7 @@
 #include "utils/snapmgr.h"
 
 #include "cache_relation.h"
+#include "compat.h"
 
 #define GRANTS_FEW 16    /* in one scope, that are read whatever they name */
 #define GRANTS_MAX 10000 /* that are read whole */

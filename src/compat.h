@@ -20,6 +20,11 @@
 #error "leyser needs PostgreSQL 15 or later"
 #endif
 
+/* The macros of variable-length values have a header of their own since 16. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* A backend's local transaction id moved into a struct in 17. */
 #if PG_VERSION_NUM >= 170000
 #define leyser_proc_lxid(proc) ((proc)->vxid.lxid)

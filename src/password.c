@@ -46,6 +46,7 @@
 #include "encoding.h"
 #include "keyring.h"
 #include "token_signature.h"
+#include "compat.h"
 
 #define GATE_MAX 32        /* processes that hash at a time, at most */
 #define GATE_TIMEOUT 10000 /* milliseconds until one that waits is refused */

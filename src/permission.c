@@ -25,6 +25,7 @@
 #include "utils/builtins.h"
 
 #include "cache.h"
+#include "compat.h"
 #include "context.h"
 #include "support.h"
 
