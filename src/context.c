@@ -354,6 +354,31 @@ leyser_context_set(const char *token, bool local)
 							 local ? GUC_ACTION_LOCAL : GUC_ACTION_SET, true, 0, false);
 }
 
+char *
+leyser_context_sign(LeyserClaims *claims, TimestampTz ends_at)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	LeyserTokenError error;
+	const LeyserTokenKey *key;
+
+	leyser_cache_catch_up();
+	key = leyser_cache_signing_key(&error);
+	if (key == NULL)
+		leyser_context_raise(&error);
+	claims->expires_at = Min(ends_at, now + leyser_context_limits().max_lifetime_us);
+	return leyser_token_sign(key, claims, now);
+}
+
+Datum
+leyser_context_sign_text(LeyserClaims *claims, TimestampTz ends_at)
+{
+	char *token = leyser_context_sign(claims, ends_at);
+	text *result = cstring_to_text(token);
+
+	explicit_bzero(token, strlen(token));
+	return PointerGetDatum(result);
+}
+
 static void
 context_define_settings(void)
 {

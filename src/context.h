@@ -127,4 +127,13 @@ extern void leyser_context_raise(const LeyserTokenError *error);
 
 extern LeyserTokenLimits leyser_context_limits(void);
 
+/*
+ * A token for these claims, signed with the active key; it ends at ends_at, or
+ * after leyser.max_token_lifetime.  Raises LY002 without a usable keyring.
+ */
+extern char *leyser_context_sign(LeyserClaims *claims, TimestampTz ends_at);
+
+/* The same as an SQL value; the working copy is wiped. */
+extern Datum leyser_context_sign_text(LeyserClaims *claims, TimestampTz ends_at);
+
 #endif /* LEYSER_CONTEXT_H */

@@ -357,19 +357,6 @@ gateway_claims(FunctionCallInfo fcinfo, LeyserClaims *claims)
 			 errhint("View leyser.tenant shows an operator the state of each tenant.")));
 }
 
-static char *
-gateway_sign(LeyserClaims *claims, int64 lifetime_us)
-{
-	LeyserTokenError error;
-	const LeyserTokenKey *key = leyser_cache_signing_key(&error);
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (key == NULL)
-		leyser_context_raise(&error);
-	claims->expires_at = now + lifetime_us;
-	return leyser_token_sign(key, claims, now);
-}
-
 /* enter(tenant_id text, account_name text DEFAULT NULL) → void */
 Datum
 leyser_enter(PG_FUNCTION_ARGS)
@@ -380,7 +367,7 @@ leyser_enter(PG_FUNCTION_ARGS)
 	leyser_require_preloaded();
 	leyser_context_refuse_second();
 	gateway_claims(fcinfo, &claims);
-	token = gateway_sign(&claims, leyser_context_limits().max_lifetime_us);
+	token = leyser_context_sign(&claims, DT_NOEND);
 	leyser_context_set(token, true);
 	explicit_bzero(token, strlen(token));
 	leyser_event_record("context.entered", claims.tenant, claims.account);
@@ -420,7 +407,7 @@ leyser_issue_token(PG_FUNCTION_ARGS)
 {
 	LeyserClaims claims;
 	int64 lifetime;
-	char *token;
+	Datum token;
 
 	leyser_require_preloaded();
 	leyser_context_refuse_second();
@@ -430,7 +417,7 @@ leyser_issue_token(PG_FUNCTION_ARGS)
 						errhint("Leave the argument out for five minutes.")));
 	lifetime = lifetime_microseconds(PG_GETARG_INTERVAL_P(2));
 	gateway_claims(fcinfo, &claims);
-	token = gateway_sign(&claims, lifetime);
+	token = leyser_context_sign_text(&claims, GetCurrentTimestamp() + lifetime);
 	leyser_event_record("token.issued", claims.tenant, claims.account);
-	PG_RETURN_TEXT_P(cstring_to_text(token));
+	return token;
 }

@@ -57,26 +57,12 @@ static ExecutorFinish_hook_type prev_executor_finish = NULL;
 Datum
 leyser_support_sign_token(PG_FUNCTION_ARGS)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz latest = now + leyser_context_limits().max_lifetime_us;
 	LeyserClaims claims = {.tenant = text_to_cstring(PG_GETARG_TEXT_PP(0)),
 						   .has_session = true,
-						   .session = *PG_GETARG_UUID_P(1),
-						   .expires_at = Min(PG_GETARG_TIMESTAMPTZ(2), latest)};
-	LeyserTokenError error;
-	const LeyserTokenKey *key;
-	char *token;
-	text *result;
+						   .session = *PG_GETARG_UUID_P(1)};
 
 	leyser_require_preloaded();
-	leyser_cache_catch_up();
-	key = leyser_cache_signing_key(&error);
-	if (key == NULL)
-		leyser_context_raise(&error);
-	token = leyser_token_sign(key, &claims, now);
-	result = cstring_to_text(token);
-	explicit_bzero(token, strlen(token));
-	PG_RETURN_TEXT_P(result);
+	return leyser_context_sign_text(&claims, PG_GETARG_TIMESTAMPTZ(2));
 }
 
 /* ---- looking ---- */
