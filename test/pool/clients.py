@@ -70,27 +70,42 @@ class WellBehaved:
     def turn(self, line, tally):
         """One transaction, repeated until it is done.  line gives connections."""
         for attempt in range(ATTEMPTS):
-            work = Work(self, line.wire(), tally)
+            work = None
             try:
+                work = Work(self, line.wire(), tally)
                 self.rng.choice(WAYS)(work)
                 work.close("committed")
-                tally.counts["transactions"] += 1
-                if attempt:
-                    tally.counts["done after being disturbed"] += 1
+                self.done(tally, attempt)
                 return
             except DbError as error:
-                work.close("unknown" if work.committing and error.sqlstate in LOST
-                           else "rolled back")
                 tally.refused["well-behaved", error.sqlstate] += 1
-                if work.expected_error == error.sqlstate:
-                    line.wire().script("ROLLBACK")
-                    tally.counts["transactions"] += 1
+                if work:
+                    work.close("unknown" if work.committing and error.sqlstate in LOST
+                               else "rolled back")
+                if work and work.expected_error == error.sqlstate:
+                    self.done(tally, attempt)
+                    roll_back(line)
                     return
                 if error.sqlstate not in DISTURBANCES:
                     raise Violation(f"{self.tenant}: unexpected error {error}") from error
                 clean_up(line, error, tally)
                 time.sleep(min(0.05, 0.001 * attempt))
         raise Violation(f"{self.tenant}: could not get its work done")
+
+    @staticmethod
+    def done(tally, disturbances):
+        """Counts a transaction that went as far as it was meant to."""
+        tally.counts["transactions"] += 1
+        if disturbances:
+            tally.counts["done after being disturbed"] += 1
+
+
+def roll_back(line):
+    """After a mistake of one's own; somebody may have ended the connection meanwhile."""
+    try:
+        line.wire().script("ROLLBACK")
+    except DbError:
+        line.reconnect()
 
 
 def clean_up(line, error, tally):
