@@ -10,7 +10,6 @@ COMMENT ON FUNCTION leyser.scope_problem(text) IS
 -- The cost keeps row_permission() behind the comparison of the tenant column.
 CREATE FUNCTION leyser.has_permission(permission text, scope text DEFAULT NULL) RETURNS boolean
     LANGUAGE c STABLE PARALLEL SAFE COST 20 AS 'MODULE_PATHNAME', 'leyser_has_permission';
-REVOKE ALL ON FUNCTION leyser.has_permission(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.has_permission(text, text) IS
     'whether the context''s account has a permission in a scope (a dotted path; NULL: everywhere), by the database''s clock at this statement; false without an account; 42704 for a permission that does not exist, 22023 for a scope that is no path, 22004 for a null permission; else errors as tenant_id()';
 
@@ -30,6 +29,5 @@ COMMENT ON FUNCTION leyser.row_permission_support(internal) IS
 CREATE FUNCTION leyser.row_permission(permission text, scope text) RETURNS boolean
     LANGUAGE c STABLE PARALLEL SAFE COST 20 SUPPORT leyser.row_permission_support
     AS 'MODULE_PATHNAME', 'leyser_row_permission';
-REVOKE ALL ON FUNCTION leyser.row_permission(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.row_permission(text, text) IS
     'for policies made by set_permissions(): has_permission() for a row''s scope, where a scope that is no path counts as none: only who has the permission everywhere sees the row';

@@ -1,29 +1,37 @@
 -- Who may call what: one page to review.
 --
 -- Everything else in the schema is for superusers only: every function is
--- revoked from PUBLIC where it is created, and no table was granted to anybody.
+-- revoked from PUBLIC where it is created (save the five that policies call),
+-- and no table was granted to anybody.
 
 -- PUBLIC.  Policies and defaults run with the rights of whoever queries, so the
 -- getters are everybody's; they show a role its own context only.  protect()
 -- checks that its caller owns the table, and only ever tightens.
 GRANT USAGE ON SCHEMA leyser TO PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    leyser.tenant_id(),
-    leyser.tenant_id_int8(),
-    leyser.tenant_id_uuid(),
     leyser.account_name(),
     leyser.session_id(),
     leyser.context_status(),
     leyser.leave(),
     leyser.tenant_id_problem(text),
-    leyser.has_permission(text, text),
     leyser.require_permission(text, text),
-    leyser.row_permission(text, text),
     leyser.scope_problem(text),
     leyser.set_permissions(regclass, text, text, name),
     leyser.enter_support(text),
     leyser.protect(regclass, name, text, text, boolean, boolean)
     TO PUBLIC;
+
+-- Where the installer's default privileges took them from PUBLIC.
+DO $$
+DECLARE
+    called_by_policies CONSTANT regprocedure[] := '{leyser.tenant_id(),leyser.tenant_id_int8(),leyser.tenant_id_uuid(),
+        "leyser.has_permission(text,text)","leyser.row_permission(text,text)"}';
+    function regprocedure;
+BEGIN
+    FOR function IN SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.oid = ANY (called_by_policies) AND p.proacl IS NOT NULL LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', function);
+    END LOOP;
+END $$;
 
 -- What each usage stands for; grant_usage() grants these to a role.  The right
 -- on the schema is granted to each role besides: it keeps a role that has a

@@ -182,7 +182,9 @@ unlike($script, qr/\bIF\s+NOT\s+EXISTS\b(?!\s*\()/i, 'no IF NOT EXISTS in the sc
 unlike($script, qr/\@VERSION\@/, 'no placeholder left in the script');
 my @created = $script =~ /^CREATE FUNCTION (\S+?)\(/mg;
 my @revoked = $script =~ /^REVOKE ALL ON FUNCTION (\S+?)\(.*?\) FROM PUBLIC;/mg;
-is("@revoked", "@created", 'each CREATE FUNCTION is followed by its REVOKE');
+my %open = map { ("leyser.$_" => 1) } qw(tenant_id tenant_id_int8 tenant_id_uuid has_permission row_permission);
+is("@revoked", join(' ', grep { !$open{$_} } @created),
+	'each CREATE FUNCTION is followed by its REVOKE, save those that policies call');
 my @loose = grep { !/^CREATE (TRIGGER|(UNIQUE )?INDEX)/ } $script =~ /^(CREATE \w+ (?!leyser\.)\w+ .*)/mg;
 is("@loose", '', 'every name is qualified');
 
