@@ -53,6 +53,7 @@ SQL_PARTS = \
 	sql/header.sql \
 	sql/tables.sql \
 	sql/account_tables.sql \
+	sql/purge_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \

@@ -44,9 +44,12 @@ CREATE TABLE leyser.tenant_record (
     tenant_id text COLLATE "C" PRIMARY KEY,
     name text,
     region text,
-    state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'suspended')),
+    state text NOT NULL DEFAULT 'active' CHECK (state IN
+        ('active', 'suspended', 'terminating', 'terminated', 'held', 'erased')),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    state_since timestamptz NOT NULL DEFAULT clock_timestamp()
+    state_since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ends_at timestamptz,                   -- locked out from then on, whatever the state says
+    CHECK (state <> 'terminating' OR ends_at IS NOT NULL)
 );
 COMMENT ON TABLE leyser.tenant_record IS 'tenants and their states';
 

@@ -136,7 +136,8 @@ my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_rec
   event_record_event_id_seq permission_record account_record account_record_account_id_seq password_record
   blocked_password role_record role_record_role_id_seq role_permission role_member grant_record
   grant_record_grant_id_seq permission_change permission_change_change_id_seq support_record
-  support_record_support_id_seq);
+  support_record_support_id_seq contract_policy termination_record hold_record external_store
+  external_erasure purge_record purge_record_purge_id_seq);
 my %out_of_dump = (
 	identity => 'a restored database is another audience',
 	signing_key => 'secrets stay in their keyring',
@@ -149,7 +150,9 @@ my %out_of_dump = (
 	revoked_session => 'as the sessions do',
 	invitation_record => 'invitations end, too',
 	grant_lock => 'what is in it does not matter',
-	login_delay => 'failed logins of another database');
+	login_delay => 'failed logins of another database',
+	purge_table => 'a restored database plans its purges anew',
+	purge_blocker => 'what another server waited for');
 rows_are(q{SELECT relname FROM pg_class WHERE relnamespace = 'leyser'::regnamespace
 	AND relkind IN ('r', 'p', 'S', 'm') ORDER BY relname COLLATE "C"}, [ sort keys %in_dump, keys %out_of_dump ],
 	'every table and sequence is in one of the two lists');
