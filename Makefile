@@ -33,6 +33,7 @@ OBJS = \
 	src/context_block.o \
 	src/context_check.o \
 	src/context_sql.o \
+	src/contract.o \
 	src/permission.o \
 	src/event.o \
 	src/task.o \
@@ -74,6 +75,10 @@ SQL_PARTS = \
 	sql/session_task.sql \
 	sql/session.sql \
 	sql/account_change.sql \
+	sql/contract.sql \
+	sql/contract_end.sql \
+	sql/contract_hold.sql \
+	sql/external_store.sql \
 	sql/usage.sql \
 	sql/event.sql \
 	sql/privileges.sql

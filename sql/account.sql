@@ -60,11 +60,12 @@ BEGIN
             DETAIL = 'No tenant has this id.',
             HINT = 'See view leyser.tenant.';
     END IF;
+    PERFORM leyser.refuse_ended_contract(check_outside_tenant.tenant_id);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.check_outside_tenant(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.check_outside_tenant(text) IS
-    'internal: 42704 for a tenant that does not exist';
+    'internal: 42704 for a tenant that does not exist, LY008 for one whose contract has ended';
 
 -- Until the first account was accepted it may be invited again, with the same name.
 CREATE FUNCTION leyser.begin_account_outside(tenant_id text, name_key text) RETURNS void
@@ -303,7 +304,7 @@ BEGIN
         JOIN leyser.tenant_record t ON t.tenant_id = a.tenant_id
         WHERE a.tenant_id = accept_invitation.tenant_id
           AND a.name_key = leyser.account_key(left(accept_invitation.account_name, 201))
-          AND a.state IN ('invited', 'active') AND t.state = 'active'
+          AND a.state IN ('invited', 'active') AND leyser.tenant_is_active(t.tenant_id)
           AND i.secret_digest = sha256(convert_to(secret, 'UTF8'))
           AND i.expires_at > clock_timestamp()
         FOR UPDATE OF a, i;

@@ -332,6 +332,7 @@ BEGIN
             DETAIL = 'No tenant has this id.',
             HINT = 'See view leyser.tenant.';
     END IF;
+    PERFORM leyser.refuse_ended_contract(check_issuer_key.tenant_id);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.check_issuer_key(text, text, text, text, text, text) FROM PUBLIC;

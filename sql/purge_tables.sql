@@ -19,7 +19,8 @@ CREATE TABLE leyser.termination_record (
     requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     confirmed_by text,                  -- NULL: leyser.second_person waits for another role
     confirmed_at timestamptz,
-    from_state text NOT NULL            -- where cancel_termination() leads
+    from_state text NOT NULL,           -- where cancel_termination() leads
+    requested_in text NOT NULL          -- the session's role, which SET ROLE does not change
 );
 COMMENT ON TABLE leyser.termination_record IS 'when a tenant''s contract ends, and who said so';
 

@@ -154,7 +154,7 @@ BEGIN
     SELECT a.* INTO account FROM leyser.account_record a
         JOIN leyser.tenant_record t ON t.tenant_id = a.tenant_id
         WHERE a.tenant_id = login.tenant_id AND a.name_key = leyser.account_key(given_name)
-          AND a.state = 'active' AND t.state = 'active';
+          AND a.state = 'active' AND leyser.tenant_is_active(t.tenant_id);
     IF NOT FOUND THEN
         account := NULL;
         account.tenant_id := (SELECT t.tenant_id FROM leyser.tenant_record t

@@ -120,7 +120,7 @@ BEGIN
     END;
     PERFORM FROM leyser.account_record a JOIN leyser.tenant_record t USING (tenant_id)
         WHERE a.account_id = (request ->> 'account_id')::bigint AND a.state = 'active'
-          AND t.state = 'active' AND a.password = request ->> 'stored';
+          AND leyser.tenant_is_active(t.tenant_id) AND a.password = request ->> 'stored';
     IF NOT FOUND OR delayed OR NOT (request ->> 'matches')::boolean THEN
         PERFORM leyser.refuse_login(request, delayed);
         RETURN '';

@@ -49,6 +49,7 @@ CREATE TABLE leyser.tenant_record (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     state_since timestamptz NOT NULL DEFAULT clock_timestamp(),
     ends_at timestamptz,                   -- locked out from then on, whatever the state says
+    is_suspended boolean NOT NULL DEFAULT false,  -- terminating, and locked out already
     CHECK (state <> 'terminating' OR ends_at IS NOT NULL)
 );
 COMMENT ON TABLE leyser.tenant_record IS 'tenants and their states';

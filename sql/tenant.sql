@@ -55,7 +55,7 @@ DECLARE
     present text;
 BEGIN
     SELECT t.state INTO present FROM leyser.tenant_record t
-        WHERE t.tenant_id = move_tenant.tenant_id FOR UPDATE;
+        WHERE t.tenant_id = move_tenant.tenant_id FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object',
             MESSAGE = 'tenant does not exist',
@@ -100,7 +100,19 @@ REVOKE ALL ON FUNCTION leyser.resume_tenant(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.resume_tenant(text) IS
     'operator: lets a suspended tenant work again; 42704 for an unknown tenant, LY008 where it is not suspended';
 
+CREATE FUNCTION leyser.tenant_is_active(tenant_id text) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_tenant_is_active';
+REVOKE ALL ON FUNCTION leyser.tenant_is_active(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.tenant_is_active(text) IS
+    'internal: whether a tenant is let in at this moment, as contexts are judged';
+
+-- A contract that has ended is over, also before anybody wrote that down.
 CREATE VIEW leyser.tenant AS
-    SELECT t.tenant_id, t.name, t.region, t.state, t.created_at, t.state_since
-    FROM leyser.tenant_record t;
-COMMENT ON VIEW leyser.tenant IS 'tenants and their states (operator, provisioner, auditor)';
+    SELECT t.tenant_id, t.name, t.region,
+           CASE WHEN NOT ended THEN t.state
+                WHEN EXISTS (SELECT FROM leyser.hold_record h WHERE h.tenant_id = t.tenant_id) THEN 'held'
+                ELSE 'terminated' END AS state,
+           t.created_at, CASE WHEN ended THEN t.ends_at ELSE t.state_since END AS state_since, t.ends_at
+    FROM leyser.tenant_record t
+    CROSS JOIN LATERAL (SELECT t.state = 'terminating' AND t.ends_at <= clock_timestamp()) e (ended);
+COMMENT ON VIEW leyser.tenant IS 'tenants, their states, and when their contracts end (operator, provisioner, auditor)';

@@ -37,6 +37,11 @@ extern uint64 leyser_cache_generation(void);
 /* InvalidOid where the extension is not installed in this database. */
 extern Oid leyser_cache_extension(void);
 
+/*
+ * Until when a tenant is active: DT_NOEND where its contract has no end yet,
+ * DT_NOBEGIN where it is unknown or locked out already.
+ */
+extern TimestampTz leyser_cache_tenant_end(const char *tenant_id);
 extern bool leyser_cache_tenant_is_active(const char *tenant_id);
 
 /* The id of an active account, by the name as it is stored; 0 where there is none. */

@@ -5,9 +5,9 @@
  * Everything is looked at again once a statement: ExecutorStart, ExecutorRun
  * (a portal that is fetched from in pieces starts once but runs many times) and
  * utility statements clear leyser_context_values.checked.  The first getter
- * then compares the expiry with the clock, takes in invalidations, and looks up
- * the tenant, the key, the account and the session where anything may have
- * changed: some 100 nanoseconds.  Later calls in the statement return a static
+ * then compares the expiry and the end of the tenant's contract with the clock,
+ * takes in invalidations, and looks up the tenant, the key, the account and the
+ * session where anything may have changed: some 100 nanoseconds.  Later calls in the statement return a static
  * value.  Simple expressions of plpgsql and calls by the fast-path protocol pass
  * none of these hooks: they rely on the last check of the transaction.
  *
@@ -30,6 +30,7 @@
 /* What was checked last: the same again needs no look-up. */
 static const LeyserContext *checked_context = NULL;
 static uint64 checked_generation = 0;
+static TimestampTz checked_until = DT_NOBEGIN; /* when the tenant's contract ends */
 
 /* The (backend's own) transaction whose memory holds the values. */
 static LocalTransactionId filled_lxid = InvalidLocalTransactionId;
@@ -171,9 +172,11 @@ leyser_context_check_account(const LeyserContext *context, int64 *account_id,
 }
 
 static bool
-context_check_state(const LeyserContext *context, LeyserTokenError *error)
+context_check_state(const LeyserContext *context, TimestampTz now,
+					LeyserTokenError *error)
 {
-	if (!leyser_cache_tenant_is_active(leyser_context_string(context, tenant)))
+	checked_until = leyser_cache_tenant_end(leyser_context_string(context, tenant));
+	if (now >= checked_until)
 	{
 		leyser_context_error(
 			error, LEYSER_ERRCODE_TENANT_NOT_ACTIVE, "tenant is not active",
@@ -228,11 +231,12 @@ leyser_context_check(LeyserTokenError *error)
 	if (!leyser_support_check(context, error))
 		return false;
 	leyser_cache_catch_up();
-	if (context != checked_context || checked_generation != leyser_cache_generation())
+	if (context != checked_context || checked_generation != leyser_cache_generation() ||
+		limits.now >= checked_until)
 	{
 		uint64 before = leyser_cache_generation();
 
-		if (!context_check_state(context, error))
+		if (!context_check_state(context, limits.now, error))
 			return false;
 		checked_context = context;
 		checked_generation = before;

@@ -17,6 +17,7 @@
 
 #include "cache.h"
 #include "context.h"
+#include "contract.h"
 #include "guard.h"
 #include "support.h"
 #include "keyring.h"
@@ -41,6 +42,7 @@ _PG_init(void)
 	leyser_token_init();
 	leyser_cache_init();
 	leyser_context_init();
+	leyser_contract_init();
 	leyser_guard_init();
 	leyser_support_init();
 	leyser_task_init();
