@@ -21,6 +21,8 @@ OBJS = \
 	src/token_memory.o \
 	src/token_signature.o \
 	src/owner.o \
+	src/purge_order.o \
+	src/purge_condition.o \
 	src/custodian.o \
 	src/cache.o \
 	src/cache_key.o \
@@ -79,6 +81,8 @@ SQL_PARTS = \
 	sql/contract_end.sql \
 	sql/contract_hold.sql \
 	sql/external_store.sql \
+	sql/purge_target.sql \
+	sql/purge_plan.sql \
 	sql/usage.sql \
 	sql/event.sql \
 	sql/privileges.sql

@@ -120,6 +120,8 @@ AS $$
         -- and view granted_usage this
         ('operator', 'leyser.usage_problems(regrole)'),
         ('auditor', 'leyser.usage_problems(regrole)'),
+        ('operator', 'leyser.purge_plan(text)'),
+        ('auditor', 'leyser.purge_plan(text)'),
         ('key_custodian', 'leyser.initialize_keyring(boolean)'),
         ('key_custodian', 'leyser.stage_signing_key()'),
         ('key_custodian', 'leyser.activate_signing_key(text)'),

@@ -74,7 +74,7 @@ CREATE TABLE leyser.purge_table (
     step integer NOT NULL,
     relation oid NOT NULL,
     relation_name text NOT NULL,        -- as it was planned
-    action text NOT NULL,               -- delete, delete together, truncate, refresh, scrub, keep
+    action text NOT NULL,               -- delete, delete together, truncate, erase, refresh, confirm, keep
     condition text,                     -- over the relation's columns; $1 is the tenant id
     rows_planned bigint,
     rows_deleted bigint NOT NULL DEFAULT 0,
@@ -82,6 +82,8 @@ CREATE TABLE leyser.purge_table (
     indexes_rebuilt integer NOT NULL DEFAULT 0,
     scrubbed_at timestamptz,
     note text,
+    assignments text,                   -- of action erase: UPDATE … SET assignments WHERE condition
+    together integer,                   -- of action delete together: rows of one number, one statement
     PRIMARY KEY (purge_id, step)
 );
 COMMENT ON TABLE leyser.purge_table IS 'what a purge does, and has done, to each relation';

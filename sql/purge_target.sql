@@ -1,0 +1,122 @@
+-- What a purge may touch: every relation that holds rows of tenants, and the
+-- condition by which it is emptied.
+--
+-- A condition is SQL over the relation's columns in which $1 is the tenant id, a
+-- text.  It runs with the rights of the relation's owner, in a restricted
+-- operation, with standard_conforming_strings on: what an owner attached to a
+-- table, and what an operator wrote as purge_condition, never runs with ours.
+-- It stands in parentheses, with a line break before the last one, for it may
+-- end in a comment: WHERE (condition
+-- )
+
+CREATE FUNCTION leyser.condition_relations(relation regclass, condition text) RETURNS regclass[]
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_condition_relations';
+REVOKE ALL ON FUNCTION leyser.condition_relations(regclass, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.condition_relations(regclass, text) IS
+    'internal: the relations in a condition''s subqueries; 22023 for a condition that is not one expression, or that calls what neither the table''s owner nor a superuser made';
+
+CREATE FUNCTION leyser.query_as_owner(relation regclass, query text, tenant_id text, keys jsonb) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_query_as_owner';
+REVOKE ALL ON FUNCTION leyser.query_as_owner(regclass, text, text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.query_as_owner(regclass, text, text, jsonb) IS
+    'internal: the one value of a query of a table, run with the rights of its owner; $1 is the tenant id, $2 the keys';
+
+-- A leaf partition, a table, a table of leyser; without a condition it is kept.
+CREATE TYPE leyser.purge_target AS (
+    relation oid,
+    relation_name text,
+    relkind "char",
+    kind text,                  -- as in table_record; leyser: one of our own tables; NULL: not declared
+    condition text,
+    assignments text,           -- not deleted: UPDATE … SET assignments
+    tenant_attnum smallint,
+    reason text
+);
+COMMENT ON TYPE leyser.purge_target IS 'a relation that a purge deals with';
+
+-- The comparison of a tenant column with the tenant id; NULL where the column's
+-- type cannot hold this id.
+CREATE FUNCTION leyser.tenant_condition(relation regclass, tenant_column name, tenant_id text)
+    RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE leyser.getter_for(relation, tenant_column)
+        WHEN 'leyser.tenant_id()' THEN format('%I OPERATOR(pg_catalog.=) $1', tenant_column)
+        WHEN 'leyser.tenant_id_uuid()' THEN
+            CASE WHEN tenant_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+                 THEN format('%I OPERATOR(pg_catalog.=) $1::pg_catalog.uuid', tenant_column) END
+        WHEN 'leyser.tenant_id_int8()' THEN
+            CASE WHEN tenant_id ~ '^(0|-?[1-9][0-9]{0,18})$' THEN
+                CASE WHEN tenant_id::numeric BETWEEN -9223372036854775808 AND 9223372036854775807
+                     THEN format('%I OPERATOR(pg_catalog.=) $1::pg_catalog.int8', tenant_column) END END
+    END
+$$;
+REVOKE ALL ON FUNCTION leyser.tenant_condition(regclass, name, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.tenant_condition(regclass, name, text) IS
+    'internal: the condition by which a protected table''s rows of a tenant are found';
+
+-- What leyser itself keeps of a tenant.  Erasable content goes, what it was chained
+-- into stays; the tombstone keeps id, state and dates.
+CREATE FUNCTION leyser.own_purge_targets() RETURNS SETOF leyser.purge_target
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT o.relation::oid, o.relation::text, 'r'::"char", 'leyser', o.condition, o.assignments, NULL::smallint, NULL::text
+    FROM (VALUES
+        ('leyser.login_delay'::regclass, 'subject IN (SELECT ''account:'' || a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),
+        ('leyser.revoked_session', 'session_id IN (SELECT s.session_id FROM leyser.session_record s WHERE s.tenant_id = $1 UNION ALL SELECT u.session_id FROM leyser.support_record u WHERE u.tenant_id = $1)', NULL),
+        ('leyser.session_record', 'tenant_id = $1', NULL),
+        ('leyser.support_record', 'tenant_id = $1', NULL),
+        ('leyser.invitation_record', 'account_id IN (SELECT a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),
+        ('leyser.password_record', 'account_id IN (SELECT a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),
+        ('leyser.grant_record', 'account_id IN (SELECT a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),
+        ('leyser.role_permission', 'role_id IN (SELECT r.role_id FROM leyser.role_record r WHERE r.tenant_id = $1)', NULL),
+        ('leyser.role_member', 'role_id IN (SELECT r.role_id FROM leyser.role_record r WHERE r.tenant_id = $1)', NULL),
+        ('leyser.permission_change', 'tenant_id = $1', NULL),
+        ('leyser.role_record', 'tenant_id = $1', NULL),
+        ('leyser.account_record', 'tenant_id = $1', NULL),
+        ('leyser.issuer_key', 'tenant_id = $1', NULL),
+        ('leyser.event_record', 'tenant_id = $1 AND salt IS NOT NULL',
+            'session_role = NULL, caller_role = NULL, client_address = NULL, account_name = NULL, object = NULL, detail = NULL, salt = NULL'),
+        ('leyser.termination_record', 'tenant_id = $1 AND reason IS NOT NULL', 'reason = NULL'),
+        ('leyser.tenant_record', 'tenant_id = $1 AND (name IS NOT NULL OR region IS NOT NULL)', 'name = NULL, region = NULL')
+    ) o (relation, condition, assignments)
+$$;
+REVOKE ALL ON FUNCTION leyser.own_purge_targets() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.own_purge_targets() IS
+    'internal: what leyser''s own tables hold of a tenant';
+
+-- Every member of a governed family goes by its own record, or else by that of its
+-- nearest ancestor; tables of governed schemas that were never declared are named.
+CREATE FUNCTION leyser.purge_targets(tenant_id text) RETURNS SETOF leyser.purge_target
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE family (member, record, depth) AS (
+        SELECT t.relation::oid, t.relation::oid, 0 FROM leyser.table_record t
+        UNION ALL
+        SELECT i.inhrelid, f.record, f.depth + 1 FROM family f JOIN pg_inherits i ON i.inhparent = f.member
+    ), nearest AS (
+        SELECT DISTINCT ON (f.member) f.member, f.record FROM family f ORDER BY f.member, f.depth, f.record
+    ), governed AS (
+        SELECT c.oid, c.relkind, a.attnum, t.* FROM nearest n
+        JOIN leyser.table_record t ON t.relation = n.record
+        JOIN pg_class c ON c.oid = n.member AND c.relkind IN ('r', 'p', 'f')
+        LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = t.tenant_column AND NOT a.attisdropped
+    )
+    SELECT g.oid, g.oid::regclass::text, g.relkind, g.kind,
+           CASE WHEN g.relkind = 'f' THEN NULL
+                WHEN g.tenant_attnum IS NOT NULL THEN leyser.tenant_condition(g.oid, g.tenant_column, purge_targets.tenant_id)
+                WHEN g.kind = 'by_rule' THEN g.purge_condition END,
+           NULL::text, g.attnum, g.reason
+    FROM governed g
+    UNION ALL
+    SELECT c.oid, c.oid::regclass::text, c.relkind, NULL, NULL, NULL, NULL, NULL
+    FROM pg_class c
+    WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
+      AND c.relnamespace IN (SELECT o.relnamespace FROM governed g JOIN pg_class o ON o.oid = g.oid)
+      AND c.oid NOT IN (SELECT g.oid FROM governed g)
+    UNION ALL
+    SELECT o.* FROM leyser.own_purge_targets() o
+$$;
+REVOKE ALL ON FUNCTION leyser.purge_targets(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.purge_targets(text) IS
+    'internal: all relations that a purge empties, keeps or names';
