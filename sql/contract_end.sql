@@ -47,22 +47,48 @@ REVOKE ALL ON FUNCTION leyser.refuse_second_end(leyser.tenant_record) FROM PUBLI
 COMMENT ON FUNCTION leyser.refuse_second_end(leyser.tenant_record) IS
     'internal: LY008 where a contract''s end is announced, or past';
 
+-- What will be erased, the largest tables first.  Nobody's migration, and no table
+-- that cannot be counted, must keep a contract from its end.
+CREATE FUNCTION leyser.tell_rows(tenant_id text) RETURNS text
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
+AS $$
+DECLARE
+    told text;
+BEGIN
+    WITH counted AS (
+        SELECT p.relation::text AS relation, p.rows, row_number() OVER (ORDER BY p.rows DESC, p.relation::text COLLATE "C") AS place
+        FROM leyser.purge_plan(tell_rows.tenant_id) p JOIN pg_class c ON c.oid = p.relation
+        WHERE p.rows > 0 AND c.relnamespace <> 'leyser'::regnamespace
+    )
+    SELECT string_agg(format('%s in %s', c.rows, c.relation), ', ' ORDER BY c.place) FILTER (WHERE c.place <= 10)
+           || CASE WHEN count(*) > 10 THEN format(', %s in %s other tables', sum(c.rows) FILTER (WHERE c.place > 10), count(*) - 10)
+                   ELSE '' END
+        INTO told FROM counted c;
+    RETURN coalesce('Its rows: ' || told || '.', 'It has no rows.');
+EXCEPTION WHEN OTHERS THEN
+    RETURN format('Its rows could not be counted: %s.', SQLERRM);
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.tell_rows(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.tell_rows(text) IS
+    'internal: how many rows a tenant has in which tables, as a sentence; waits 3 s at most for a locked table';
+
 -- What is about to happen, before it can no longer be taken back.
-CREATE FUNCTION leyser.tell_end(tenant leyser.tenant_record, ends_at timestamptz) RETURNS void
+CREATE FUNCTION leyser.tell_end(tenant leyser.tenant_record, ends_at timestamptz, told_rows text) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RAISE NOTICE USING
         MESSAGE = format('the contract of tenant "%s"%s ends at %s', tenant.tenant_id,
                          coalesce(' (' || tenant.name || ')', ''), leyser.told_moment(ends_at)),
-        DETAIL = 'From then on nobody enters the tenant (LY004), and its rows can be purged.',
+        DETAIL = format('From then on nobody enters the tenant (LY004), and its rows can be purged. %s', told_rows),
         HINT = CASE WHEN ends_at > clock_timestamp() THEN 'Until then leyser.cancel_termination() takes it back.'
                     ELSE 'Only ROLLBACK takes that back, where this is a transaction block.' END;
 END
 $$;
-REVOKE ALL ON FUNCTION leyser.tell_end(leyser.tenant_record, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.tell_end(leyser.tenant_record, timestamptz) IS
-    'internal: tells as NOTICE whose contract ends, and when';
+REVOKE ALL ON FUNCTION leyser.tell_end(leyser.tenant_record, timestamptz, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.tell_end(leyser.tenant_record, timestamptz, text) IS
+    'internal: tells as NOTICE whose contract ends, when, and what it has';
 
 -- A tenant that was suspended stays locked out while its contract runs out.
 CREATE FUNCTION leyser.set_end(tenant leyser.tenant_record, moment timestamptz) RETURNS leyser.tenant_record
@@ -88,9 +114,11 @@ AS $$
 DECLARE
     tenant leyser.tenant_record;
     alone boolean := NOT current_setting('leyser.second_person')::boolean;
+    told_rows text;
 BEGIN
     PERFORM leyser.check_effective_at(terminate_contract.effective_at);
     PERFORM leyser.check_line('reason', terminate_contract.reason, false);
+    told_rows := leyser.tell_rows(terminate_contract.tenant_id);  -- it takes time: before the tenant is locked
     tenant := leyser.settle_contract(terminate_contract.tenant_id);
     PERFORM leyser.refuse_second_end(tenant);
     INSERT INTO leyser.termination_record (tenant_id, effective_at, reason, requested_by, requested_in, from_state, confirmed_by, confirmed_at)
@@ -101,7 +129,7 @@ BEGIN
     IF alone THEN
         tenant := leyser.set_end(tenant, terminate_contract.effective_at);
     END IF;
-    PERFORM leyser.tell_end(tenant, coalesce(tenant.ends_at, terminate_contract.effective_at));
+    PERFORM leyser.tell_end(tenant, coalesce(tenant.ends_at, terminate_contract.effective_at), told_rows);
     IF NOT alone THEN
         RAISE NOTICE USING MESSAGE = 'another role has to confirm it',
             DETAIL = 'leyser.second_person is on: until then nothing happens to the tenant.',
@@ -162,6 +190,7 @@ CREATE FUNCTION leyser.confirm_termination(tenant_id text) RETURNS timestamptz
 AS $$
 #variable_conflict use_column
 DECLARE
+    told_rows text := leyser.tell_rows(confirm_termination.tenant_id);
     tenant leyser.tenant_record := leyser.settle_contract(confirm_termination.tenant_id);
     termination leyser.termination_record;
 BEGIN
@@ -184,7 +213,7 @@ BEGIN
     PERFORM leyser.record_event('contract.confirmed', tenant.tenant_id, NULL,
         jsonb_build_object('effective_at', termination.effective_at, 'requested_by', termination.requested_by));
     tenant := leyser.set_end(tenant, termination.effective_at);
-    PERFORM leyser.tell_end(tenant, tenant.ends_at);
+    PERFORM leyser.tell_end(tenant, tenant.ends_at, told_rows);
     RETURN tenant.ends_at;
 END
 $$;
