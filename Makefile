@@ -82,6 +82,8 @@ SQL_PARTS = \
 	sql/contract_hold.sql \
 	sql/external_store.sql \
 	sql/purge_target.sql \
+	sql/purge_rest.sql \
+	sql/purge_stop.sql \
 	sql/purge_plan.sql \
 	sql/usage.sql \
 	sql/event.sql \

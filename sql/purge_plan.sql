@@ -61,42 +61,98 @@ REVOKE ALL ON FUNCTION leyser.purge_turns(leyser.purge_target[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.purge_turns(leyser.purge_target[]) IS
     'internal: the order in which tables are emptied, and which of them only in one statement';
 
-CREATE FUNCTION leyser.count_purge_rows(relation regclass, condition text, tenant_id text) RETURNS bigint
+-- A partition whose bounds let in nobody else's rows goes as a whole, where the
+-- server can do that and nobody would miss the single deletes.
+CREATE FUNCTION leyser.is_truncatable(relation oid, tenant_column name, tenant_id text) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+            SELECT FROM pg_partition_ancestors(is_truncatable.relation) p
+            JOIN pg_class c ON c.oid = p.relid AND c.relispartition
+            JOIN pg_inherits i ON i.inhrelid = c.oid
+            JOIN pg_partitioned_table t ON t.partrelid = i.inhparent AND t.partstrat = 'l' AND t.partnatts = 1
+            JOIN pg_attribute a ON a.attrelid = i.inhparent AND a.attnum = t.partattrs[0] AND a.attname = tenant_column
+            -- as the server prints a bound of this one value, a number bare
+            WHERE pg_get_expr(c.relpartbound, c.oid) IN (format('FOR VALUES IN (%s)', quote_literal(tenant_id)),
+                                                         format('FOR VALUES IN (%s)', tenant_id)))
+        AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = is_truncatable.relation AND NOT g.tgisinternal AND g.tgtype & 32 <> 0)
+        AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.contype = 'f' AND k.confrelid = is_truncatable.relation)
+        AND NOT EXISTS (SELECT FROM pg_constraint k JOIN pg_partition_ancestors(is_truncatable.relation) p ON p.relid = k.confrelid
+                        WHERE k.contype = 'f')
+        AND NOT EXISTS (SELECT FROM leyser.publications_of(is_truncatable.relation))
+$$;
+REVOKE ALL ON FUNCTION leyser.is_truncatable(oid, name, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.is_truncatable(oid, name, text) IS
+    'internal: whether a partition can only hold rows of one tenant, and be truncated';
+
+CREATE FUNCTION leyser.deleting_note(target leyser.purge_target, companions text[]) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT nullif(concat_ws('; ',
+        CASE WHEN companions <> '{}' THEN format('in one statement with %s: they refer to each other', array_to_string(companions, ', '))
+             WHEN companions = '{}' THEN 'in one statement: its rows refer to each other' END,
+        CASE WHEN target.kind = 'own_and_global' THEN 'rows without a tenant stay' END,
+        CASE WHEN target.kind = 'by_rule' THEN 'by rule: ' || target.condition END,
+        CASE WHEN target.assignments IS NOT NULL THEN 'content is erased, rows stay' END,
+        (SELECT 'triggers do not fire: ' || string_agg(quote_ident(g.tgname), ', ' ORDER BY g.tgname)
+         FROM pg_trigger g WHERE target.kind <> 'leyser' AND g.tgrelid = target.relation AND NOT g.tgisinternal AND g.tgtype & 8 <> 0
+           AND g.tgenabled IN ('O', 'A'))), '')
+$$;
+REVOKE ALL ON FUNCTION leyser.deleting_note(leyser.purge_target, text[]) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.deleting_note(leyser.purge_target, text[]) IS
+    'internal: what is to be known about the deletion from a table';
+
+CREATE FUNCTION leyser.deleting_steps(targets leyser.purge_target[], tenant_id text) RETURNS SETOF leyser.purge_step
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT leyser.query_as_owner(relation, format(E'SELECT count(*) FROM ONLY %s WHERE (%s\n)', relation, condition),
-                                 tenant_id, NULL)::bigint
+    WITH turn AS MATERIALIZED (
+        SELECT t.*, o.turn, CASE WHEN o.together THEN array_remove(array_agg(t.relation_name) OVER (PARTITION BY o.turn), t.relation_name) END AS companions
+        FROM leyser.purge_turns(targets) o JOIN unnest(targets) t ON t.relation = o.relation
+    )
+    SELECT t.relation, t.relation_name,
+           CASE WHEN t.assignments IS NOT NULL THEN 'erase' WHEN t.companions IS NOT NULL THEN 'delete together'
+                WHEN t.tenant_attnum IS NOT NULL AND leyser.is_truncatable(t.relation, a.attname, deleting_steps.tenant_id) THEN 'truncate'
+                ELSE 'delete' END,
+           t.condition, t.assignments, CASE WHEN t.companions IS NOT NULL THEN t.turn END,
+           leyser.count_purge_rows(t.relation, t.condition, deleting_steps.tenant_id), pg_total_relation_size(t.relation),
+           leyser.deleting_note(ROW(t.relation, t.relation_name, t.relkind, t.kind, t.condition, t.assignments, t.tenant_attnum, t.reason)::leyser.purge_target, t.companions), NULL::name, NULL::text
+    FROM turn t LEFT JOIN pg_attribute a ON a.attrelid = t.relation AND a.attnum = t.tenant_attnum
+    ORDER BY t.turn, t.relation_name COLLATE "C"
 $$;
-REVOKE ALL ON FUNCTION leyser.count_purge_rows(regclass, text, text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.count_purge_rows(regclass, text, text) IS
-    'internal: how many rows of a table a condition finds for a tenant';
+REVOKE ALL ON FUNCTION leyser.deleting_steps(leyser.purge_target[], text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.deleting_steps(leyser.purge_target[], text) IS
+    'internal: the tables that a purge empties, in order, with what is to be known';
 
--- The whole plan, for purge_plan() to show and plan_purge() to keep.
-CREATE FUNCTION leyser.make_purge_plan(tenant_id text)
-    RETURNS TABLE (relation oid, relation_name text, action text, condition text, assignments text,
-                   together integer, rows bigint, bytes bigint, note text)
+-- The whole plan, for purge_plan() to show and plan_purge() to keep: first what
+-- stops it.
+CREATE FUNCTION leyser.make_purge_plan(tenant_id text) RETURNS SETOF leyser.purge_step
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
     targets leyser.purge_target[];
+    stops leyser.purge_step[];
+    deletes leyser.purge_step[];
+    refreshes leyser.purge_step[];
 BEGIN
     SELECT array_agg(t ORDER BY t.relation_name COLLATE "C") INTO targets
         FROM leyser.purge_targets(make_purge_plan.tenant_id) t;
-    RETURN QUERY
-        SELECT t.relation, t.relation_name,
-               CASE WHEN t.assignments IS NOT NULL THEN 'erase' WHEN o.together THEN 'delete together' ELSE 'delete' END,
-               t.condition, t.assignments, CASE WHEN o.together THEN o.turn END,
-               leyser.count_purge_rows(t.relation, t.condition, make_purge_plan.tenant_id),
-               pg_total_relation_size(t.relation), NULL::text
-        FROM leyser.purge_turns(targets) o JOIN unnest(targets) t ON t.relation = o.relation
-        ORDER BY o.turn, t.relation_name COLLATE "C";
-    RETURN QUERY
-        SELECT t.relation, t.relation_name, 'keep', NULL::text, NULL::text, NULL::integer, NULL::bigint,
-               pg_total_relation_size(t.relation),
-               coalesce(t.kind || coalesce(': ' || t.reason, ''), 'no kind is declared')
-        FROM unnest(targets) t WHERE t.condition IS NULL AND t.relkind = 'r'
-        ORDER BY t.relation_name COLLATE "C";
+    SELECT array_agg(s) INTO stops FROM leyser.stopping_conditions(targets, make_purge_plan.tenant_id) s;
+    -- the rest is told without the tables whose conditions are wrong
+    SELECT array_agg(t ORDER BY t.relation_name COLLATE "C") INTO targets FROM unnest(targets) t
+        WHERE t.kind IS DISTINCT FROM 'by_rule' OR t.condition IS NULL
+           OR t.relation NOT IN (SELECT s.relation FROM unnest(stops) s);
+    SELECT array_agg(s) INTO deletes FROM leyser.deleting_steps(targets, make_purge_plan.tenant_id) s;
+    SELECT array_agg(s) INTO refreshes FROM leyser.refreshing_steps(
+        (SELECT array_agg(s.relation) FROM unnest(deletes) s)) s;
+    RETURN QUERY SELECT s.* FROM unnest(stops) s;
+    RETURN QUERY SELECT s.* FROM leyser.stopping_references(targets, make_purge_plan.tenant_id) s;
+    RETURN QUERY SELECT s.* FROM leyser.stopping_tables(deletes) s;
+    RETURN QUERY SELECT s.* FROM unnest(deletes) s;
+    RETURN QUERY SELECT s.* FROM unnest(refreshes) s;
+    RETURN QUERY SELECT s.* FROM leyser.confirming_steps(targets, make_purge_plan.tenant_id) s;
+    RETURN QUERY SELECT s.* FROM leyser.keeping_steps(targets,
+        (SELECT coalesce(array_agg(s.relation), '{}') FROM unnest(refreshes) s)) s;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.make_purge_plan(text) FROM PUBLIC;
@@ -105,16 +161,59 @@ COMMENT ON FUNCTION leyser.make_purge_plan(text) IS
 
 CREATE FUNCTION leyser.purge_plan(tenant_id text)
     RETURNS TABLE (step integer, relation regclass, action text, rows bigint, bytes bigint, note text)
-    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT p.step::integer, p.relation::regclass, p.action, p.rows, p.bytes, p.note
-    FROM leyser.make_purge_plan(tenant_id) WITH ORDINALITY
-        p (relation, relation_name, action, condition, assignments, together, rows, bytes, note, step)
-    ORDER BY p.step
+#variable_conflict use_column
+DECLARE
+    present text;
+BEGIN
+    SELECT t.state INTO present FROM leyser.tenant_record t WHERE t.tenant_id = purge_plan.tenant_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+            MESSAGE = 'tenant does not exist',
+            DETAIL = 'No tenant has this id.',
+            HINT = 'See view leyser.tenant.';
+    END IF;
+    IF present = 'erased' THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY008',
+            MESSAGE = 'the tenant is erased',
+            DETAIL = 'Nothing of it is left to plan for.',
+            HINT = 'See leyser.purge_report().';
+    END IF;
+    RETURN QUERY
+        SELECT row_number() OVER ()::integer, nullif(p.relation, 0)::regclass, p.action, p.rows, p.bytes, p.note
+        FROM leyser.make_purge_plan(purge_plan.tenant_id) p;
+END
 $$;
 REVOKE ALL ON FUNCTION leyser.purge_plan(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.purge_plan(text) IS
-    'operator, auditor: what a purge of the tenant would do, step by step; changes nothing';
+    'operator, auditor: what a purge of the tenant would do, step by step; changes nothing. Actions: stop (the purge would be refused: the note says why), delete, delete together (in one statement), truncate, erase (content, the row stays), refresh (a materialized view), confirm (nothing that the database can erase: somebody confirms it), keep. Rows are the tenant''s, bytes the whole relation''s, which is scrubbed. 42704 for an unknown tenant, LY008 for an erased one';
+
+CREATE FUNCTION leyser.raise_stop(tenant_id text, steps leyser.purge_step[]) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stop leyser.purge_step;
+    others bigint;
+BEGIN
+    SELECT s.* INTO stop FROM unnest(steps) s WHERE s.action = 'stop' LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    others := (SELECT count(*) - 1 FROM unnest(steps) s WHERE s.action = 'stop');
+    RAISE EXCEPTION USING ERRCODE = 'LY008',
+        MESSAGE = format('tenant "%s" cannot be purged: table "%s" stops it', tenant_id, stop.relation_name),
+        DETAIL = concat_ws(' ', stop.note || coalesce(format(' (%s rows).', stop.rows), '.'),
+            CASE WHEN others > 0 THEN format('leyser.purge_plan() tells what else stops it (%s).', others) END),
+        HINT = stop.hint,
+        TABLE = (SELECT c.relname FROM pg_class c WHERE c.oid = stop.relation),
+        SCHEMA = (SELECT c.relnamespace::regnamespace::text FROM pg_class c WHERE c.oid = stop.relation),
+        CONSTRAINT = coalesce(stop.constraint_name::text, '');
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.raise_stop(text, leyser.purge_step[]) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.raise_stop(text, leyser.purge_step[]) IS
+    'internal: LY008 with table, constraint and number of rows where a step of a plan is a stop';
 
 -- Keeps the plan of a purge.  A plan that is made again, after a restart or DDL,
 -- keeps what was done to a relation.
@@ -124,9 +223,12 @@ AS $$
 #variable_conflict use_column
 DECLARE
     planned_for text;
+    steps leyser.purge_step[];
     former leyser.purge_table[];
 BEGIN
     SELECT r.tenant_id INTO STRICT planned_for FROM leyser.purge_record r WHERE r.purge_id = plan_purge.purge_id;
+    SELECT array_agg(p) INTO steps FROM leyser.make_purge_plan(planned_for) p;
+    PERFORM leyser.raise_stop(planned_for, steps);
     SELECT array_agg(t) INTO former FROM leyser.purge_table t WHERE t.purge_id = plan_purge.purge_id;
     DELETE FROM leyser.purge_table t WHERE t.purge_id = plan_purge.purge_id;
     INSERT INTO leyser.purge_table (purge_id, step, relation, relation_name, action, condition, rows_planned,
@@ -134,11 +236,37 @@ BEGIN
         SELECT plan_purge.purge_id, p.step, p.relation, p.relation_name, p.action, p.condition,
                p.rows + coalesce(f.rows_deleted, 0), coalesce(f.rows_deleted, 0), coalesce(f.pages_scrubbed, 0),
                coalesce(f.indexes_rebuilt, 0), p.note, p.assignments, p.together
-        FROM leyser.make_purge_plan(planned_for) WITH ORDINALITY
-            p (relation, relation_name, action, condition, assignments, together, rows, bytes, note, step)
+        FROM unnest(steps) WITH ORDINALITY
+            p (relation, relation_name, action, condition, assignments, together, rows, bytes, note, constraint_name, hint, step)
         LEFT JOIN unnest(former) f ON f.relation = p.relation AND p.relation <> 0;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.plan_purge(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.plan_purge(bigint) IS
-    'internal: keeps the plan of a purge in purge_table; LY008 where something stops it';
+    'internal: keeps the plan of a purge in purge_table; LY008 with table, constraint and number of rows where something stops it';
+
+-- What a purge scrubs: the tables that it empties or rewrites, what statistics are
+-- kept about them (also about their indexes and, with inheritance, their parents),
+-- and their extended statistics.
+CREATE FUNCTION leyser.purge_relations(purge_id bigint)
+    RETURNS TABLE (step integer, relation oid, action text, statistics_of oid[], extended_statistics oid[])
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t.step, t.relation, t.action, s.relations || i.indexes,
+           (SELECT coalesce(array_agg(e.oid ORDER BY e.oid), '{}') FROM pg_statistic_ext e WHERE e.stxrelid = ANY (s.relations))
+    FROM leyser.purge_table t
+    JOIN pg_class c ON c.oid = t.relation
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE above (relation) AS (
+            SELECT t.relation UNION SELECT i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.relation)
+        SELECT array_agg(a.relation ORDER BY a.relation <> t.relation, a.relation) AS relations FROM above a) s
+    CROSS JOIN LATERAL (
+        SELECT coalesce(array_agg(x.indexrelid ORDER BY x.indexrelid), '{}') AS indexes FROM pg_index x
+        WHERE x.indrelid = ANY (s.relations) AND x.indexprs IS NOT NULL) i
+    WHERE t.purge_id = purge_relations.purge_id
+      AND t.action IN ('delete', 'delete together', 'truncate', 'erase', 'refresh')
+    ORDER BY t.step
+$$;
+REVOKE ALL ON FUNCTION leyser.purge_relations(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.purge_relations(bigint) IS
+    'internal: the relations that a purge scrubs, with what the statistics catalogues know about them';

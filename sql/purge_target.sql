@@ -34,6 +34,22 @@ CREATE TYPE leyser.purge_target AS (
 );
 COMMENT ON TYPE leyser.purge_target IS 'a relation that a purge deals with';
 
+-- A row of purge_plan() and purge_table.
+CREATE TYPE leyser.purge_step AS (
+    relation oid,               -- 0: none in this database
+    relation_name text,
+    action text,                -- stop, delete, delete together, truncate, erase, refresh, confirm, keep
+    condition text,
+    assignments text,
+    together integer,           -- those of one number are deleted in one statement
+    rows bigint,
+    bytes bigint,               -- of the whole relation with TOAST and indexes: what is scrubbed
+    note text,
+    constraint_name name,       -- of a stop
+    hint text                   -- of a stop: what makes it go away
+);
+COMMENT ON TYPE leyser.purge_step IS 'a step of a purge''s plan';
+
 -- The comparison of a tenant column with the tenant id; NULL where the column's
 -- type cannot hold this id.
 CREATE FUNCTION leyser.tenant_condition(relation regclass, tenant_column name, tenant_id text)
@@ -75,6 +91,8 @@ AS $$
         ('leyser.role_record', 'tenant_id = $1', NULL),
         ('leyser.account_record', 'tenant_id = $1', NULL),
         ('leyser.issuer_key', 'tenant_id = $1', NULL),
+        -- none while a purge runs, but the bytes of former ones
+        ('leyser.hold_record', 'tenant_id = $1', NULL),
         ('leyser.event_record', 'tenant_id = $1 AND salt IS NOT NULL',
             'session_role = NULL, caller_role = NULL, client_address = NULL, account_name = NULL, object = NULL, detail = NULL, salt = NULL'),
         ('leyser.termination_record', 'tenant_id = $1 AND reason IS NOT NULL', 'reason = NULL'),
@@ -120,3 +138,13 @@ $$;
 REVOKE ALL ON FUNCTION leyser.purge_targets(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.purge_targets(text) IS
     'internal: all relations that a purge empties, keeps or names';
+
+CREATE FUNCTION leyser.count_purge_rows(relation regclass, condition text, tenant_id text) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT leyser.query_as_owner(relation, format(E'SELECT count(*) FROM ONLY %s WHERE (%s\n)', relation, condition),
+                                 tenant_id, NULL)::bigint
+$$;
+REVOKE ALL ON FUNCTION leyser.count_purge_rows(regclass, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.count_purge_rows(regclass, text, text) IS
+    'internal: how many rows of a table a condition finds for a tenant';
