@@ -203,7 +203,7 @@ BEGIN
     others := (SELECT count(*) - 1 FROM unnest(steps) s WHERE s.action = 'stop');
     RAISE EXCEPTION USING ERRCODE = 'LY008',
         MESSAGE = format('tenant "%s" cannot be purged: table "%s" stops it', tenant_id, stop.relation_name),
-        DETAIL = concat_ws(' ', stop.note || coalesce(format(' (%s rows).', stop.rows), '.'),
+        DETAIL = concat_ws(' ', stop.note || coalesce(' (rows: ' || stop.rows || ').', '.'),
             CASE WHEN others > 0 THEN format('leyser.purge_plan() tells what else stops it (%s).', others) END),
         HINT = stop.hint,
         TABLE = (SELECT c.relname FROM pg_class c WHERE c.oid = stop.relation),

@@ -19,12 +19,18 @@ REVOKE ALL ON FUNCTION leyser.publications_of(oid) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.publications_of(oid) IS
     'internal: the publications of a table, and whether they publish DELETE and TRUNCATE';
 
+CREATE FUNCTION leyser.explain_as_owner(relation regclass, query text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_explain_as_owner';
+REVOKE ALL ON FUNCTION leyser.explain_as_owner(regclass, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.explain_as_owner(regclass, text) IS
+    'internal: plans a query with the rights of a relation''s owner, without a context';
+
 -- Where REFRESH would run into row security, or a right that is missing.
 CREATE FUNCTION leyser.refresh_problem(relation regclass) RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM leyser.run_as_owner(relation, 'EXPLAIN ' || pg_get_viewdef(relation));
+    PERFORM leyser.explain_as_owner(relation, pg_get_viewdef(relation));
     RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
     RETURN format('its owner cannot refresh it: SQLSTATE %s', SQLSTATE);
@@ -55,9 +61,10 @@ AS $$
                array_agg(r.source::bigint) AS earlier, array_agg(r.reader::bigint) AS later
         FROM reading r WHERE r.source IN (SELECT o.relation FROM reader o)
     )
-    SELECT c.oid, c.oid::regclass::text, CASE WHEN p.problem IS NULL THEN 'refresh' ELSE 'confirm' END,
+    SELECT c.oid, CASE WHEN p.problem IS NULL THEN '' ELSE 'materialized view ' END || c.oid::regclass::text,
+           CASE WHEN p.problem IS NULL THEN 'refresh' ELSE 'confirm' END,
            NULL::text, NULL::text, NULL::integer, NULL::bigint, pg_total_relation_size(c.oid),
-           coalesce(p.problem || '; refresh it yourself', 'it reads tables that are emptied'), NULL::name, NULL::text
+           coalesce(p.problem || '; refresh it yourself, then leyser.confirm_external_erasure() closes it', 'it reads tables that are emptied'), NULL::name, NULL::text
     FROM graph g
     CROSS JOIN LATERAL unnest(g.nodes, leyser.purge_order(g.nodes, coalesce(g.earlier, '{}'), coalesce(g.later, '{}'))) o (node, turn)
     JOIN pg_class c ON c.oid = o.node::oid AND c.relkind = 'm' AND c.relispopulated

@@ -18,7 +18,7 @@ AS $$
     JOIN pg_class o ON o.oid = leaf.oid AND o.relkind = 'r'
     LEFT JOIN unnest(targets) c ON c.relation = leaf.oid
     WHERE k.contype = 'f' AND k.conparentid = 0
-      AND NOT (c.kind = 'leyser' AND p.kind = 'leyser')
+      AND (c.kind IS DISTINCT FROM 'leyser' OR p.kind IS DISTINCT FROM 'leyser')
       AND NOT (c.condition IS NOT NULL AND c.tenant_attnum IS NOT NULL AND p.tenant_attnum IS NOT NULL AND EXISTS (
           SELECT FROM unnest(k.conkey, k.confkey) n (child, parent)
           JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = n.child
@@ -102,7 +102,8 @@ AS $$
            CASE WHEN (f.child).kind IN ('own', 'own_and_global')
                     THEN 'Change these rows, or let the foreign key contain the tenant columns.'
                 WHEN (f.child).kind IS NULL THEN format('Where its rows are tenants'' own: SELECT leyser.protect(%L); or declare a condition'
-                    ' that finds them: SELECT leyser.declare_table(%1$L, ''by_rule'', …); otherwise change these rows.', (f.child).relation_name)
+                    ' that finds them: SELECT leyser.declare_table(%1$L, ''by_rule'', …); otherwise change these rows.',
+                    coalesce(pg_partition_root((f.child).relation), (f.child).relation::regclass))
                 ELSE 'Change these rows so that they refer to nothing that goes.' END
     FROM (SELECT r.*, leyser.count_references(r.key, r.child, r.parent, tenant_id) AS rows
           FROM leyser.purge_references(targets) r) f
@@ -119,11 +120,15 @@ COMMENT ON FUNCTION leyser.stopping_references(leyser.purge_target[], text) IS
 CREATE FUNCTION leyser.condition_problem(target leyser.purge_target, tenant_id text) RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    told text;
 BEGIN
     BEGIN
         PERFORM leyser.condition_relations(target.relation, target.condition);
     EXCEPTION WHEN invalid_parameter_value OR syntax_error_or_access_rule_violation THEN
-        RETURN format('The purge_condition of "%s" is refused: %s', target.relation_name, SQLERRM);
+        GET STACKED DIAGNOSTICS told = PG_EXCEPTION_DETAIL;
+        RETURN format('The purge_condition of "%s" is refused: %s', target.relation_name,
+                      CASE SQLSTATE WHEN '22023' THEN rtrim(told, '.') ELSE SQLERRM END);
     END;
     PERFORM leyser.count_purge_rows(target.relation, target.condition, tenant_id);
     RETURN NULL;
@@ -154,6 +159,8 @@ COMMENT ON FUNCTION leyser.stopping_conditions(leyser.purge_target[], text) IS
 CREATE FUNCTION leyser.publication_problem(relation regclass) RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    told text;
 BEGIN
     -- on a standby a DELETE cannot even be planned
     IF NOT pg_is_in_recovery() THEN
@@ -161,7 +168,8 @@ BEGIN
     END IF;
     RETURN NULL;
 EXCEPTION WHEN object_not_in_prerequisite_state OR invalid_column_reference THEN
-    RETURN SQLERRM;
+    GET STACKED DIAGNOSTICS told = PG_EXCEPTION_DETAIL;
+    RETURN concat_ws(': ', SQLERRM, nullif(rtrim(told, '.'), ''));
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.publication_problem(regclass) FROM PUBLIC;

@@ -35,6 +35,7 @@
 
 PG_FUNCTION_INFO_V1(leyser_condition_relations);
 PG_FUNCTION_INFO_V1(leyser_query_as_owner);
+PG_FUNCTION_INFO_V1(leyser_explain_as_owner);
 
 typedef struct ConditionWalk
 {
@@ -259,4 +260,29 @@ leyser_query_as_owner(PG_FUNCTION_ARGS)
 	if (!value)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(value));
+}
+
+/*
+ * explain_as_owner(relation regclass, query text) → void: plans a query as the
+ * relation's owner would, whom FORCE binds here: a policy that wants a context
+ * raises LY001, whatever the database is set to do without one.
+ */
+Datum
+leyser_explain_as_owner(PG_FUNCTION_ARGS)
+{
+	Oid relation = PG_GETARG_OID(0);
+	char *query = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	LeyserOwnerState state;
+	Oid role;
+	int security_context;
+
+	leyser_owner_begin_as(&state, class_owner(relation));
+	GetUserIdAndSecContext(&role, &security_context);
+	SetUserIdAndSecContext(role, security_context & ~SECURITY_NOFORCE_RLS);
+	(void) set_config_option("leyser.on_missing_context", "error", PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (SPI_execute(psprintf("EXPLAIN %s", query), false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "a query is not explained");
+	leyser_owner_end(&state);
+	PG_RETURN_VOID();
 }
