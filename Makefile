@@ -49,7 +49,15 @@ OBJS = \
 	src/alter.o \
 	src/call_as.o \
 	src/duty.o \
-	src/guard.o
+	src/guard.o \
+	src/purge_utility.o \
+	src/scrub.o \
+	src/scrub_file.o \
+	src/scrub_page.o \
+	src/scrub_sql.o \
+	src/scrub_standby.o \
+	src/scrub_statistics.o \
+	src/scrub_wal.o
 
 # The parts of the install script, in the order in which they build on each other.
 SQL_PARTS = \
@@ -87,6 +95,7 @@ SQL_PARTS = \
 	sql/purge_plan.sql \
 	sql/usage.sql \
 	sql/event.sql \
+	sql/scrub.sql \
 	sql/privileges.sql
 
 EXTENSION = leyser

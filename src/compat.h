@@ -12,7 +12,10 @@
 
 #include "common/jsonapi.h"
 #include "mb/pg_wchar.h"
+#include "storage/bufmgr.h"
 #include "storage/proc.h"
+#include "storage/smgr.h"
+#include "tcop/pquery.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 
@@ -71,6 +74,45 @@ leyser_json_lex(char *json, int len)
 	QueryDesc *queryDesc, ScanDirection direction, uint64 count, bool execute_once
 #define LEYSER_EXECUTOR_RUN_ARGS queryDesc, direction, count, execute_once
 #endif
+
+/* What names a relation's files: another name since 16. */
+#if PG_VERSION_NUM >= 160000
+typedef RelFileLocator leyser_file;
+#define leyser_drop_buffers DropRelationsAllBuffers
+#else
+typedef RelFileNode leyser_file;
+#define leyser_drop_buffers DropRelFileNodesAllBuffers
+#endif
+#if PG_VERSION_NUM >= 170000
+#define leyser_file_open(file) smgropen((file), INVALID_PROC_NUMBER)
+#else
+#define leyser_file_open(file) smgropen((file), InvalidBackendId)
+#endif
+
+/* The path of a fork's first segment, into MAXPGPATH bytes; a struct since 18. */
+static inline void
+leyser_file_path(leyser_file file, ForkNumber fork, char *path)
+{
+#if PG_VERSION_NUM >= 180000
+	strlcpy(path, relpathperm(file, fork).str, MAXPGPATH);
+#else
+	char *allocated = relpathperm(file, fork);
+
+	strlcpy(path, allocated, MAXPGPATH);
+	pfree(allocated);
+#endif
+}
+
+/* Runs a portal to its end; lost its run_once argument in 18. */
+static inline void
+leyser_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *completion)
+{
+#if PG_VERSION_NUM >= 180000
+	PortalRun(portal, FETCH_ALL, true, dest, dest, completion);
+#else
+	PortalRun(portal, FETCH_ALL, true, true, dest, dest, completion);
+#endif
+}
 
 /* A built-in setting's record, or NULL; the look-up is exported since 16. */
 static inline struct config_generic *

@@ -3,7 +3,9 @@
  *		Takes the bytes of deleted rows out of files.
  *
  * All of these run in a process of their own that is in no transaction: they
- * start and commit transactions themselves.
+ * start and commit transactions themselves, and raise whatever VACUUM, REINDEX
+ * and ANALYZE raise.  The order: tables until nothing is left over, then their
+ * indexes, then statistics, then WAL.
  *
  * Copyright (c) 2026, the leyser authors
  */
@@ -25,16 +27,35 @@ typedef struct LeyserScrubResult
 } LeyserScrubResult;
 
 /*
- * Vacuums a table and its TOAST table and zeroes all bytes of their pages that
- * belong to no row.  Where leftover is not 0, somebody may still see what was
- * deleted: do it again later.
+ * From now on (or no longer) every file that a transaction of this process drops
+ * (by TRUNCATE, REINDEX, REFRESH, DROP) is overwritten before its blocks are freed.
  */
-extern void leyser_scrub_table(Oid relation, LeyserScrubResult *result);
+extern void leyser_scrub_dropped_files(bool on);
 
-/* Only looks: whether leyser_scrub_table() has nothing left to do. */
-extern bool leyser_scrub_verify(Oid relation, LeyserScrubResult *result);
+/* How many such files could not be overwritten since the process started. */
+extern int leyser_scrub_failed_files(void);
 
-/* Builds all indexes of a table and its TOAST table anew and overwrites the old files. */
+/*
+ * Vacuums a table and its TOAST table and zeroes all bytes of their pages that
+ * belong to no row.  leftover counts row versions that were deleted, or whose
+ * insertion failed, by a transaction before "limit", and that are still there:
+ * do it again later.  What later transactions leave is other people's.  An
+ * invalid limit means now.
+ */
+extern void leyser_scrub_table(Oid relation, TransactionId limit,
+							   LeyserScrubResult *result);
+
+/*
+ * Only looks: whether leyser_scrub_table() has nothing left to do.  Pages that
+ * others changed after "since", which was before that call, may hold their bytes.
+ */
+extern bool leyser_scrub_verify(Oid relation, TransactionId limit, XLogRecPtr since,
+								LeyserScrubResult *result);
+
+/*
+ * Builds all indexes of a table anew (TOAST tables' hold no data), and removes
+ * what an interrupted call left behind.
+ */
 extern void leyser_scrub_indexes(Oid relation, LeyserScrubResult *result);
 
 /*
@@ -43,23 +64,20 @@ extern void leyser_scrub_indexes(Oid relation, LeyserScrubResult *result);
  */
 extern void leyser_scrub_statistics(List *relations, LeyserScrubResult *result);
 
-/* Overwrites files that an interrupted call left behind; before anything else. */
-extern void leyser_scrub_left_files(void);
+/*
+ * Sees that no file in pg_wal holds anything older than *end, which the first
+ * call sets (give it InvalidXLogRecPtr) to a place after everything written so
+ * far; false while something holds older segments back (see note).
+ */
+extern bool leyser_scrub_wal(XLogRecPtr *end, LeyserScrubResult *result);
 
 /*
- * Sees that pg_wal holds nothing older than the end of WAL at the call, which it
- * returns in end; false while something (see blockers) holds older segments back.
+ * On a standby: the same for its own pg_wal, once it has replayed up to end;
+ * false: not yet, call again.
  */
-extern bool leyser_scrub_wal(XLogRecPtr *end);
-
-/* On a standby: the same for its own pg_wal, once it has replayed up to end. */
-extern bool leyser_scrub_standby_wal(XLogRecPtr end);
+extern bool leyser_scrub_standby_wal(XLogRecPtr end, LeyserScrubResult *result);
 
 /* Runs one statement (VACUUM, REINDEX …) as if a client had sent it. */
 extern void leyser_run_utility(const char *sql);
-
-/* Prepares the hidden part of TRUNCATE and REFRESH: see scrub_file.c. */
-extern void leyser_scrub_link_files(Oid relation);
-extern void leyser_scrub_linked_files(Oid relation, LeyserScrubResult *result);
 
 #endif /* LEYSER_SCRUB_H */

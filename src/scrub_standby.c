@@ -1,0 +1,119 @@
+/*
+ * scrub_standby.c
+ *		A standby's own pg_wal.
+ *
+ * A standby recycles its segments at its own restartpoints, and nothing but WAL
+ * from the primary overwrites the recycled files; how far that goes the standby
+ * cannot tell.  So it removes recycled files itself, overwritten first.
+ *
+ * The walreceiver opens the file of the segment that it receives, and the next
+ * one before it says that it has got there.  A message never spans more than two
+ * segments, so it cannot have opened a segment that is two ahead of what it says
+ * after the file was renamed; such a file is overwritten under its other name.
+ * Files that are nearer are left to the WAL that comes.  The server removes files
+ * of that other name when it recovers.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "scrub_wal.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogrecovery.h"
+#include "replication/walreceiver.h"
+#include "storage/fd.h"
+
+#include "scrub_relation.h"
+
+#define REMOVED_NAME XLOGDIR "/xlogtemp.leyser"
+
+/* Up to where WAL has come, as far as anybody has said. */
+static XLogRecPtr
+received_up_to(void)
+{
+	XLogRecPtr replayed = GetXLogReplayRecPtr(NULL);
+	XLogRecPtr written = WalRcvStreaming() ? GetWalRcvWriteRecPtr() : InvalidXLogRecPtr;
+
+	return Max(replayed, written);
+}
+
+static bool
+is_ahead(XLogSegNo segment)
+{
+	return segment >= received_up_to() / wal_segment_size + 2;
+}
+
+static void
+removed_file_overwrite(void)
+{
+	if (!leyser_file_overwrite(REMOVED_NAME))
+		return;
+	(void) unlink(REMOVED_NAME);
+}
+
+/*
+ * Gives a file its name back, for the walreceiver may have it open; false where
+ * that has made another one, and so writes there.
+ */
+static bool
+removed_file_restore(const char *path)
+{
+	if (link(REMOVED_NAME, path) != 0)
+	{
+		if (errno == EEXIST)
+			return false;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not link file \"%s\" to \"%s\": %m", REMOVED_NAME, path)));
+	}
+	(void) unlink(REMOVED_NAME);
+	return true;
+}
+
+/* Takes a recycled file away, if nobody can have it open. */
+static void
+recycled_file_found(LeyserWalLook *look, const char *name, XLogSegNo segment)
+{
+	char path[MAXPGPATH];
+
+	if (!RecoveryInProgress() || !IsXLogFileName(name) || !is_ahead(segment))
+		return;
+	snprintf(path, sizeof(path), XLOGDIR "/%s", name);
+	if (rename(path, REMOVED_NAME) != 0)
+		return;
+	if (!is_ahead(segment) && removed_file_restore(path))
+		return;
+	removed_file_overwrite();
+}
+
+bool
+leyser_scrub_standby_wal(XLogRecPtr end, LeyserScrubResult *result)
+{
+	LeyserWalLook look = {.end = end};
+
+	memset(result, 0, sizeof(*result));
+	if (GetXLogReplayRecPtr(NULL) < end)
+	{
+		leyser_scrub_note(result, "WAL has not been replayed up to %X/%X",
+						  LSN_FORMAT_ARGS(end));
+		return false;
+	}
+	removed_file_overwrite();
+	leyser_run_utility("CHECKPOINT");
+	look.received = received_up_to();
+	look.found = recycled_file_found;
+	leyser_wal_look(&look);
+	look.received = received_up_to();
+	look.found = NULL;
+	leyser_wal_look(&look);
+	if (look.held == 0 && look.old == 0)
+		return true;
+	leyser_scrub_note(result,
+					  "pg_wal holds %d segments and %d recycled files from before %X/%X",
+					  look.held, look.old, LSN_FORMAT_ARGS(end));
+	return false;
+}

@@ -1,0 +1,192 @@
+/*
+ * scrub_wal.c
+ *		pg_wal without what was written before a purge's end.
+ *
+ * A segment file is old by its name until a checkpoint removes or recycles it.
+ * Recycling renames it for later use with its old content, which stays until the
+ * file is written again from its beginning to its end.  So: a checkpoint, and
+ * then as many switches of segments as there are files with old content (a switch
+ * fills the rest of its segment with zeros), until there are none.
+ *
+ * What a file holds is not guessed from its name: every page of WAL tells in its
+ * header where in WAL it belongs, so each page of each file in pg_wal must either
+ * be empty or lie after the end of the purge.
+ *
+ * While a slot, the archiver or wal_keep_size hold old segments back nothing is
+ * switched: that would only add segments that are held back, too.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "scrub_wal.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xloginsert.h"
+#include "catalog/pg_control.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+
+#include "scrub_relation.h"
+
+#define READ_SIZE (32 * XLOG_BLCKSZ)
+/* A burn leaves nothing old behind unless others recycle meanwhile. */
+#define MAX_ROUNDS 8
+
+/* ---- looking ---- */
+
+static bool
+bytes_are_zero(const char *start, Size size)
+{
+	return size == 0 || (start[0] == 0 && memcmp(start, start + 1, size - 1) == 0);
+}
+
+/*
+ * Whether a page holds something from before the end.  On a standby, the page
+ * that is being received may have old bytes behind what was received.
+ */
+static bool
+page_is_old(const LeyserWalLook *look, const char *page)
+{
+	const XLogPageHeader header = (const XLogPageHeader) page;
+
+	if (bytes_are_zero(page, XLOG_BLCKSZ))
+		return false;
+	if (header->xlp_magic != XLOG_PAGE_MAGIC || header->xlp_pageaddr < look->end)
+		return true;
+	if (look->received >= header->xlp_pageaddr &&
+		look->received < header->xlp_pageaddr + XLOG_BLCKSZ)
+	{
+		Size written = look->received - header->xlp_pageaddr;
+
+		return !bytes_are_zero(page + written, XLOG_BLCKSZ - written);
+	}
+	return false;
+}
+
+/* True where a file holds an old page; false where it holds none or is gone. */
+static bool
+file_is_old(const LeyserWalLook *look, const char *path)
+{
+	char *pages = palloc(READ_SIZE);
+	int fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
+	bool old = false;
+	ssize_t got;
+
+	if (fd < 0 && errno == ENOENT)
+	{
+		pfree(pages);
+		return false;
+	}
+	if (fd < 0)
+		ereport(ERROR, (errcode_for_file_access(),
+						errmsg("could not open file \"%s\": %m", path)));
+	while (!old && (got = read(fd, pages, READ_SIZE)) > 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (ssize_t at = 0; !old && at + XLOG_BLCKSZ <= got; at += XLOG_BLCKSZ)
+			old = page_is_old(look, pages + at);
+	}
+	CloseTransientFile(fd);
+	pfree(pages);
+	return old;
+}
+
+static void
+look_at_file(LeyserWalLook *look, const char *name)
+{
+	char path[MAXPGPATH];
+	struct stat info;
+	TimeLineID timeline;
+	XLogSegNo segment = 0;
+
+	snprintf(path, sizeof(path), XLOGDIR "/%s", name);
+	if (lstat(path, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size < XLOG_BLCKSZ)
+		return;
+	if (strspn(name, "0123456789ABCDEF") >= 24)
+		XLogFromFileName(name, &timeline, &segment, wal_segment_size);
+	if (segment > 0 && segment * (uint64) wal_segment_size < look->end)
+	{
+		look->held++;
+		return;
+	}
+	if (!file_is_old(look, path))
+		return;
+	look->old++;
+	look->last = Max(look->last, segment);
+	if (look->found != NULL)
+		look->found(look, name, segment);
+}
+
+void
+leyser_wal_look(LeyserWalLook *look)
+{
+	DIR *folder = AllocateDir(XLOGDIR);
+	struct dirent *entry;
+
+	look->held = look->old = 0;
+	look->last = 0;
+	while ((entry = ReadDir(folder, XLOGDIR)) != NULL)
+		look_at_file(look, entry->d_name);
+	FreeDir(folder);
+}
+
+/* ---- burning ---- */
+
+/* Ends the current segment, however full it is; gives where the next one starts. */
+static XLogRecPtr
+wal_switch(void)
+{
+	char nothing = 0;
+	XLogRecPtr end;
+	XLogSegNo segment;
+
+	/* a switch right behind another one would do nothing */
+	XLogBeginInsert();
+	XLogRegisterData(&nothing, 1);
+	(void) XLogInsert(RM_XLOG_ID, XLOG_NOOP);
+	end = RequestXLogSwitch(false);
+	XLByteToPrevSeg(end, segment, wal_segment_size);
+	return (segment + 1) * (uint64) wal_segment_size;
+}
+
+/* Writes WAL until a segment's file has been written again as a whole. */
+static void
+wal_burn(XLogSegNo last)
+{
+	XLogRecPtr start;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		start = wal_switch();
+	} while (start / wal_segment_size <= last);
+}
+
+bool
+leyser_scrub_wal(XLogRecPtr *end, LeyserScrubResult *result)
+{
+	LeyserWalLook look = {.received = InvalidXLogRecPtr};
+
+	memset(result, 0, sizeof(*result));
+	if (XLogRecPtrIsInvalid(*end))
+		*end = wal_switch();
+	look.end = *end;
+	for (int round = 0; round < MAX_ROUNDS; round++)
+	{
+		leyser_run_utility("CHECKPOINT");
+		leyser_wal_look(&look);
+		if (look.held > 0)
+			break;
+		if (look.old == 0)
+			return true;
+		wal_burn(look.last);
+	}
+	leyser_scrub_note(result,
+					  "pg_wal holds %d segments and %d recycled files from before %X/%X",
+					  look.held, look.old, LSN_FORMAT_ARGS(look.end));
+	return false;
+}

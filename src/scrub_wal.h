@@ -1,0 +1,28 @@
+/*
+ * scrub_wal.h
+ *		What the files in pg_wal hold.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#ifndef LEYSER_SCRUB_WAL_H
+#define LEYSER_SCRUB_WAL_H
+
+#include "scrub.h"
+
+#include "access/xlogdefs.h"
+
+typedef struct LeyserWalLook
+{
+	XLogRecPtr end;      /* what was written before is old */
+	XLogRecPtr received; /* on a standby: up to where it has received */
+	int held;            /* segments that are old by their name */
+	int old;             /* other files with old pages */
+	XLogSegNo last;      /* the latest segment they are meant for */
+	/* called for each of them, where set */
+	void (*found)(struct LeyserWalLook *look, const char *name, XLogSegNo segment);
+} LeyserWalLook;
+
+/* Looks at all files in pg_wal; fills in held, old and last. */
+extern void leyser_wal_look(LeyserWalLook *look);
+
+#endif /* LEYSER_SCRUB_WAL_H */
