@@ -45,12 +45,24 @@ BEGIN
             DETAIL = 'No store of this name is registered.',
             HINT = 'See leyser.register_external_store().';
     END IF;
+    DELETE FROM leyser.purge_table t WHERE t.action = 'confirm' AND t.relation_name = drop_external_store.name;
     PERFORM leyser.record_event('external_store.dropped', NULL, drop_external_store.name, NULL);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.drop_external_store(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.drop_external_store(text) IS
     'operator: no purge waits for this store any longer; 42704 for an unknown one';
+
+CREATE FUNCTION leyser.planned_confirmations(tenant_id text) RETURNS SETOF text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t.relation_name FROM leyser.purge_table t
+    JOIN leyser.purge_record r ON r.purge_id = t.purge_id AND r.state <> 'erased'
+    WHERE r.tenant_id = planned_confirmations.tenant_id AND t.action = 'confirm'
+$$;
+REVOKE ALL ON FUNCTION leyser.planned_confirmations(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.planned_confirmations(text) IS
+    'internal: large objects, publications and the like that a planned purge cannot erase';
 
 -- Before the lock-out the tenant still writes there; while it is held, the store
 -- must keep its share as well.
@@ -61,11 +73,13 @@ AS $$
 DECLARE
     tenant leyser.tenant_record := leyser.settle_contract(confirm_external_erasure.tenant_id);
 BEGIN
-    IF NOT EXISTS (SELECT FROM leyser.external_store s WHERE s.name = confirm_external_erasure.name) THEN
+    -- a store, or what the plan of the tenant's purge found
+    IF NOT EXISTS (SELECT FROM leyser.external_store s WHERE s.name = confirm_external_erasure.name)
+            AND NOT EXISTS (SELECT FROM leyser.planned_confirmations(tenant.tenant_id) p WHERE p = confirm_external_erasure.name) THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object',
             MESSAGE = 'external store does not exist',
-            DETAIL = 'No store of this name is registered.',
-            HINT = 'leyser.register_external_store() names one.';
+            DETAIL = 'No store of this name is registered, and no purge of the tenant waits for it.',
+            HINT = 'leyser.register_external_store() names one; leyser.purge_plan() lists what is to be confirmed.';
     END IF;
     IF tenant.state <> 'terminated' THEN
         RAISE EXCEPTION USING ERRCODE = 'LY008',
@@ -93,11 +107,12 @@ COMMENT ON FUNCTION leyser.confirm_external_erasure(text, text) IS
 CREATE FUNCTION leyser.missing_external_erasures(tenant_id text) RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT s.name FROM leyser.external_store s
+    SELECT s.name FROM (SELECT x.name FROM leyser.external_store x
+                        UNION SELECT p FROM leyser.planned_confirmations(missing_external_erasures.tenant_id) p) s
     WHERE NOT EXISTS (SELECT FROM leyser.external_erasure e
                       WHERE e.tenant_id = missing_external_erasures.tenant_id AND e.name = s.name)
     ORDER BY s.name
 $$;
 REVOKE ALL ON FUNCTION leyser.missing_external_erasures(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.missing_external_erasures(text) IS
-    'internal: the external stores that nobody confirmed for a tenant: its purge stays open';
+    'internal: the external stores, and what else the plan lists, that nobody confirmed for a tenant: its purge stays open';

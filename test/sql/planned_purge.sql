@@ -169,6 +169,18 @@ CREATE PUBLICATION regress_leyser_all FOR TABLES IN SCHEMA regress_leyser_plan W
 SET client_min_messages = warning;
 SELECT * FROM plan('plan-a') WHERE action = 'confirm';
 SELECT * FROM plan('1151') WHERE action = 'confirm';
+-- ... by its name, once a purge is planned.
+BEGIN;
+UPDATE leyser.tenant_record SET state = 'terminated', ends_at = now() WHERE tenant_id = 'plan-a';
+CALL trial.attempt('SELECT leyser.confirm_external_erasure(''plan-a'', ''large objects of regress_leyser_plan.document'')');
+INSERT INTO leyser.purge_record (tenant_id, state, batch_size, max_rows_per_second, queued_by)
+    VALUES ('plan-a', 'due', 1000, 0, 'x') RETURNING purge_id \gset
+SELECT leyser.plan_purge(:purge_id);
+SELECT * FROM leyser.missing_external_erasures('plan-a');
+SELECT leyser.confirm_external_erasure('plan-a', 'large objects of regress_leyser_plan.document');
+SELECT * FROM leyser.missing_external_erasures('plan-a');
+SELECT note FROM plan('plan-a') WHERE action = 'confirm';
+ROLLBACK;
 DROP PUBLICATION regress_leyser_all;
 SELECT leyser.drop_external_store('regress search index');
 SELECT lo_unlink(:file), lo_unlink(:other);
