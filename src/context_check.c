@@ -282,10 +282,23 @@ context_executor_start(QueryDesc *queryDesc, int eflags)
 		standard_ExecutorStart(queryDesc, eflags);
 }
 
+/*
+ * A portal that is fetched from again: an index scan asked for the tenant when it
+ * began, and would go on without asking.  leyser's own look-ups, which run as a
+ * superuser, go on, also those that have just ended a session.
+ */
+static void
+context_check_again(const QueryDesc *query)
+{
+	if (query->already_executed && leyser_context_is_set() && !superuser())
+		(void) leyser_context_require();
+}
+
 static void
 context_executor_run(LEYSER_EXECUTOR_RUN_PARAMS)
 {
 	leyser_context_new_statement();
+	context_check_again(queryDesc);
 	if (prev_executor_run)
 		prev_executor_run(LEYSER_EXECUTOR_RUN_ARGS);
 	else

@@ -36,6 +36,7 @@ $$;
 SET ROLE regress_leyser_owner;
 CREATE TABLE regress_leyser_contracts.item (tenant_id text NOT NULL, item int);
 INSERT INTO regress_leyser_contracts.item VALUES ('con-a', 1), ('con-a', 2), ('con-b', 3);
+CREATE INDEX ON regress_leyser_contracts.item (tenant_id);
 GRANT SELECT, INSERT ON regress_leyser_contracts.item TO regress_leyser_app;
 SELECT leyser.protect('regress_leyser_contracts.item');
 
@@ -156,11 +157,18 @@ SET LOCAL leyser.token = :'a';
 EXECUTE reading;
 DECLARE walk CURSOR FOR SELECT item FROM regress_leyser_contracts.item;
 FETCH 1 FROM walk;
+-- an index scan asks for the tenant once, at its beginning
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
+DECLARE walk_index CURSOR FOR SELECT item FROM regress_leyser_contracts.item;
+FETCH 1 FROM walk_index;
 CALL regress_leyser_contracts.read_until_refused();
 SAVEPOINT s;
 EXECUTE reading;
 ROLLBACK TO s;
 FETCH 1 FROM walk;
+ROLLBACK TO s;
+FETCH 1 FROM walk_index;
 ROLLBACK TO s;
 INSERT INTO regress_leyser_contracts.item VALUES ('con-a', 9);
 ROLLBACK TO s;
