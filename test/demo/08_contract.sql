@@ -1,0 +1,49 @@
+\set SHOW_CONTEXT never
+\echo
+\echo '== 13. Branch 3 leaves: its contract ends'
+\echo '   Until then its people work; they write a note, never seen before, into 2000 accounts:'
+\echo
+\c -reuse-previous=on - bank_app
+SELECT 'note-' || replace(gen_random_uuid()::text, '-', '') AS note \gset
+SELECT leyser.login('3', 'ines', 'seven owls sing at noon') AS token_ines \gset
+BEGIN;
+SELECT set_config('leyser.token', :'token_ines', true) AS token;
+UPDATE pgbench_accounts SET filler = :'note' WHERE aid % 50 = 0;
+\echo '   bank_app=> UPDATE pgbench_accounts SET filler = … WHERE …;  -- UPDATE' :ROW_COUNT
+SELECT 1 / (:ROW_COUNT = 2000)::int AS checked \gset
+COMMIT;
+\c -reuse-previous=on - postgres
+SHOW data_directory \gset
+CREATE INDEX pgbench_accounts_filler ON pgbench_accounts (filler);
+ANALYZE pgbench_accounts;
+CHECKPOINT;
+\set found `grep -raoF ":note" ":data_directory" | wc -l`
+\echo '   In the files of the data directory (tables, indexes, statistics, WAL) the note stands' :found 'times.'
+SELECT 1 / (:found > 4000)::int AS checked \gset
+\set others 'SELECT count(DISTINCT a.bid) AS branches, count(*) AS "rows", sum(a.abalance) AS balances, sum(hashtextextended(a::text, 0)::numeric) AS digest_of_all_rows FROM pgbench_accounts a WHERE a.bid <> 3'
+\echo '   The other branches, before:'
+:others;
+:others \gset before_
+
+\c -reuse-previous=on - bank_operator
+\echo '   A day means its end, in the contract''s time zone:'
+\echo '   bank_operator=> SELECT leyser.terminate_contract(''3'', ''2099-12-31'');'
+SELECT leyser.terminate_contract('3', '2099-12-31', 'moved to another bank') AS locked_out_at;
+\echo '   They want to go today.  So that is taken back, and the contract ends now:'
+SELECT leyser.cancel_termination('3') \g /dev/null
+\c -reuse-previous=on - bank_app
+BEGIN;
+SELECT set_config('leyser.token', :'token_ines', true) AS token;
+SELECT count(*) AS accounts FROM pgbench_accounts;
+\echo '   In another connection: bank_operator=> SELECT leyser.terminate_contract(''3'', now());'
+\! psql -X -q -U bank_operator -c "SELECT leyser.terminate_contract('3', now(), 'moved to another bank')" > /dev/null
+\echo '   The next statement of the open transaction:'
+\set ON_ERROR_STOP off
+SELECT count(*) FROM pgbench_accounts;
+\ir refused.psql
+ROLLBACK;
+\c -reuse-previous=on - bank_operator
+SELECT tenant_id, state, reason, requested_by FROM leyser.contract;
+\echo '== 14. What a purge would do'
+\echo
+SELECT step, relation, action, rows, note FROM leyser.purge_plan('3') ORDER BY step;
