@@ -58,7 +58,7 @@ BEGIN
     WITH counted AS (
         SELECT p.relation::text AS relation, p.rows, row_number() OVER (ORDER BY p.rows DESC, p.relation::text COLLATE "C") AS place
         FROM leyser.purge_plan(tell_rows.tenant_id) p JOIN pg_class c ON c.oid = p.relation
-        WHERE p.rows > 0 AND c.relnamespace <> 'leyser'::regnamespace
+        WHERE p.rows > 0 AND p.action NOT IN ('stop', 'confirm') AND c.relnamespace <> 'leyser'::regnamespace
     )
     SELECT string_agg(format('%s in %s', c.rows, c.relation), ', ' ORDER BY c.place) FILTER (WHERE c.place <= 10)
            || CASE WHEN count(*) > 10 THEN format(', %s in %s other tables', sum(c.rows) FILTER (WHERE c.place > 10), count(*) - 10)

@@ -89,7 +89,8 @@ CREATE FUNCTION leyser.deleting_note(target leyser.purge_target, companions text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT nullif(concat_ws('; ',
-        CASE WHEN companions <> '{}' THEN format('in one statement with %s: they refer to each other', array_to_string(companions, ', '))
+        CASE WHEN companions <> '{}' THEN format('in one statement with %s%s: they refer to each other', array_to_string(companions[:5], ', '),
+                 CASE WHEN cardinality(companions) > 5 THEN format(' and %s more', cardinality(companions) - 5) END)
              WHEN companions = '{}' THEN 'in one statement: its rows refer to each other' END,
         CASE WHEN target.kind = 'own_and_global' THEN 'rows without a tenant stay' END,
         CASE WHEN target.kind = 'by_rule' THEN 'by rule: ' || target.condition END,
@@ -106,7 +107,7 @@ CREATE FUNCTION leyser.deleting_steps(targets leyser.purge_target[], tenant_id t
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
     WITH turn AS MATERIALIZED (
-        SELECT t.*, o.turn, CASE WHEN o.together THEN array_remove(array_agg(t.relation_name) OVER (PARTITION BY o.turn), t.relation_name) END AS companions
+        SELECT t.*, o.turn, CASE WHEN o.together THEN array_remove(array_agg(t.relation_name) OVER (PARTITION BY o.turn ORDER BY t.relation_name COLLATE "C" ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING), t.relation_name) END AS companions
         FROM leyser.purge_turns(targets) o JOIN unnest(targets) t ON t.relation = o.relation
     )
     SELECT t.relation, t.relation_name,

@@ -336,7 +336,7 @@ BEGIN
         PERFORM leyser.follow_tables();
     END IF;
     PERFORM leyser.record_event('table.declared', NULL, declare_table.relation::text,
-        jsonb_build_object('kind', declare_table.kind, 'reason', new_reason));
+        jsonb_build_object('kind', declare_table.kind, 'reason', new_reason, 'purge_condition', new_condition));
 EXCEPTION WHEN lock_not_available THEN
     PERFORM leyser.raise_locked(declare_table.relation);
 END
