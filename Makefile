@@ -86,10 +86,10 @@ SQL_PARTS = \
 	sql/session.sql \
 	sql/account_change.sql \
 	sql/contract.sql \
-	sql/contract_end.sql \
 	sql/contract_hold.sql \
 	sql/external_store.sql \
 	sql/purge_target.sql \
+	sql/contract_end.sql \
 	sql/purge_rest.sql \
 	sql/purge_stop.sql \
 	sql/purge_plan.sql \

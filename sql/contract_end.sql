@@ -47,31 +47,50 @@ REVOKE ALL ON FUNCTION leyser.refuse_second_end(leyser.tenant_record) FROM PUBLI
 COMMENT ON FUNCTION leyser.refuse_second_end(leyser.tenant_record) IS
     'internal: LY008 where a contract''s end is announced, or past';
 
--- What will be erased, the largest tables first.  Nobody's migration, and no table
--- that cannot be counted, must keep a contract from its end.
-CREATE FUNCTION leyser.tell_rows(tenant_id text) RETURNS text
+-- NULL: not counted, for the time was up, somebody had locked it, or it raised an
+-- error.  Up to 100000 rows are counted, and begun is when counting began: no size
+-- of a table and nobody's migration must keep a contract from its end.
+CREATE FUNCTION leyser.count_some_rows(target leyser.purge_target, tenant_id text, begun timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
 AS $$
-DECLARE
-    told text;
 BEGIN
-    WITH counted AS (
-        SELECT p.relation::text AS relation, p.rows, row_number() OVER (ORDER BY p.rows DESC, p.relation::text COLLATE "C") AS place
-        FROM leyser.purge_plan(tell_rows.tenant_id) p JOIN pg_class c ON c.oid = p.relation
-        WHERE p.rows > 0 AND p.action NOT IN ('stop', 'confirm') AND c.relnamespace <> 'leyser'::regnamespace
-    )
-    SELECT string_agg(format('%s in %s', c.rows, c.relation), ', ' ORDER BY c.place) FILTER (WHERE c.place <= 10)
-           || CASE WHEN count(*) > 10 THEN format(', %s in %s other tables', sum(c.rows) FILTER (WHERE c.place > 10), count(*) - 10)
-                   ELSE '' END
-        INTO told FROM counted c;
-    RETURN coalesce('Its rows: ' || told || '.', 'It has no rows.');
+    RETURN CASE WHEN clock_timestamp() < begun + interval '3 seconds' THEN
+        leyser.query_as_owner(target.relation,
+            format(E'SELECT count(*) FROM (SELECT FROM ONLY %s WHERE (%s\n) LIMIT 100001) counted',
+                   target.relation_name, target.condition), tenant_id, NULL)::bigint END;
 EXCEPTION WHEN OTHERS THEN
-    RETURN format('Its rows could not be counted: %s.', SQLERRM);
+    RETURN NULL;
 END
+$$;
+REVOKE ALL ON FUNCTION leyser.count_some_rows(leyser.purge_target, text, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.count_some_rows(leyser.purge_target, text, timestamptz) IS
+    'internal: how many rows of a table a purge would find, counted to 100001; NULL where that takes too long';
+
+-- What will be erased, the largest tables first.
+CREATE FUNCTION leyser.tell_rows(tenant_id text) RETURNS text
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH began AS MATERIALIZED (
+        SELECT clock_timestamp() AS at
+    ), counted AS MATERIALIZED (
+        SELECT t.relation_name, leyser.count_some_rows(t, tell_rows.tenant_id, b.at) AS rows
+        FROM began b, leyser.purge_targets(tell_rows.tenant_id) t
+        WHERE t.relkind = 'r' AND t.kind <> 'leyser' AND t.condition IS NOT NULL
+    ), sorted AS (
+        SELECT c.*, row_number() OVER (ORDER BY c.rows DESC NULLS LAST, c.relation_name COLLATE "C") AS place
+        FROM counted c WHERE c.rows > 0 OR c.rows IS NULL
+    )
+    SELECT CASE WHEN count(*) = 0 THEN 'It has no rows.'
+           ELSE format('Its rows: %s.', concat_ws(', ',
+               string_agg(format('%s in %s', CASE WHEN s.rows > 100000 THEN 'more than 100000' ELSE s.rows::text END, s.relation_name),
+                          ', ' ORDER BY s.place) FILTER (WHERE s.rows IS NOT NULL AND s.place <= 10),
+               CASE WHEN count(s.rows) > 10 THEN format('and more in other tables (%s)', count(s.rows) - 10) END,
+               'not counted in ' || string_agg(s.relation_name, ', ' ORDER BY s.place) FILTER (WHERE s.rows IS NULL))) END
+    FROM sorted s
 $$;
 REVOKE ALL ON FUNCTION leyser.tell_rows(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.tell_rows(text) IS
-    'internal: how many rows a tenant has in which tables, as a sentence; waits 3 s at most for a locked table';
+    'internal: how many rows a tenant has in which tables, as a sentence; waits seconds, not more, for large or locked tables';
 
 -- What is about to happen, before it can no longer be taken back.
 CREATE FUNCTION leyser.tell_end(tenant leyser.tenant_record, ends_at timestamptz, told_rows text) RETURNS void

@@ -86,6 +86,27 @@ CALL trial.attempt($$SELECT leyser.terminate_contract(NULL, '2999-12-31')$$);
 RESET DateStyle;
 SET TimeZone = 'UTC';
 
+-- What the tenant has is told in figures, as far as that takes no time.
+\c - :superuser
+SET ROLE regress_leyser_owner;
+CREATE TABLE regress_leyser_contracts.queue (payload jsonb);
+INSERT INTO regress_leyser_contracts.queue SELECT '{"tenant": "con-a"}' FROM generate_series(1, 100001);
+CREATE TABLE regress_leyser_contracts.broken (payload text);
+INSERT INTO regress_leyser_contracts.broken VALUES ('no number');
+RESET ROLE;
+SELECT leyser.declare_table('regress_leyser_contracts.queue', 'by_rule', 'work', 'payload ->> ''tenant'' = $1'),
+    leyser.declare_table('regress_leyser_contracts.broken', 'by_rule', 'work', 'payload::int = length($1)');
+\c - regress_leyser_operator
+SET client_min_messages = notice;
+CALL regress_leyser_contracts.announce($$'2999-12-31'$$);
+\c - :superuser
+SET client_min_messages = warning;
+SELECT leyser.unprotect('regress_leyser_contracts.queue'), leyser.unprotect('regress_leyser_contracts.broken');
+DROP TABLE regress_leyser_contracts.queue, regress_leyser_contracts.broken;
+\c - regress_leyser_operator
+SET client_min_messages = notice;
+SET TimeZone = 'UTC';
+
 -- The zone of the last day.
 CALL trial.attempt($$SELECT leyser.set_contract_time_zone('JST-9')$$);
 CALL trial.attempt($$SELECT leyser.set_contract_time_zone(NULL)$$);
