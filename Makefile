@@ -40,6 +40,11 @@ OBJS = \
 	src/event.o \
 	src/task.o \
 	src/worker.o \
+	src/launcher.o \
+	src/purge.o \
+	src/purge_delete.o \
+	src/purge_scrub.o \
+	src/purge_call.o \
 	src/password.o \
 	src/session.o \
 	src/support.o \
@@ -93,6 +98,10 @@ SQL_PARTS = \
 	sql/purge_rest.sql \
 	sql/purge_stop.sql \
 	sql/purge_plan.sql \
+	sql/purge_blocker.sql \
+	sql/purge_step.sql \
+	sql/purge_scrub.sql \
+	sql/purge.sql \
 	sql/usage.sql \
 	sql/event.sql \
 	sql/scrub.sql \

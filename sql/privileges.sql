@@ -122,6 +122,8 @@ AS $$
         ('auditor', 'leyser.usage_problems(regrole)'),
         ('operator', 'leyser.purge_plan(text)'),
         ('auditor', 'leyser.purge_plan(text)'),
+        ('operator', 'leyser.purge_report(text)'),
+        ('auditor', 'leyser.purge_report(text)'),
         ('key_custodian', 'leyser.initialize_keyring(boolean)'),
         ('key_custodian', 'leyser.stage_signing_key()'),
         ('key_custodian', 'leyser.activate_signing_key(text)'),
@@ -131,6 +133,8 @@ AS $$
         ('key_custodian', 'leyser.keyring_status()'),
         ('auditor', 'leyser.keyring_status()')
     ) r (usage, object)
+    UNION ALL
+    SELECT 'operator', 'EXECUTE', 'PROCEDURE', 'leyser.purge(text, integer, integer, boolean)'
     UNION ALL
     SELECT unnest(CASE r.usage WHEN 'application' THEN '{application,gateway}' ELSE ARRAY[r.usage] END),
            'SELECT', 'TABLE', r.object FROM (VALUES
@@ -147,6 +151,8 @@ AS $$
         ('operator', 'leyser.tenant'),
         ('operator', 'leyser.contract'),
         ('auditor', 'leyser.contract'),
+        ('operator', 'leyser.purge_status'),
+        ('auditor', 'leyser.purge_status'),
         ('operator', 'leyser.governed_table'),
         ('operator', 'leyser.granted_usage'),
         ('auditor', 'leyser.tenant'),

@@ -62,7 +62,10 @@ CREATE TABLE leyser.purge_record (
     deleted_xid xid8,                   -- older transactions may still see what was deleted
     scrub_end_lsn pg_lsn,               -- WAL from here on holds nothing of the tenant
     erased_at timestamptz,
-    last_error text                     -- why the last attempt failed; it is repeated
+    last_error text,                    -- why the last attempt failed; it is repeated
+    writers_before xid8,                -- transactions from here on could write nothing for the tenant
+    statistics_at timestamptz,          -- when the planner's statistics were renewed
+    wal_at timestamptz                  -- when pg_wal held nothing older than scrub_end_lsn
 );
 COMMENT ON TABLE leyser.purge_record IS 'purges and their states';
 CREATE UNIQUE INDEX purge_record_one ON leyser.purge_record (tenant_id) WHERE state <> 'erased';
@@ -84,6 +87,8 @@ CREATE TABLE leyser.purge_table (
     note text,
     assignments text,                   -- of action erase: UPDATE … SET assignments WHERE condition
     together integer,                   -- of action delete together: rows of one number, one statement
+    verified_at timestamptz,            -- when a look after the scrub found nothing
+    scrubbed_since pg_lsn,              -- pages that changed later hold others' bytes
     PRIMARY KEY (purge_id, step)
 );
 COMMENT ON TABLE leyser.purge_table IS 'what a purge does, and has done, to each relation';

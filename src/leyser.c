@@ -21,7 +21,9 @@
 #include "guard.h"
 #include "support.h"
 #include "keyring.h"
+#include "launcher.h"
 #include "password.h"
+#include "purge.h"
 #include "task.h"
 #include "token.h"
 
@@ -46,6 +48,8 @@ _PG_init(void)
 	leyser_guard_init();
 	leyser_support_init();
 	leyser_task_init();
+	leyser_launcher_init();
+	leyser_purge_delete_init();
 	leyser_password_init();
 	MarkGUCPrefixReserved("leyser");
 }

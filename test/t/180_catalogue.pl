@@ -119,7 +119,7 @@ rows_are(q{
 	SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'leyser'::regnamespace
 	  AND obj_description(p.oid, 'pg_proc') !~ '^internal'
 	  AND NOT EXISTS (SELECT FROM leyser.usage_rights() u
-		WHERE u.object_kind = 'FUNCTION' AND u.object::regprocedure = p.oid)
+		WHERE u.object_kind IN ('FUNCTION', 'PROCEDURE') AND u.object::regprocedure = p.oid)
 	  AND NOT EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0)
 	ORDER BY 1::text
 }, [ 'leyser.grant_usage(regrole,text)', 'leyser.revoke_usage(regrole,text)' ],

@@ -1,0 +1,153 @@
+-- Purges as people see them: to begin one, to watch it, to read what became of it.
+
+-- The caller is the one who is told; the plan is made here, so that what stops it
+-- is an error of the call and nothing is queued.
+CREATE FUNCTION leyser.queue_purge(tenant_id text, batch_size integer, max_rows_per_second integer, caller regrole)
+    RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    queued bigint;
+BEGIN
+    IF queue_purge.batch_size NOT BETWEEN 1 AND 1000000 OR queue_purge.max_rows_per_second < 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'invalid batch_size or max_rows_per_second',
+            DETAIL = 'A batch has 1 to 1000000 rows; rows a second are 0 (no limit) or more.',
+            HINT = 'Leave them out to get 5000 rows a batch without a limit.';
+    END IF;
+    PERFORM leyser.require_purgeable(queue_purge.tenant_id);
+    UPDATE leyser.purge_record p
+        SET batch_size = queue_purge.batch_size, max_rows_per_second = queue_purge.max_rows_per_second
+        WHERE p.tenant_id = queue_purge.tenant_id AND p.state <> 'erased'
+        RETURNING p.purge_id INTO queued;
+    IF FOUND THEN
+        RAISE NOTICE USING MESSAGE = format('the purge of tenant "%s" is already under way', queue_purge.tenant_id),
+            DETAIL = 'It goes on with this batch size and limit.';
+        RETURN queued;
+    END IF;
+    INSERT INTO leyser.purge_record (tenant_id, state, batch_size, max_rows_per_second, queued_by)
+        VALUES (queue_purge.tenant_id, 'due', queue_purge.batch_size, queue_purge.max_rows_per_second, queue_purge.caller::text)
+        RETURNING purge_id INTO queued;
+    PERFORM leyser.plan_purge(queued);
+    PERFORM leyser.record_event('purge.queued', queue_purge.tenant_id, NULL, jsonb_build_object('purge_id', queued));
+    RETURN queued;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.queue_purge(text, integer, integer, regrole) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.queue_purge(text, integer, integer, regrole) IS
+    'internal: plans a purge and leaves it to the worker; a purge that is under way goes on with the new limits; LY008 where it may not begin or something stops its plan, 42704 for an unknown tenant';
+
+CREATE FUNCTION leyser.start_purge_worker() RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_start_purge_worker';
+REVOKE ALL ON FUNCTION leyser.start_purge_worker() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.start_purge_worker() IS
+    'internal: has the purge worker of this database start; a second one ends by itself';
+
+CREATE FUNCTION leyser.purge_worker() RETURNS integer
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT a.pid FROM pg_stat_activity a
+    WHERE a.backend_type = 'leyser purge worker' AND a.datname = current_database()
+    ORDER BY a.backend_start LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION leyser.purge_worker() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.purge_worker() IS 'internal: the pid of this database''s purge worker';
+
+-- ---- watching ----
+
+CREATE VIEW leyser.purge_status AS
+    SELECT p.purge_id, p.tenant_id, p.state, p.queued_by, p.queued_at, p.started_at, p.pass,
+           s.rows_planned, s.rows_deleted, s.tables, s.tables_scrubbed, p.deleted_at,
+           coalesce(b.blockers, '{}') AS blockers, p.scrub_end_lsn, p.erased_at,
+           NULL::timestamptz AS gone_from_backups_at, p.batch_size, p.max_rows_per_second, p.last_error
+    FROM leyser.purge_record p
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(t.rows_planned), 0)::bigint AS rows_planned, coalesce(sum(t.rows_deleted), 0)::bigint AS rows_deleted,
+               count(*) AS tables, count(t.scrubbed_at) AS tables_scrubbed
+        FROM leyser.purge_table t WHERE t.purge_id = p.purge_id AND t.action NOT IN ('keep', 'confirm')) s
+    CROSS JOIN LATERAL (
+        SELECT array_agg(format('%s %s: %s', b.kind, b.subject, b.detail) ORDER BY b.kind, b.subject) AS blockers
+        FROM leyser.purge_blocker b WHERE b.purge_id = p.purge_id) b;
+COMMENT ON VIEW leyser.purge_status IS
+    'purges, their states, how far they are and what they wait for (operator, auditor)';
+
+-- stage: what is told at once when it changes; line: what is told.
+CREATE FUNCTION leyser.look_at_purge(purge_id bigint)
+    RETURNS TABLE (ended boolean, worker boolean, stage text, line text)
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT s.state IN ('erased', 'held'), leyser.purge_worker() IS NOT NULL,
+           concat_ws('|', s.state, s.deleted_at, s.last_error,
+                     (SELECT string_agg(b.kind || b.subject, '|' ORDER BY b.kind, b.subject)
+                      FROM leyser.purge_blocker b WHERE b.purge_id = s.purge_id)),
+           CASE WHEN s.last_error IS NOT NULL AND s.state <> 'erased' THEN
+                    format('%s, and is tried again: %s', s.state, s.last_error)
+                WHEN s.blockers <> '{}' THEN
+                    format('%s for %s', s.state, array_to_string(s.blockers, '; '))
+                WHEN s.state = 'deleting' THEN
+                    format('deleting: %s of %s rows', s.rows_deleted, greatest(s.rows_planned, s.rows_deleted))
+                WHEN s.state = 'scrubbing' THEN
+                    format('scrubbing: %s of %s tables', s.tables_scrubbed, s.tables)
+                WHEN s.state = 'erased' THEN
+                    format('erased: %s rows of %s tables', s.rows_deleted, s.tables)
+                ELSE s.state END
+    FROM leyser.purge_status s WHERE s.purge_id = look_at_purge.purge_id
+$$;
+REVOKE ALL ON FUNCTION leyser.look_at_purge(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.look_at_purge(bigint) IS 'internal: what CALL purge() tells of a purge';
+
+CREATE PROCEDURE leyser.purge(tenant_id text, batch_size integer DEFAULT 5000,
+                              max_rows_per_second integer DEFAULT 0, wait boolean DEFAULT true)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'leyser_purge_call';
+REVOKE ALL ON PROCEDURE leyser.purge(text, integer, integer, boolean) FROM PUBLIC;
+COMMENT ON PROCEDURE leyser.purge(text, integer, integer, boolean) IS
+    'operator: has a tenant whose contract has ended erased, at most so many rows a commit and a second (0: no limit); with wait it tells how far the purge is until it ends, without it returns at once; cancelling it stops the telling, not the purge; LY008 where the purge may not begin or something stops its plan, 42704 for an unknown tenant, 25001 in a transaction block';
+
+-- ---- the report ----
+
+-- What no database can reach is said in the same place as what it did.
+CREATE FUNCTION leyser.purge_report(tenant_id text)
+    RETURNS TABLE (part text, subject text, state text, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    purge leyser.purge_status;
+BEGIN
+    SELECT s.* INTO purge FROM leyser.purge_status s WHERE s.tenant_id = purge_report.tenant_id
+        ORDER BY s.purge_id DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+            MESSAGE = 'there is no purge of this tenant',
+            DETAIL = 'None was begun, or there is no such tenant.',
+            HINT = 'See view leyser.contract; CALL leyser.purge() begins one.';
+    END IF;
+    RETURN QUERY SELECT 'purge', purge.purge_id::text, purge.state,
+        concat_ws(', ', format('%s rows of %s tables', purge.rows_deleted, purge.tables),
+            'scrub_end_lsn ' || purge.scrub_end_lsn,
+            'erased at ' || to_char(purge.erased_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'), purge.last_error);
+    RETURN QUERY SELECT 'blocker', format('%s %s', b.kind, b.subject), 'waited for', concat_ws(' ', b.detail || '.', b.remedy)
+        FROM leyser.purge_blocker b WHERE b.purge_id = purge.purge_id ORDER BY b.kind, b.subject;
+    RETURN QUERY SELECT 'table', t.relation_name,
+            CASE WHEN t.action IN ('keep', 'confirm') THEN t.action WHEN t.verified_at IS NOT NULL THEN 'clean'
+                 WHEN t.scrubbed_at IS NOT NULL THEN 'scrubbed' WHEN t.rows_deleted > 0 THEN 'deleted' ELSE 'planned' END,
+            concat_ws(', ', CASE WHEN t.action NOT IN ('keep', 'confirm') THEN
+                format('%s rows, %s pages scrubbed, %s indexes rebuilt', t.rows_deleted, t.pages_scrubbed, t.indexes_rebuilt) END, t.note)
+        FROM leyser.purge_table t WHERE t.purge_id = purge.purge_id ORDER BY t.step;
+    RETURN QUERY SELECT 'external store', s.name,
+            CASE WHEN e.name IS NULL THEN 'not confirmed' ELSE 'confirmed' END,
+            'by ' || e.confirmed_by || ' at ' || to_char(e.confirmed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"')
+        FROM leyser.external_store s LEFT JOIN leyser.external_erasure e
+            ON e.name = s.name AND e.tenant_id = purge_report.tenant_id ORDER BY s.name;
+    RETURN QUERY SELECT 'outside the database', o.subject, 'not reached', o.detail FROM (VALUES
+        ('freed disk blocks', 'Files that were removed before the purge leave their blocks to the file system and the disk.'),
+        ('volume snapshots', 'Snapshots of the volume keep the files as they were.'),
+        ('server logs', 'Lines of the server log may quote statements and their parameters.'),
+        ('backups', 'Base backups and archived write-ahead log from before scrub_end_lsn hold the rows until they expire.')
+        ) o (subject, detail);
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.purge_report(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.purge_report(text) IS
+    'operator, auditor: what became of the latest purge of a tenant, table by table, what it waits for, and what lies outside; 42704 where there is none';

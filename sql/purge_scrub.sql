@@ -1,0 +1,224 @@
+-- What the purge worker does for all purges that are through with deleting
+-- (src/purge_scrub.c), and when a purge is over.
+
+CREATE FUNCTION leyser.scrubbing_purges() RETURNS SETOF leyser.purge_record
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.* FROM leyser.purge_record p JOIN leyser.tenant_record t ON t.tenant_id = p.tenant_id
+    WHERE p.state = 'scrubbing' AND p.deleted_at IS NOT NULL AND t.state = 'terminated'
+$$;
+REVOKE ALL ON FUNCTION leyser.scrubbing_purges() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.scrubbing_purges() IS 'internal: purges that nothing holds back from being scrubbed';
+
+-- What holds a purge back depends on what it does next.
+CREATE FUNCTION leyser.blockers_of(purge leyser.purge_record)
+    RETURNS TABLE (kind text, subject text, detail text, remedy text)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF purge.scrub_end_lsn IS NULL THEN
+        RETURN QUERY SELECT * FROM leyser.readers(purge.deleted_xid);
+    ELSIF purge.wal_at IS NULL THEN
+        RETURN QUERY SELECT * FROM leyser.wal_keepers(purge.scrub_end_lsn);
+    ELSE
+        RETURN QUERY SELECT * FROM leyser.standbys_behind(purge.scrub_end_lsn);
+        RETURN QUERY SELECT 'external store', s, 'Nobody has confirmed that it holds nothing of the tenant.',
+                            format('SELECT leyser.confirm_external_erasure(%L, %L);', purge.tenant_id, s)
+                     FROM leyser.missing_external_erasures(purge.tenant_id) s;
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.blockers_of(leyser.purge_record) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.blockers_of(leyser.purge_record) IS
+    'internal: what a purge that is through with deleting waits for';
+
+CREATE FUNCTION leyser.find_blockers() RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    purge leyser.purge_record;
+    listed jsonb;
+BEGIN
+    FOR purge IN SELECT p.* FROM leyser.purge_record p JOIN leyser.tenant_record t ON t.tenant_id = p.tenant_id
+            WHERE p.state IN ('waiting', 'scrubbing') AND p.deleted_at IS NOT NULL AND t.state = 'terminated'
+            ORDER BY p.purge_id FOR UPDATE OF p LOOP
+        SELECT jsonb_agg(to_jsonb(b)) INTO listed FROM leyser.blockers_of(purge) b;
+        PERFORM leyser.move_purge(purge.purge_id, '{waiting,scrubbing}', CASE WHEN listed IS NULL THEN 'scrubbing' ELSE 'waiting' END);
+        PERFORM leyser.replace_blockers(purge.purge_id, listed);
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.find_blockers() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.find_blockers() IS
+    'internal: names what holds purges back, and lets those go on that nothing holds back';
+
+-- The phases are those of src/purge_scrub.c.
+CREATE FUNCTION leyser.next_scrub()
+    RETURNS TABLE (phase bigint, relation oid, deleted_before xid, since pg_lsn, indexes boolean)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH purge AS MATERIALIZED (SELECT p.* FROM leyser.scrubbing_purges() p),
+    part AS MATERIALIZED (
+        SELECT t.*, p.statistics_at, p.wal_at, p.deleted_xid FROM leyser.purge_table t JOIN purge p ON p.purge_id = t.purge_id
+        WHERE t.action NOT IN ('keep', 'confirm')
+    ), state AS (
+        SELECT p.*, NOT EXISTS (SELECT FROM part t WHERE t.purge_id = p.purge_id AND t.scrubbed_at IS NULL) AS scrubbed,
+               NOT EXISTS (SELECT FROM part t WHERE t.purge_id = p.purge_id AND t.verified_at IS NULL) AS verified
+        FROM purge p
+    ), next (phase, purge_id, step, relation) AS (
+        SELECT 1, t.purge_id, t.step, t.relation FROM part t WHERE t.scrubbed_at IS NULL
+        UNION ALL
+        SELECT 2, s.purge_id, 0, 0 FROM state s WHERE s.scrubbed AND s.statistics_at IS NULL
+        UNION ALL
+        SELECT 3, t.purge_id, t.step, t.relation FROM part t JOIN state s ON s.purge_id = t.purge_id
+            WHERE s.scrubbed AND s.statistics_at IS NOT NULL AND t.verified_at IS NULL
+        UNION ALL
+        SELECT CASE WHEN s.wal_at IS NULL THEN 4 ELSE 5 END, s.purge_id, 0, 0 FROM state s
+            WHERE s.scrubbed AND s.statistics_at IS NOT NULL AND s.verified
+    ), first AS (SELECT n.phase, n.relation FROM next n ORDER BY n.phase, n.purge_id, n.step LIMIT 1)
+    SELECT f.phase, f.relation,
+           ((SELECT max(p.deleted_xid)::text::numeric + 1 FROM purge p)::text::xid8)::xid,
+           CASE f.phase
+               WHEN 3 THEN (SELECT max(t.scrubbed_since) FROM part t WHERE t.relation = f.relation)
+               WHEN 4 THEN (SELECT max(p.scrub_end_lsn) FROM purge p
+                            HAVING NOT bool_or(p.wal_at IS NULL AND p.scrub_end_lsn IS NULL)) END,
+           EXISTS (SELECT FROM part t WHERE t.relation = f.relation AND t.scrubbed_at IS NULL AND t.scrubbed_since IS NULL)
+    FROM first f
+$$;
+REVOKE ALL ON FUNCTION leyser.next_scrub() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.next_scrub() IS
+    'internal: what comes next: 1 a table, 2 statistics, 3 a look at a table, 4 the write-ahead log, 5 the end';
+
+CREATE FUNCTION leyser.note_scrubbed(relation oid, lsn pg_lsn, done boolean, zeroed bigint, indexes integer, note text)
+    RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    UPDATE leyser.purge_table t
+        SET pages_scrubbed = t.pages_scrubbed + note_scrubbed.zeroed,
+            indexes_rebuilt = t.indexes_rebuilt + note_scrubbed.indexes,
+            note = coalesce(note_scrubbed.note, t.note),
+            scrubbed_since = CASE WHEN note_scrubbed.done THEN note_scrubbed.lsn ELSE t.scrubbed_since END,
+            scrubbed_at = CASE WHEN note_scrubbed.done THEN clock_timestamp() END
+        FROM leyser.scrubbing_purges() p
+        WHERE t.purge_id = p.purge_id AND t.relation = note_scrubbed.relation AND t.scrubbed_at IS NULL;
+    UPDATE leyser.purge_record p SET last_error = NULL FROM leyser.scrubbing_purges() s
+        WHERE p.purge_id = s.purge_id AND p.last_error IS NOT NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.note_scrubbed(oid, pg_lsn, boolean, bigint, integer, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_scrubbed(oid, pg_lsn, boolean, bigint, integer, text) IS
+    'internal: a table was scrubbed, from this place of the write-ahead log on; done where no row version is left over';
+
+CREATE FUNCTION leyser.statistics_relations() RETURNS SETOF oid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT DISTINCT t.relation FROM leyser.scrubbing_purges() p
+    JOIN leyser.purge_table t ON t.purge_id = p.purge_id
+    JOIN pg_class c ON c.oid = t.relation
+    WHERE p.statistics_at IS NULL AND t.action NOT IN ('keep', 'confirm')
+$$;
+REVOKE ALL ON FUNCTION leyser.statistics_relations() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.statistics_relations() IS 'internal: the tables whose statistics are to be renewed';
+
+CREATE FUNCTION leyser.note_statistics(relation oid, lsn pg_lsn, done boolean, zeroed bigint, indexes integer, note text)
+    RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE leyser.purge_record p SET statistics_at = clock_timestamp(), last_error = NULL
+    FROM leyser.scrubbing_purges() s
+    WHERE p.purge_id = s.purge_id AND s.statistics_at IS NULL
+      AND NOT EXISTS (SELECT FROM leyser.purge_table t WHERE t.purge_id = p.purge_id
+                      AND t.action NOT IN ('keep', 'confirm') AND t.scrubbed_at IS NULL)
+$$;
+REVOKE ALL ON FUNCTION leyser.note_statistics(oid, pg_lsn, boolean, bigint, integer, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_statistics(oid, pg_lsn, boolean, bigint, integer, text) IS
+    'internal: statistics know nothing of the tenants any longer';
+
+-- Rows of the tenant, which a role above row security may have written: all begins
+-- anew.  Bytes outside of rows: the table is scrubbed again.
+CREATE FUNCTION leyser.note_verified(relation oid, lsn pg_lsn, done boolean, zeroed bigint, indexes integer, note text)
+    RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    part record;
+    gone boolean := NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = note_verified.relation);
+BEGIN
+    FOR part IN SELECT t.purge_id, t.step, t.condition, p.tenant_id FROM leyser.scrubbing_purges() p
+            JOIN leyser.purge_table t ON t.purge_id = p.purge_id
+            WHERE t.relation = note_verified.relation AND t.verified_at IS NULL AND t.scrubbed_at IS NOT NULL LOOP
+        IF NOT gone AND part.condition IS NOT NULL
+           AND leyser.count_purge_rows(note_verified.relation, part.condition, part.tenant_id) > 0 THEN
+            PERFORM leyser.move_purge(part.purge_id, '{scrubbing}', 'due');
+        ELSE
+            UPDATE leyser.purge_table t
+                SET verified_at = CASE WHEN note_verified.done THEN clock_timestamp() END,
+                    scrubbed_at = CASE WHEN note_verified.done THEN t.scrubbed_at END
+                WHERE t.purge_id = part.purge_id AND t.step = part.step;
+        END IF;
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.note_verified(oid, pg_lsn, boolean, bigint, integer, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_verified(oid, pg_lsn, boolean, bigint, integer, text) IS
+    'internal: what a look at a table after its scrub found';
+
+CREATE FUNCTION leyser.note_wal(relation oid, lsn pg_lsn, done boolean, zeroed bigint, indexes integer, note text)
+    RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    purge leyser.purge_record;
+BEGIN
+    FOR purge IN SELECT p.* FROM leyser.scrubbing_purges() p
+            WHERE p.wal_at IS NULL AND p.statistics_at IS NOT NULL
+              AND NOT EXISTS (SELECT FROM leyser.purge_table t WHERE t.purge_id = p.purge_id
+                              AND t.action NOT IN ('keep', 'confirm') AND (t.scrubbed_at IS NULL OR t.verified_at IS NULL)) LOOP
+        UPDATE leyser.purge_record p
+            SET scrub_end_lsn = coalesce(p.scrub_end_lsn, note_wal.lsn), last_error = NULL,
+                wal_at = CASE WHEN note_wal.done THEN clock_timestamp() END
+            WHERE p.purge_id = purge.purge_id;
+        IF NOT note_wal.done THEN
+            PERFORM leyser.move_purge(purge.purge_id, '{scrubbing}', 'waiting');
+            PERFORM leyser.replace_blockers(purge.purge_id, jsonb_build_array(jsonb_build_object('kind', 'write-ahead log',
+                'subject', 'pg_wal', 'detail', coalesce(note_wal.note, 'old segments are still there'),
+                'remedy', 'It is tried again by itself.')));
+        END IF;
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.note_wal(oid, pg_lsn, boolean, bigint, integer, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_wal(oid, pg_lsn, boolean, bigint, integer, text) IS
+    'internal: from where on the write-ahead log holds nothing of the tenants, and whether older segments are gone';
+
+-- ---- the end ----
+
+CREATE FUNCTION leyser.finish_purges() RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    purge leyser.purge_record;
+BEGIN
+    FOR purge IN SELECT p.* FROM leyser.scrubbing_purges() p WHERE p.wal_at IS NOT NULL ORDER BY p.purge_id LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM leyser.blockers_of(purge));
+        PERFORM leyser.move_tenant(purge.tenant_id, '{terminated}', 'erased');
+        PERFORM leyser.move_purge(purge.purge_id, '{scrubbing}', 'erased');
+        UPDATE leyser.purge_record p SET erased_at = clock_timestamp(), last_error = NULL
+            WHERE p.purge_id = purge.purge_id;
+        PERFORM leyser.record_event('purge.erased', purge.tenant_id, NULL,
+            (SELECT jsonb_build_object('purge_id', purge.purge_id, 'rows', coalesce(sum(t.rows_deleted), 0),
+                                       'scrub_end_lsn', purge.scrub_end_lsn)
+             FROM leyser.purge_table t WHERE t.purge_id = purge.purge_id));
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.finish_purges() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.finish_purges() IS
+    'internal: purges that have nothing left to do end: their tenants are erased';

@@ -1,0 +1,176 @@
+-- The steps by which the purge worker (src/purge.c) deletes.
+--
+-- Each is called in a transaction of its own, or in that of the batch it speaks of.
+
+-- The one place where a purge's state moves.
+CREATE FUNCTION leyser.move_purge(purge_id bigint, from_states text[], to_state text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    present text;
+BEGIN
+    SELECT p.state INTO STRICT present FROM leyser.purge_record p
+        WHERE p.purge_id = move_purge.purge_id FOR UPDATE;
+    IF present <> ALL (from_states) THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY008',
+            MESSAGE = format('a purge that is %s cannot become %s', present, to_state),
+            DETAIL = format('It must be %s.', array_to_string(from_states, ' or ')),
+            HINT = 'See view leyser.purge_status.';
+    END IF;
+    IF present <> to_state THEN
+        UPDATE leyser.purge_record p SET state = to_state WHERE p.purge_id = move_purge.purge_id;
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.move_purge(bigint, text[], text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.move_purge(bigint, text[], text) IS
+    'internal: moves a purge from one of the given states to another, or raises LY008';
+
+CREATE FUNCTION leyser.open_purges()
+    RETURNS TABLE (purge_id bigint, tenant_id text, begun bigint, deleted bigint,
+                   batch_size bigint, max_rows_per_second bigint)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.purge_id, p.tenant_id, (p.state <> 'due')::integer, (p.state <> 'due' AND p.deleted_at IS NOT NULL)::integer,
+           p.batch_size, p.max_rows_per_second
+    FROM leyser.purge_record p JOIN leyser.tenant_record t ON t.tenant_id = p.tenant_id
+    WHERE p.state NOT IN ('erased', 'held') AND t.state = 'terminated'
+    ORDER BY p.purge_id
+$$;
+REVOKE ALL ON FUNCTION leyser.open_purges() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.open_purges() IS
+    'internal: the purges for which there is something to do, in the order in which they were queued';
+
+-- For the rest of the transaction nobody can hold the purge; 0 where it is held.
+CREATE FUNCTION leyser.lock_purge(purge_id bigint) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM FROM leyser.purge_record p JOIN leyser.tenant_record t ON t.tenant_id = p.tenant_id
+        WHERE p.purge_id = lock_purge.purge_id AND p.state IN ('due', 'deleting', 'waiting')
+          AND p.deleted_at IS NULL AND t.state = 'terminated' FOR UPDATE OF p;
+    RETURN FOUND::integer;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.lock_purge(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.lock_purge(bigint) IS
+    'internal: locks a purge that may delete; 0 where it may not';
+
+-- Also of a purge that was held: then all begins anew.
+CREATE FUNCTION leyser.start_purge(purge_id bigint) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM leyser.move_purge(start_purge.purge_id, '{due}', 'deleting');
+    UPDATE leyser.purge_record p
+        SET started_at = coalesce(p.started_at, clock_timestamp()), deleted_at = NULL, deleted_xid = NULL,
+            statistics_at = NULL, wal_at = NULL, scrub_end_lsn = NULL
+        WHERE p.purge_id = start_purge.purge_id;
+    PERFORM leyser.set_writers_limit(start_purge.purge_id);
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.start_purge(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.start_purge(bigint) IS 'internal: a purge that was due begins to delete';
+
+-- ---- passes ----
+
+-- The first pass takes the plan as CALL purge() made it; every later one, and one
+-- after a restart, looks anew which tables there are.
+CREATE FUNCTION leyser.begin_pass(purge_id bigint) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF leyser.lock_purge(begin_pass.purge_id) = 0 THEN
+        RETURN -1;
+    END IF;
+    IF EXISTS (SELECT FROM leyser.purge_record p WHERE p.purge_id = begin_pass.purge_id AND p.pass > 0)
+       OR NOT EXISTS (SELECT FROM leyser.purge_table t WHERE t.purge_id = begin_pass.purge_id) THEN
+        PERFORM leyser.plan_purge(begin_pass.purge_id);
+    END IF;
+    UPDATE leyser.purge_record p SET pass = p.pass + 1 WHERE p.purge_id = begin_pass.purge_id;
+    PERFORM leyser.set_writers_limit(begin_pass.purge_id);
+    RETURN (SELECT count(*) FROM leyser.writers(begin_pass.purge_id));
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.begin_pass(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.begin_pass(bigint) IS
+    'internal: a pass over all tables begins; returns how many could still write for the tenant, -1 where the purge is held';
+
+CREATE FUNCTION leyser.deletion_steps(purge_id bigint)
+    RETURNS TABLE (step bigint, relation bigint, relation_name text, condition text, assignments text,
+                   together bigint, rows_planned bigint, rows_deleted bigint)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t.step, t.relation::bigint, t.relation_name, t.condition, t.assignments, t.together,
+           t.rows_planned, t.rows_deleted
+    FROM leyser.purge_table t
+    WHERE t.purge_id = deletion_steps.purge_id AND t.condition IS NOT NULL
+    ORDER BY t.step
+$$;
+REVOKE ALL ON FUNCTION leyser.deletion_steps(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.deletion_steps(bigint) IS 'internal: what a pass empties, in order';
+
+CREATE FUNCTION leyser.note_deleted(purge_id bigint, step bigint, rows bigint) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE leyser.purge_table t SET rows_deleted = t.rows_deleted + note_deleted.rows
+    WHERE t.purge_id = note_deleted.purge_id AND t.step = note_deleted.step AND note_deleted.rows > 0
+$$;
+REVOKE ALL ON FUNCTION leyser.note_deleted(bigint, bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_deleted(bigint, bigint, bigint) IS
+    'internal: a batch, in whose transaction this is noted';
+
+CREATE FUNCTION leyser.wait_for_writers(purge_id bigint) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    listed jsonb;
+BEGIN
+    IF leyser.lock_purge(wait_for_writers.purge_id) = 0 THEN
+        RETURN -1;
+    END IF;
+    PERFORM leyser.set_writers_limit(wait_for_writers.purge_id);
+    SELECT jsonb_agg(to_jsonb(w)) INTO listed FROM leyser.writers(wait_for_writers.purge_id) w;
+    IF listed IS NOT NULL THEN
+        PERFORM leyser.move_purge(wait_for_writers.purge_id, '{deleting,waiting}', 'waiting');
+    END IF;
+    RETURN leyser.replace_blockers(wait_for_writers.purge_id, listed);
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.wait_for_writers(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.wait_for_writers(bigint) IS
+    'internal: names those who could still write for the tenant, and says how many they are';
+
+-- What was deleted was deleted by this transaction or older ones.
+CREATE FUNCTION leyser.finish_deletion(purge_id bigint) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM leyser.move_purge(finish_deletion.purge_id, '{deleting,waiting}', 'waiting');
+    UPDATE leyser.purge_record p
+        SET deleted_at = clock_timestamp(), deleted_xid = pg_current_xact_id(), last_error = NULL
+        WHERE p.purge_id = finish_deletion.purge_id;
+    PERFORM leyser.replace_blockers(finish_deletion.purge_id, NULL);
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.finish_deletion(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.finish_deletion(bigint) IS
+    'internal: a pass found nothing of the tenant any longer, and nobody could write';
+
+-- Without a purge: a step that all share who are through with deleting.
+CREATE FUNCTION leyser.note_purge_error(purge_id bigint, error text) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE leyser.purge_record p SET last_error = note_purge_error.error
+    WHERE (p.purge_id = note_purge_error.purge_id
+           OR note_purge_error.purge_id = 0 AND p.deleted_at IS NOT NULL AND p.state IN ('waiting', 'scrubbing'))
+      AND p.last_error IS DISTINCT FROM note_purge_error.error
+$$;
+REVOKE ALL ON FUNCTION leyser.note_purge_error(bigint, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_purge_error(bigint, text) IS
+    'internal: why a step failed, which is tried again';

@@ -1,0 +1,265 @@
+/*
+ * launcher.c
+ *		A background worker that starts purge workers.
+ *
+ * Purges go on after a restart or crash of the server without anybody's doing.
+ * This process runs as long as the server does.  It is connected to no database,
+ * so it can read only which databases there are; whether there is something to
+ * do in one of them a purge worker finds out, which ends at once where there is
+ * not.  The rules:
+ *
+ *  - One database after the other: at most one worker starts at a time.
+ *  - A database that was found to be without leyser is not asked again: CALL
+ *    leyser.purge() starts the first worker there itself.  All others are asked
+ *    each LOOK_INTERVAL, for a worker may have died, and on a standby purges
+ *    arrive without a CALL.
+ *  - On a standby, too, from the moment on at which it can be read.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "launcher.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define LOOK_INTERVAL 60000 /* milliseconds between rounds over all databases */
+#define RESTART_SECONDS 10
+#define ANSWER_INTERVAL 50   /* milliseconds between looks for an answer */
+#define ANSWER_TIMEOUT 30000 /* milliseconds until it is the next database's turn */
+
+typedef struct LauncherShared
+{
+	LWLock *lock;
+	Oid asked; /* the database whose worker is to answer */
+	LeyserLauncherAnswer answer;
+} LauncherShared;
+
+static LauncherShared *launcher_shared = NULL;
+static List *without_leyser = NIL; /* databases, by oid */
+
+static shmem_request_hook_type prev_shmem_request = NULL;
+static shmem_startup_hook_type prev_shmem_startup = NULL;
+
+extern PGDLLEXPORT void leyser_launcher_main(Datum arg);
+
+/* ---- shared memory ---- */
+
+static void
+launcher_shmem_request(void)
+{
+	if (prev_shmem_request)
+		prev_shmem_request();
+	RequestAddinShmemSpace(MAXALIGN(sizeof(LauncherShared)));
+	RequestNamedLWLockTranche("leyser launcher", 1);
+}
+
+static void
+launcher_shmem_startup(void)
+{
+	bool found;
+
+	if (prev_shmem_startup)
+		prev_shmem_startup();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	launcher_shared = ShmemInitStruct("leyser launcher", sizeof(LauncherShared), &found);
+	if (!found)
+	{
+		memset(launcher_shared, 0, sizeof(LauncherShared));
+		launcher_shared->lock = &GetNamedLWLockTranche("leyser launcher")->lock;
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+static void
+launcher_ask(Oid database)
+{
+	LWLockAcquire(launcher_shared->lock, LW_EXCLUSIVE);
+	launcher_shared->asked = database;
+	launcher_shared->answer = LEYSER_LAUNCHER_NO_ANSWER;
+	LWLockRelease(launcher_shared->lock);
+}
+
+void
+leyser_launcher_answer(Oid database, LeyserLauncherAnswer answer)
+{
+	LWLockAcquire(launcher_shared->lock, LW_EXCLUSIVE);
+	if (launcher_shared->asked == database)
+		launcher_shared->answer = answer;
+	LWLockRelease(launcher_shared->lock);
+}
+
+static LeyserLauncherAnswer
+launcher_answered(void)
+{
+	LeyserLauncherAnswer answer;
+
+	LWLockAcquire(launcher_shared->lock, LW_SHARED);
+	answer = launcher_shared->answer;
+	LWLockRelease(launcher_shared->lock);
+	return answer;
+}
+
+/* ---- starting workers ---- */
+
+bool
+leyser_launcher_start(Oid database, BackgroundWorkerHandle **handle)
+{
+	BackgroundWorker worker = {.bgw_flags = BGWORKER_SHMEM_ACCESS |
+											BGWORKER_BACKEND_DATABASE_CONNECTION,
+							   .bgw_start_time = BgWorkerStart_ConsistentState,
+							   .bgw_restart_time = BGW_NEVER_RESTART,
+							   .bgw_main_arg = ObjectIdGetDatum(database),
+							   .bgw_notify_pid = MyProcPid};
+
+	strlcpy(worker.bgw_library_name, "leyser", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "leyser_purge_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "leyser purge worker", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "leyser purge worker", BGW_MAXLEN);
+	return RegisterDynamicBackgroundWorker(&worker, handle);
+}
+
+static void
+launcher_wait(long milliseconds)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 milliseconds, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+/* Workers that start and end wake us, too. */
+static void
+launcher_wait_until(TimestampTz end)
+{
+	long left;
+
+	while ((left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end)) > 0)
+		launcher_wait(left);
+}
+
+/* Has a worker look into a database, and waits for its answer or its end. */
+static void
+launcher_look(Oid database)
+{
+	TimestampTz started = GetCurrentTimestamp();
+	BackgroundWorkerHandle *handle;
+	pid_t pid;
+
+	launcher_ask(database);
+	if (!leyser_launcher_start(database, &handle))
+		return;
+	while (launcher_answered() == LEYSER_LAUNCHER_NO_ANSWER &&
+		   GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED &&
+		   !TimestampDifferenceExceeds(started, GetCurrentTimestamp(), ANSWER_TIMEOUT))
+		launcher_wait(ANSWER_INTERVAL);
+	if (launcher_answered() == LEYSER_LAUNCHER_NOT_INSTALLED)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+
+		without_leyser = list_append_unique_oid(without_leyser, database);
+		MemoryContextSwitchTo(caller);
+	}
+	launcher_ask(InvalidOid);
+	pfree(handle);
+}
+
+/* The databases that one can connect to. */
+static List *
+launcher_databases(MemoryContext context)
+{
+	List *databases = NIL;
+	Relation rel;
+	TableScanDesc scan;
+	HeapTuple tuple;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+		MemoryContext caller = MemoryContextSwitchTo(context);
+
+		if (database->datallowconn && database->datconnlimit != -2)
+			databases = lappend_oid(databases, database->oid);
+		MemoryContextSwitchTo(caller);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	return databases;
+}
+
+void
+leyser_launcher_main(Datum arg)
+{
+	MemoryContext round;
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	round = AllocSetContextCreate(TopMemoryContext, "leyser launcher",
+								  ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		TimestampTz next =
+			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_INTERVAL);
+		List *databases = launcher_databases(round);
+		ListCell *cell;
+
+		MemoryContextSwitchTo(round);
+		foreach (cell, databases)
+		{
+			if (!list_member_oid(without_leyser, lfirst_oid(cell)))
+				launcher_look(lfirst_oid(cell));
+		}
+		MemoryContextReset(round);
+		launcher_wait_until(next);
+	}
+}
+
+void
+leyser_launcher_init(void)
+{
+	BackgroundWorker worker = {.bgw_flags = BGWORKER_SHMEM_ACCESS |
+											BGWORKER_BACKEND_DATABASE_CONNECTION,
+							   .bgw_start_time = BgWorkerStart_ConsistentState,
+							   .bgw_restart_time = RESTART_SECONDS};
+
+	prev_shmem_request = shmem_request_hook;
+	shmem_request_hook = launcher_shmem_request;
+	prev_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = launcher_shmem_startup;
+	if (IsBinaryUpgrade)
+		return;
+	strlcpy(worker.bgw_library_name, "leyser", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "leyser_launcher_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "leyser launcher", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "leyser launcher", BGW_MAXLEN);
+	RegisterBackgroundWorker(&worker);
+}

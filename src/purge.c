@@ -1,0 +1,463 @@
+/*
+ * purge.c
+ *		The purge worker: one for each database with purges under way.
+ *
+ * CALL leyser.purge() only writes a row and sees that this worker runs; the
+ * worker does the work, for it holds no snapshot between its steps, and goes on
+ * whatever becomes of the caller.  The rules:
+ *
+ *  - All that is needed to go on lies in tables (purge_record, purge_table) and
+ *    is committed with the work it speaks of, so a worker that was killed at any
+ *    moment is replaced by one that finds the same purges and goes on.
+ *  - One worker a database: it holds a lock of the session that nobody else can
+ *    ask for.
+ *  - Purges take turns by batch.  What all share (the scrub) is done when no
+ *    purge has a batch to delete at the moment.
+ *  - A step that fails is told in purge_record.last_error and tried again, later
+ *    each time; a step that was cancelled likewise.
+ *  - Between two steps a purge can be held: a step looks under a lock of the
+ *    purge's row.
+ *  - The worker ends when no purge is open.  It is started by CALL and by the
+ *    launcher (launcher.c), which also replaces one that died.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "purge.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "cache.h"
+#include "launcher.h"
+#include "scrub.h"
+
+#define IDLE_WAIT 1000 /* milliseconds between looks for something to do */
+#define JOIN_WAIT 100  /* milliseconds between looks for the session's lock */
+#define JOIN_LOOKS 10
+#define RETRY_WAIT 1000    /* milliseconds after the first failure */
+#define RETRY_DOUBLINGS 6  /* at most 64 times as long */
+#define LOCK_TIMEOUT "10s" /* for a table that somebody else has locked */
+
+extern PGDLLEXPORT void leyser_purge_main(Datum arg);
+
+static MemoryContext purges_context = NULL;
+static List *purges = NIL; /* of LeyserPurge */
+
+/* ---- for all parts ---- */
+
+void
+leyser_purge_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+leyser_purge_commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+}
+
+int64
+leyser_purge_query(const char *sql, int64 purge_id)
+{
+	Oid types[1] = {INT8OID};
+	Datum values[1] = {Int64GetDatum(purge_id)};
+	bool isnull = true;
+	Datum value = (Datum) 0;
+
+	if (SPI_execute_with_args(sql, purge_id != 0 ? 1 : 0, types, values, NULL, false, 0) <
+		0)
+		elog(ERROR, "could not run \"%s\"", sql);
+	if (SPI_processed > 0 && SPI_tuptable != NULL)
+		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+int64
+leyser_purge_step(const char *sql, int64 purge_id)
+{
+	int64 result;
+
+	leyser_purge_begin();
+	result = leyser_purge_query(sql, purge_id);
+	leyser_purge_commit();
+	return result;
+}
+
+void
+leyser_purge_tell(const char *format, ...)
+{
+	char line[NAMEDATALEN * 6];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	pgstat_report_activity(STATE_RUNNING, line);
+}
+
+void
+leyser_purge_wait(long milliseconds)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 milliseconds, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+/* ---- which purges there are ---- */
+
+static LeyserPurge *
+purge_known(int64 purge_id)
+{
+	ListCell *cell;
+
+	foreach (cell, purges)
+	{
+		LeyserPurge *purge = lfirst(cell);
+
+		if (purge->purge_id == purge_id)
+			return purge;
+	}
+	return NULL;
+}
+
+static int64
+purge_column(int row, int column)
+{
+	bool isnull;
+	Datum value =
+		SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+/* A purge as the row of open_purges() says; what we know of it besides stays. */
+static LeyserPurge *
+purge_read(int row)
+{
+	int64 purge_id = purge_column(row, 1);
+	LeyserPurge *purge = purge_known(purge_id);
+
+	if (purge == NULL)
+	{
+		char *tenant_id = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 2);
+
+		purge = MemoryContextAllocZero(purges_context, sizeof(LeyserPurge));
+		purge->purge_id = purge_id;
+		purge->tenant_id = MemoryContextStrdup(purges_context, tenant_id);
+	}
+	purge->planned = purge_column(row, 3) != 0;
+	purge->deleted = purge_column(row, 4) != 0;
+	purge->batch_size = (int) purge_column(row, 5);
+	purge->max_rows_per_second = (int) purge_column(row, 6);
+	return purge;
+}
+
+static void
+purges_read(void)
+{
+	List *open = NIL;
+	MemoryContext caller;
+	ListCell *cell;
+
+	leyser_purge_begin();
+	(void) leyser_purge_query("SELECT * FROM leyser.open_purges()", 0);
+	caller = MemoryContextSwitchTo(purges_context);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		open = lappend(open, purge_read((int) i));
+	MemoryContextSwitchTo(caller);
+	foreach (cell, purges)
+	{
+		LeyserPurge *purge = lfirst(cell);
+
+		if (list_member_ptr(open, purge))
+			continue;
+		leyser_purge_delete_reset(purge);
+		pfree(purge->tenant_id);
+		pfree(purge);
+	}
+	list_free(purges);
+	purges = open;
+	leyser_purge_commit();
+}
+
+/* ---- steps that may fail ---- */
+
+/* After an error: what is told about it; the transaction is over. */
+static void
+purge_failed(LeyserPurge *purge, const ErrorData *error)
+{
+	Oid types[2] = {INT8OID, TEXTOID};
+	Datum values[2];
+	int doublings = 0;
+
+	if (purge != NULL)
+	{
+		leyser_purge_delete_reset(purge);
+		doublings = Min(purge->failures, RETRY_DOUBLINGS);
+		purge->failures++;
+		purge->next_at =
+			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_WAIT << doublings);
+	}
+	leyser_purge_begin();
+	values[0] = Int64GetDatum(purge != NULL ? purge->purge_id : 0);
+	values[1] = CStringGetTextDatum(
+		psprintf("%s: %s%s%s", unpack_sql_state(error->sqlerrcode), error->message,
+				 error->detail ? " " : "", error->detail ? error->detail : ""));
+	(void) SPI_execute_with_args("SELECT leyser.note_purge_error($1, $2)", 2, types,
+								 values, NULL, false, 0);
+	leyser_purge_commit();
+}
+
+/*
+ * Does one step; false where it failed or was cancelled.  Without a purge: a
+ * step that all share.
+ */
+static bool
+purge_try(void (*work)(LeyserPurge *), LeyserPurge *purge)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData *volatile error = NULL;
+
+	PG_TRY();
+	{
+		work(purge);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	if (error == NULL)
+		return true;
+	purge_failed(purge, error);
+	FreeErrorData(error);
+	return false;
+}
+
+/* ---- the loop ---- */
+
+static void
+purge_advance(LeyserPurge *purge)
+{
+	if (purge->planned)
+	{
+		leyser_purge_delete(purge);
+		return;
+	}
+	leyser_purge_tell("purge %lld: planning", (long long) purge->purge_id);
+	(void) leyser_purge_step("SELECT leyser.start_purge($1)", purge->purge_id);
+	purge->planned = true;
+}
+
+/* A batch for each purge that may have one now; whether there was any. */
+static bool
+purges_advance(void)
+{
+	bool worked = false;
+	ListCell *cell;
+
+	foreach (cell, purges)
+	{
+		LeyserPurge *purge = lfirst(cell);
+
+		if (purge->deleted || purge->next_at > GetCurrentTimestamp())
+			continue;
+		if (purge_try(purge_advance, purge))
+		{
+			purge->failures = 0;
+			worked = true;
+		}
+	}
+	return worked;
+}
+
+static bool scrub_worked;
+
+static void
+scrub_advance(LeyserPurge *unused)
+{
+	scrub_worked = leyser_purge_scrub();
+}
+
+static TimestampTz scrub_next_at = 0;
+static int scrub_failures = 0;
+
+/* As a purge's batch; all purges share it. */
+static bool
+scrubs_advance(void)
+{
+	scrub_worked = false;
+	if (scrub_next_at > GetCurrentTimestamp())
+		return false;
+	if (purge_try(scrub_advance, NULL))
+		scrub_failures = 0;
+	else
+		scrub_next_at = TimestampTzPlusMilliseconds(
+			GetCurrentTimestamp(), RETRY_WAIT << Min(scrub_failures++, RETRY_DOUBLINGS));
+	return scrub_worked;
+}
+
+/* How long until a purge may have its next batch. */
+static long
+purges_idle_time(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long wait = IDLE_WAIT;
+	ListCell *cell;
+
+	foreach (cell, purges)
+	{
+		LeyserPurge *purge = lfirst(cell);
+
+		if (!purge->deleted)
+			wait = Min(wait, TimestampDifferenceMilliseconds(now, purge->next_at));
+	}
+	return Max(wait, 1);
+}
+
+static void
+purges_run(void)
+{
+	MemoryContext round = AllocSetContextCreate(TopMemoryContext, "leyser purge round",
+												ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		MemoryContextReset(round);
+		MemoryContextSwitchTo(round);
+		leyser_purge_wait(0);
+		purges_read();
+		if (purges == NIL)
+			return;
+		if (purges_advance() || scrubs_advance())
+			continue;
+		pgstat_report_activity(STATE_IDLE, NULL);
+		leyser_purge_wait(purges_idle_time());
+	}
+}
+
+/* ---- the worker ---- */
+
+static void
+purge_set(const char *name, const char *value)
+{
+	SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/* What ALTER DATABASE or ALTER ROLE may have set must not stop or change a purge. */
+static void
+purge_connect(Oid database)
+{
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	purge_set("search_path", "pg_catalog, pg_temp");
+	purge_set("lock_timeout", LOCK_TIMEOUT);
+	purge_set("statement_timeout", "0");
+	if (GetConfigOption("transaction_timeout", true, false) != NULL)
+		purge_set("transaction_timeout", "0");
+	purge_set("default_transaction_isolation", "read committed");
+	purge_set("default_transaction_read_only", "off");
+	purge_set("session_replication_role", "origin");
+	purge_set("row_security", "on");
+	purge_set("temp_file_limit", "-1");
+	purge_set("synchronous_commit", "local");
+}
+
+/* The lock under which this database's only purge worker runs. */
+static bool
+purge_lock(Oid extension)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 1);
+	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Another worker may be just about to end. */
+static bool
+purge_join(Oid extension)
+{
+	for (int i = 0; i < JOIN_LOOKS; i++)
+	{
+		bool joined;
+
+		StartTransactionCommand();
+		joined = purge_lock(extension);
+		CommitTransactionCommand();
+		if (joined)
+			return true;
+		leyser_purge_wait(JOIN_WAIT);
+	}
+	return false;
+}
+
+static LeyserLauncherAnswer
+purge_look(Oid *extension)
+{
+	bool open = false;
+
+	leyser_purge_begin();
+	*extension = leyser_cache_extension();
+	if (OidIsValid(*extension))
+		open = leyser_purge_query("SELECT count(*) FROM leyser.open_purges()", 0) > 0;
+	leyser_purge_commit();
+	if (!OidIsValid(*extension))
+		return LEYSER_LAUNCHER_NOT_INSTALLED;
+	return open ? LEYSER_LAUNCHER_OPEN : LEYSER_LAUNCHER_IDLE;
+}
+
+void
+leyser_purge_main(Datum arg)
+{
+	Oid database = DatumGetObjectId(arg);
+	Oid extension;
+	LeyserLauncherAnswer answer;
+
+	purge_connect(database);
+	purges_context =
+		AllocSetContextCreate(TopMemoryContext, "leyser purges", ALLOCSET_DEFAULT_SIZES);
+	answer = purge_look(&extension);
+	leyser_launcher_answer(database, answer);
+	if (answer != LEYSER_LAUNCHER_OPEN || RecoveryInProgress() || !purge_join(extension))
+		return;
+	leyser_scrub_dropped_files(true);
+	purges_run();
+}

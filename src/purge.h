@@ -1,0 +1,70 @@
+/*
+ * purge.h
+ *		What the parts of the purge worker share.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#ifndef LEYSER_PURGE_H
+#define LEYSER_PURGE_H
+
+#include "leyser.h"
+
+#include "storage/itemptr.h"
+#include "utils/timestamp.h"
+
+typedef struct LeyserDeletion LeyserDeletion;
+
+/* A purge that is under way; what must survive a crash is in purge_record. */
+typedef struct LeyserPurge
+{
+	int64 purge_id;
+	char *tenant_id;
+	bool planned;             /* it has been started */
+	bool deleted;             /* nothing of the tenant was found any longer */
+	bool emptied;             /* the last pass found nothing */
+	int batch_size;           /* rows a commit */
+	int max_rows_per_second;  /* 0: as fast as it goes */
+	TimestampTz next_at;      /* nothing to do for it before */
+	int failures;             /* in a row */
+	LeyserDeletion *deletion; /* the pass it is in, or NULL; see purge_delete.c */
+} LeyserPurge;
+
+/* ---- purge.c: transactions and statements of the worker ---- */
+
+extern void leyser_purge_begin(void);
+extern void leyser_purge_commit(void);
+
+/*
+ * Runs a statement of leyser's own with arguments, purge_id first where it is
+ * not 0; the first column of its first row as a number, 0 where there is none.
+ */
+extern int64 leyser_purge_query(const char *sql, int64 purge_id);
+
+/* The same in a transaction of its own. */
+extern int64 leyser_purge_step(const char *sql, int64 purge_id);
+
+/* What pg_stat_activity shows. */
+extern void leyser_purge_tell(const char *format, ...) pg_attribute_printf(1, 2);
+
+/* Lets some time pass; ends the wait, and perhaps the worker, when asked to. */
+extern void leyser_purge_wait(long milliseconds);
+
+/* ---- purge_delete.c ---- */
+
+extern void leyser_purge_delete_init(void);
+
+/* One batch, or what comes between two passes. */
+extern void leyser_purge_delete(LeyserPurge *purge);
+
+/* Forgets the pass: the next one begins with the first table. */
+extern void leyser_purge_delete_reset(LeyserPurge *purge);
+
+/* ---- purge_scrub.c ---- */
+
+/*
+ * One step of what all purges share that are through with deleting; false where
+ * there is none, or none at the moment.
+ */
+extern bool leyser_purge_scrub(void);
+
+#endif /* LEYSER_PURGE_H */
