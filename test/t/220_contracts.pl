@@ -165,10 +165,24 @@ for my $call (q{terminate_contract('t4', now())}, q{cancel_termination('t4')}, q
 }
 $standby->stop;
 
+# People of an ended contract: the same answers as to strangers, and nothing new.
+my $invitation = as('postgres', q{SELECT leyser.invite_account('una', 't5')});
+as('app', "SELECT leyser.accept_invitation('t5', 'una', '$invitation', 'seven owls sing at noon')");
+my $unused = as('postgres', q{SELECT leyser.invite_account('udo', 't6')});
+like(as('app', q{SELECT leyser.login('t5', 'una', 'seven owls sing at noon')}), qr/^ey/, 'a person logs in');
+as('ann', q{SELECT leyser.terminate_contract('t5', '2999-12-31')});
+like(as('app', q{SELECT leyser.login('t5', 'una', 'seven owls sing at noon')}), qr/^ey/, '... also while the contract runs out');
+as('ann', q{SELECT leyser.cancel_termination('t5'); SELECT leyser.terminate_contract('t5', now())});
+is(as('app', q{SELECT leyser.login('t5', 'una', 'seven owls sing at noon') IS NULL}), 't', 'ended: the right password is as wrong as any');
+$primary->safe_psql('postgres', q{BEGIN; SELECT leyser.terminate_contract('t6', now());
+	SELECT set_config('test.invitation', '} . $unused . q{', true);
+	DO $$ BEGIN PERFORM leyser.accept_invitation('t6', 'udo', current_setting('test.invitation'), 'seven owls sing at noon');
+		RAISE EXCEPTION 'accepted'; EXCEPTION WHEN invalid_authorization_specification THEN NULL; END $$; ROLLBACK});
+pass('... and an open invitation is not valid any longer');
+
 # A crash between announcement and moment; and one right after an end.
 as('ann', q{SELECT leyser.terminate_contract('t4', clock_timestamp() + interval '1 second')});
 as('ann', q{SELECT leyser.hold_purge('t4', 'law', '2999-12-31')});
-as('ann', q{SELECT leyser.terminate_contract('t5', now())});
 as('ann', q{SELECT leyser.terminate_contract('t6', '2999-12-31', 'they left')});
 $primary->stop('immediate');
 sleep 1.2;
