@@ -59,6 +59,7 @@ OBJS = \
 	src/scrub.o \
 	src/scrub_file.o \
 	src/scrub_page.o \
+	src/scrub_replica.o \
 	src/scrub_sql.o \
 	src/scrub_standby.o \
 	src/scrub_statistics.o \

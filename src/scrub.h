@@ -72,6 +72,13 @@ extern void leyser_scrub_statistics(List *relations, LeyserScrubResult *result);
 extern bool leyser_scrub_wal(XLogRecPtr *end, LeyserScrubResult *result);
 
 /*
+ * After that, and once the end is in a row that standbys see: helps those that are
+ * connected to clear their own pg_wal, with some WAL; takes ten seconds where there
+ * are any.  False while one has not replayed up to end (see note): call it again.
+ */
+extern bool leyser_scrub_standbys(XLogRecPtr end, LeyserScrubResult *result);
+
+/*
  * On a standby: the same for its own pg_wal, once it has replayed up to end;
  * false: not yet, call again.
  */

@@ -12,6 +12,7 @@
  * header where in WAL it belongs, so each page of each file in pg_wal must either
  * be empty or lie after the end of the purge.
  *
+ * Everybody who receives WAL must have it before the checkpoint that removes it.
  * While a slot, the archiver or wal_keep_size hold old segments back nothing is
  * switched: that would only add segments that are held back, too.
  *
@@ -29,12 +30,19 @@
 #include "catalog/pg_control.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
+#include "storage/latch.h"
+#include "utils/wait_event.h"
 
 #include "scrub_relation.h"
 
 #define READ_SIZE (32 * XLOG_BLCKSZ)
 /* A burn leaves nothing old behind unless others recycle meanwhile. */
 #define MAX_ROUNDS 8
+#define RECEIVE_TIMEOUT 30000 /* milliseconds without which a standby is too far behind */
+#define REPLAY_TIMEOUT 10000
+/* While standbys remove their recycled files, which takes them a second or two. */
+#define STANDBY_SWITCHES 6
+#define STANDBY_PAUSE 1500 /* milliseconds */
 
 /* ---- looking ---- */
 
@@ -153,8 +161,11 @@ wal_switch(void)
 	return (segment + 1) * (uint64) wal_segment_size;
 }
 
-/* Writes WAL until a segment's file has been written again as a whole. */
-static void
+/*
+ * Writes WAL until a segment's file has been written again as a whole, no faster
+ * than others receive it; false where they do not.
+ */
+static bool
 wal_burn(XLogSegNo last)
 {
 	XLogRecPtr start;
@@ -163,30 +174,68 @@ wal_burn(XLogSegNo last)
 	{
 		CHECK_FOR_INTERRUPTS();
 		start = wal_switch();
+		if (!leyser_receivers_wait(start, false, RECEIVE_TIMEOUT))
+			return false;
 	} while (start / wal_segment_size <= last);
+	return true;
+}
+
+/* Own files: true where none is old any longer. */
+static bool
+wal_renew(LeyserWalLook *look, LeyserScrubResult *result)
+{
+	for (int round = 0; round < MAX_ROUNDS; round++)
+	{
+		if (!leyser_receivers_wait(look->end, false, RECEIVE_TIMEOUT))
+			break;
+		leyser_run_utility("CHECKPOINT");
+		leyser_wal_look(look);
+		if (look->held == 0 && look->old == 0)
+			return true;
+		if (look->held > 0 || !wal_burn(look->last))
+			break;
+	}
+	leyser_scrub_note(result,
+					  "pg_wal holds %d segments and %d recycled files from before %X/%X",
+					  look->held, look->old, LSN_FORMAT_ARGS(look->end));
+	return false;
+}
+
+/*
+ * A standby cannot overwrite the file that it is writing to nor the next one; the
+ * WAL that comes after its own look does that.
+ */
+bool
+leyser_scrub_standbys(XLogRecPtr end, LeyserScrubResult *result)
+{
+	memset(result, 0, sizeof(*result));
+	if (!leyser_have_standbys())
+		return true;
+	if (!leyser_receivers_wait(end, true, REPLAY_TIMEOUT))
+	{
+		leyser_scrub_note(result, "a standby has not replayed WAL up to %X/%X",
+						  LSN_FORMAT_ARGS(end));
+		return false;
+	}
+	for (int i = 0; i < STANDBY_SWITCHES; i++)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 STANDBY_PAUSE, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		(void) leyser_receivers_wait(wal_switch(), false, RECEIVE_TIMEOUT);
+	}
+	return true;
 }
 
 bool
 leyser_scrub_wal(XLogRecPtr *end, LeyserScrubResult *result)
 {
-	LeyserWalLook look = {.received = InvalidXLogRecPtr};
+	LeyserWalLook look = {0};
 
 	memset(result, 0, sizeof(*result));
 	if (XLogRecPtrIsInvalid(*end))
 		*end = wal_switch();
 	look.end = *end;
-	for (int round = 0; round < MAX_ROUNDS; round++)
-	{
-		leyser_run_utility("CHECKPOINT");
-		leyser_wal_look(&look);
-		if (look.held > 0)
-			break;
-		if (look.old == 0)
-			return true;
-		wal_burn(look.last);
-	}
-	leyser_scrub_note(result,
-					  "pg_wal holds %d segments and %d recycled files from before %X/%X",
-					  look.held, look.old, LSN_FORMAT_ARGS(look.end));
-	return false;
+	return wal_renew(&look, result);
 }

@@ -25,4 +25,13 @@ typedef struct LeyserWalLook
 /* Looks at all files in pg_wal; fills in held, old and last. */
 extern void leyser_wal_look(LeyserWalLook *look);
 
+/*
+ * Waits until everybody who streams WAL has it on disk (or has replayed it) up to
+ * a place; false after "timeout" milliseconds.
+ */
+extern bool leyser_receivers_wait(XLogRecPtr place, bool replayed, int timeout);
+
+/* Whether anybody streams WAL and replays it. */
+extern bool leyser_have_standbys(void);
+
 #endif /* LEYSER_SCRUB_WAL_H */
