@@ -47,3 +47,25 @@ SELECT tenant_id, state, reason, requested_by FROM leyser.contract;
 \echo '== 14. What a purge would do'
 \echo
 SELECT step, relation, action, rows, note FROM leyser.purge_plan('3') ORDER BY step;
+\echo '== 15. The purge: rows, files, statistics, WAL; the caller only watches'
+\echo
+\set QUIET off
+\set VERBOSITY terse
+\echo '   bank_operator=> CALL leyser.purge(''3'');'
+CALL leyser.purge('3');
+\set QUIET on
+\set VERBOSITY default
+SELECT state, rows_deleted, tables_scrubbed, blockers FROM leyser.purge_status;
+SELECT 1 / (state = 'erased')::int AS checked FROM leyser.purge_status \gset
+SELECT part, subject, state, detail FROM leyser.purge_report('3') WHERE subject !~ '^leyser\.';
+\c -reuse-previous=on - postgres
+\set found `grep -raoF ":note" ":data_directory" | wc -l`
+\echo '   In the files of the data directory the note stands' :found 'times.'
+SELECT 1 / (:found = 0)::int AS checked \gset
+\echo '   The other branches, after:'
+:others;
+:others \gset after_
+SELECT 1 / (:before_digest_of_all_rows = :after_digest_of_all_rows AND :before_rows = :after_rows)::int AS checked \gset
+\echo '   What is left of branch 3 is that it was there:'
+SELECT tenant_id, name, state, created_at::date AS created, ends_at::date AS ended FROM leyser.tenant WHERE tenant_id = '3';
+DROP INDEX pgbench_accounts_filler;
