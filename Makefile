@@ -23,6 +23,7 @@ OBJS = \
 	src/owner.o \
 	src/purge_order.o \
 	src/purge_condition.o \
+	src/purge_names.o \
 	src/custodian.o \
 	src/cache.o \
 	src/cache_key.o \

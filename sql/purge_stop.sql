@@ -29,12 +29,12 @@ REVOKE ALL ON FUNCTION leyser.purge_references(leyser.purge_target[]) FROM PUBLI
 COMMENT ON FUNCTION leyser.purge_references(leyser.purge_target[]) IS
     'internal: the foreign keys to tables that a purge empties, whose references must be counted';
 
--- How the columns of a foreign key are compared; %1$s stands for the parent's side
--- of each, in the order of the key.
+-- How the columns of a foreign key are compared.  parent_side is a format of the
+-- parent's side: %1$s its column, %2$s the column's place in the key, %3$s its type.
 CREATE FUNCTION leyser.reference_condition(key oid, parent_side text) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT string_agg(format(parent_side, p.attname, n.place - 1, format_type(p.atttypid, p.atttypmod))
+    SELECT string_agg(format(parent_side, p.attname, n.place - 1, b.name)
                 || format(' OPERATOR(%I.%s) referring.%I', s.nspname, o.oprname, c.attname)
                 || CASE WHEN p.attcollation NOT IN (0, c.attcollation) THEN
                        (SELECT format(' COLLATE %I.%I', m.nspname, l.collname) FROM pg_collation l
@@ -44,6 +44,12 @@ AS $$
     CROSS JOIN LATERAL unnest(k.conkey, k.confkey, k.conpfeqop) WITH ORDINALITY n (child, parent, operator, place)
     JOIN pg_attribute c ON c.attrelid = k.conrelid AND c.attnum = n.child
     JOIN pg_attribute p ON p.attrelid = k.confrelid AND p.attnum = n.parent
+    -- of a domain the type below: its CHECKs are the parent's owner's code
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE types (oid, depth) AS (
+            SELECT p.atttypid, 0
+            UNION ALL SELECT t.typbasetype, y.depth + 1 FROM types y JOIN pg_type t ON t.oid = y.oid AND t.typtype = 'd')
+        SELECT format_type(y.oid, -1) AS name FROM types y ORDER BY y.depth DESC LIMIT 1) b
     JOIN pg_operator o ON o.oid = n.operator
     JOIN pg_namespace s ON s.oid = o.oprnamespace
     WHERE k.oid = key

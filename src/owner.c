@@ -34,6 +34,8 @@
 
 PG_FUNCTION_INFO_V1(leyser_count_as_owner);
 PG_FUNCTION_INFO_V1(leyser_run_as_owner);
+PG_FUNCTION_INFO_V1(leyser_query_as_owner);
+PG_FUNCTION_INFO_V1(leyser_explain_as_owner);
 
 /* The role that owns the extension. */
 static Oid
@@ -141,6 +143,66 @@ leyser_run_as_owner(PG_FUNCTION_ARGS)
 	leyser_owner_begin_as(&state, table_owner(PG_GETARG_OID(0)));
 	if (SPI_execute(command, false, 0) != SPI_OK_UTILITY)
 		elog(ERROR, "command is not a utility statement");
+	leyser_owner_end(&state);
+	PG_RETURN_VOID();
+}
+
+/*
+ * query_as_owner(relation regclass, query text, tenant_id text, keys jsonb) → text:
+ * the one value of a reading query of the relation, run with its owner's rights;
+ * $1 is the tenant id, $2 what another query gave.
+ */
+Datum
+leyser_query_as_owner(PG_FUNCTION_ARGS)
+{
+	Oid types[] = {TEXTOID, JSONBOID};
+	Datum values[] = {PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2),
+					  PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3)};
+	char nulls[] = {PG_ARGISNULL(2) ? 'n' : ' ', PG_ARGISNULL(3) ? 'n' : ' ', '\0'};
+	MemoryContext caller = CurrentMemoryContext;
+	LeyserOwnerState state;
+	char *query;
+	char *value;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	query = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	leyser_owner_begin_as(&state, table_owner(PG_GETARG_OID(0)));
+	(void) set_config_option("standard_conforming_strings", "on", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (SPI_execute_with_args(query, 2, types, values, nulls, true, 2) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "query does not give one value");
+	value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (value)
+		value = MemoryContextStrdup(caller, value);
+	leyser_owner_end(&state);
+	if (!value)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(value));
+}
+
+/*
+ * explain_as_owner(relation regclass, query text) → void: plans a query as the
+ * relation's owner would, whom FORCE binds here: a policy that wants a context
+ * raises LY001, whatever the database is set to do without one.
+ */
+Datum
+leyser_explain_as_owner(PG_FUNCTION_ARGS)
+{
+	Oid relation = PG_GETARG_OID(0);
+	char *query = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	LeyserOwnerState state;
+	Oid role;
+	int security_context;
+
+	leyser_owner_begin_as(&state, table_owner(relation));
+	GetUserIdAndSecContext(&role, &security_context);
+	SetUserIdAndSecContext(role, security_context & ~SECURITY_NOFORCE_RLS);
+	(void) set_config_option("leyser.on_missing_context", "error", PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (SPI_execute(psprintf("EXPLAIN %s", query), false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "a query is not explained");
 	leyser_owner_end(&state);
 	PG_RETURN_VOID();
 }

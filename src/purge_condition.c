@@ -5,15 +5,18 @@
  * A condition is SQL text, written by an operator, who sees no rows, and run over
  * a table with the rights of its owner.  So it must be one expression (what would
  * end the parentheses around it does not parse), and call nothing that an
- * operator could have made: functions, domains and relations in it belong to the
- * table's owner or to a superuser, and no function in it is volatile, so that it
- * changes nothing.
+ * operator could have made.  purge_names.c looks at the names in its text; here
+ * it is analyzed as the owner would run it: functions, domains and relations,
+ * also those behind views and casts, belong to the table's owner or to a
+ * superuser, and no function is volatile, so that it changes nothing.
  *
  * Copyright (c) 2026, the leyser authors
  */
-#include "leyser.h"
+#include "purge_condition.h"
 
 #include "access/htup_details.h"
+#include "access/transam.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -22,8 +25,6 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
-#include "nodes/parsenodes.h"
-#include "parser/parser.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -34,48 +35,22 @@
 #include "owner.h"
 
 PG_FUNCTION_INFO_V1(leyser_condition_relations);
-PG_FUNCTION_INFO_V1(leyser_query_as_owner);
-PG_FUNCTION_INFO_V1(leyser_explain_as_owner);
 
-typedef struct ConditionWalk
-{
-	Oid relation;    /* the table that the condition is for */
-	Oid owner;       /* its owner */
-	bool seen;       /* the table itself was met: it comes first */
-	List *relations; /* other relations, and the table where it comes again */
-} ConditionWalk;
-
-static void
-refuse_condition(Oid relation, const char *detail)
+void
+leyser_refuse_condition(const LeyserCondition *condition, const char *detail)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("invalid purge_condition of \"%s\"", get_rel_name(relation)),
+					errmsg("invalid purge_condition of \"%s\"",
+						   get_rel_name(condition->relation)),
 					errdetail("%s", detail),
 					errhint("Declare the table with a condition on its columns in which "
 							"$1 is the tenant id, a text.")));
 }
 
-/* Alone it must be what PL/pgSQL takes for an expression, and nothing around it. */
-static void
-check_is_expression(Oid relation, const char *condition)
+bool
+leyser_condition_trusts(const LeyserCondition *condition, Oid role)
 {
-	List *statements = raw_parser(condition, RAW_PARSE_PLPGSQL_EXPR);
-	SelectStmt *select = (SelectStmt *) linitial_node(RawStmt, statements)->stmt;
-
-	if (list_length(statements) != 1 || !IsA(select, SelectStmt) ||
-		select->op != SETOP_NONE || list_length(select->targetList) != 1 ||
-		linitial_node(ResTarget, select->targetList)->name || select->distinctClause ||
-		select->fromClause || select->whereClause || select->groupClause ||
-		select->havingClause || select->windowClause || select->sortClause ||
-		select->limitOffset || select->limitCount || select->lockingClause ||
-		select->valuesLists || select->withClause || select->intoClause)
-		refuse_condition(relation, "It is not one expression.");
-}
-
-static bool
-is_trusted(const ConditionWalk *walk, Oid role)
-{
-	return role == walk->owner || superuser_arg(role);
+	return role == condition->owner || superuser_arg(role);
 }
 
 static Oid
@@ -91,27 +66,75 @@ class_owner(Oid relation)
 	return owner;
 }
 
+/*
+ * A built-in function of plain values.  Others take the name of a type, a relation
+ * or a schema (domain_in(), table_to_xml(), pg_input_is_valid()) and run what it
+ * stands for.
+ */
+static bool
+is_plain_builtin(Oid function, Form_pg_proc form)
+{
+	if (function >= FirstNormalObjectId ||
+		strncmp(NameStr(form->proname), "pg_", 3) == 0 ||
+		strstr(NameStr(form->proname), "xml"))
+		return false;
+	for (int i = 0; i < form->pronargs; i++)
+	{
+		Oid type = form->proargtypes.values[i];
+		char category;
+		bool preferred;
+
+		get_type_category_preferred(type, &category, &preferred);
+		/* numeric, as the catalogue has it: names by oid */
+		if (type == CSTRINGOID || type == INTERNALOID || type == OIDOID ||
+			(category == TYPCATEGORY_NUMERIC && type != INT2OID && type != INT4OID &&
+			 type != INT8OID && type != FLOAT4OID && type != FLOAT8OID &&
+			 type != NUMERICOID && type != CASHOID))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Whether a function neither changes anything nor runs what its arguments name.
+ * Extensions bring functions that execute SQL and are stable all the same
+ * (tablefunc's crosstab()); so what is a superuser's must be immutable.
+ */
+static bool
+is_harmless(const LeyserCondition *walk, Oid function, Form_pg_proc form)
+{
+	if (form->provolatile == PROVOLATILE_VOLATILE)
+		return false;
+	if (form->proowner == walk->owner && function >= FirstNormalObjectId &&
+		!OidIsValid(getExtensionOfObject(ProcedureRelationId, function)))
+		return true;
+	if (!superuser_arg(form->proowner))
+		return false;
+	return form->provolatile == PROVOLATILE_IMMUTABLE || is_plain_builtin(function, form);
+}
+
 static bool
 check_function(Oid function, void *context)
 {
-	ConditionWalk *walk = context;
+	LeyserCondition *walk = context;
 	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc form;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "function %u does not exist", function);
 	form = (Form_pg_proc) GETSTRUCT(tuple);
-	if (form->provolatile == PROVOLATILE_VOLATILE || !is_trusted(walk, form->proowner))
-		refuse_condition(walk->relation,
-						 psprintf("Function \"%s\" is volatile, or belongs to neither "
-								  "the table's owner nor a superuser.",
-								  NameStr(form->proname)));
+	if (!is_harmless(walk, function, form))
+		leyser_refuse_condition(
+			walk, psprintf("Function \"%s\" is none of those that conditions may call:"
+						   " immutable ones, stable built-in ones of plain values,"
+						   " stable ones of the table's owner.",
+						   NameStr(form->proname)));
 	ReleaseSysCache(tuple);
 	return false;
 }
 
 static void
-check_domain(const ConditionWalk *walk, Oid type)
+check_domain(const LeyserCondition *walk, Oid type)
 {
 	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
 	Oid owner;
@@ -120,25 +143,25 @@ check_domain(const ConditionWalk *walk, Oid type)
 		elog(ERROR, "type %u does not exist", type);
 	owner = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
 	ReleaseSysCache(tuple);
-	if (!is_trusted(walk, owner))
-		refuse_condition(
-			walk->relation,
+	if (!leyser_condition_trusts(walk, owner))
+		leyser_refuse_condition(
+			walk,
 			psprintf(
 				"Domain \"%s\" belongs to neither the table's owner nor a superuser.",
 				format_type_be(type)));
 }
 
 static void
-check_relation(ConditionWalk *walk, Oid relation)
+check_relation(LeyserCondition *walk, Oid relation)
 {
 	if (relation == walk->relation && !walk->seen)
 	{
 		walk->seen = true;
 		return;
 	}
-	if (!is_trusted(walk, class_owner(relation)))
-		refuse_condition(
-			walk->relation,
+	if (!leyser_condition_trusts(walk, class_owner(relation)))
+		leyser_refuse_condition(
+			walk,
 			psprintf(
 				"Relation \"%s\" belongs to neither the table's owner nor a superuser.",
 				get_rel_name(relation)));
@@ -148,7 +171,7 @@ check_relation(ConditionWalk *walk, Oid relation)
 static bool
 condition_walker(Node *node, void *context)
 {
-	ConditionWalk *walk = context;
+	LeyserCondition *walk = context;
 
 	if (!node)
 		return false;
@@ -163,13 +186,15 @@ condition_walker(Node *node, void *context)
 								 QTW_EXAMINE_RTES_BEFORE);
 	if (IsA(node, CoerceToDomain))
 		check_domain(walk, ((CoerceToDomain *) node)->resulttype);
-	check_functions_in_node(node, check_function, context);
+	/* what a cast reads or prints was looked at where its type was named */
+	if (!IsA(node, CoerceViaIO))
+		check_functions_in_node(node, check_function, context);
 	return expression_tree_walker(node, condition_walker, context);
 }
 
 /* Analyzes and rewrites the condition, as the table's owner would run it. */
 static void
-walk_condition(ConditionWalk *walk, const char *condition)
+walk_condition(LeyserCondition *walk, const char *condition)
 {
 	Oid types[] = {TEXTOID};
 	StringInfoData query;
@@ -203,7 +228,7 @@ walk_condition(ConditionWalk *walk, const char *condition)
 Datum
 leyser_condition_relations(PG_FUNCTION_ARGS)
 {
-	ConditionWalk walk = {.relation = PG_GETARG_OID(0)};
+	LeyserCondition walk = {.relation = PG_GETARG_OID(0)};
 	char *condition = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	MemoryContext caller = CurrentMemoryContext;
 	LeyserOwnerState state;
@@ -216,7 +241,7 @@ leyser_condition_relations(PG_FUNCTION_ARGS)
 	/* the worker reads the text by this rule, whatever the operator's session says */
 	(void) set_config_option("standard_conforming_strings", "on", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	check_is_expression(walk.relation, condition);
+	leyser_check_condition_names(&walk, condition);
 	walk_condition(&walk, condition);
 	relations = MemoryContextAlloc(
 		caller, add_size(mul_size(list_length(walk.relations), sizeof(Datum)), 1));
@@ -225,64 +250,4 @@ leyser_condition_relations(PG_FUNCTION_ARGS)
 	leyser_owner_end(&state);
 	PG_RETURN_ARRAYTYPE_P(
 		construct_array(relations, count, REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT));
-}
-
-/*
- * query_as_owner(relation regclass, query text, tenant_id text, keys jsonb) → text:
- * the one value of a reading query of the relation, run with its owner's rights;
- * $1 is the tenant id, $2 what another query gave.
- */
-Datum
-leyser_query_as_owner(PG_FUNCTION_ARGS)
-{
-	Oid types[] = {TEXTOID, JSONBOID};
-	Datum values[] = {PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2),
-					  PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3)};
-	char nulls[] = {PG_ARGISNULL(2) ? 'n' : ' ', PG_ARGISNULL(3) ? 'n' : ' ', '\0'};
-	MemoryContext caller = CurrentMemoryContext;
-	LeyserOwnerState state;
-	char *query;
-	char *value;
-
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		PG_RETURN_NULL();
-	query = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	leyser_owner_begin_as(&state, class_owner(PG_GETARG_OID(0)));
-	(void) set_config_option("standard_conforming_strings", "on", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	if (SPI_execute_with_args(query, 2, types, values, nulls, true, 2) != SPI_OK_SELECT ||
-		SPI_processed != 1)
-		elog(ERROR, "query does not give one value");
-	value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	if (value)
-		value = MemoryContextStrdup(caller, value);
-	leyser_owner_end(&state);
-	if (!value)
-		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(value));
-}
-
-/*
- * explain_as_owner(relation regclass, query text) → void: plans a query as the
- * relation's owner would, whom FORCE binds here: a policy that wants a context
- * raises LY001, whatever the database is set to do without one.
- */
-Datum
-leyser_explain_as_owner(PG_FUNCTION_ARGS)
-{
-	Oid relation = PG_GETARG_OID(0);
-	char *query = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	LeyserOwnerState state;
-	Oid role;
-	int security_context;
-
-	leyser_owner_begin_as(&state, class_owner(relation));
-	GetUserIdAndSecContext(&role, &security_context);
-	SetUserIdAndSecContext(role, security_context & ~SECURITY_NOFORCE_RLS);
-	(void) set_config_option("leyser.on_missing_context", "error", PGC_SUSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	if (SPI_execute(psprintf("EXPLAIN %s", query), false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "a query is not explained");
-	leyser_owner_end(&state);
-	PG_RETURN_VOID();
 }

@@ -128,6 +128,19 @@ ALTER TABLE key_1 OWNER TO regress_leyser_neighbour;
 ALTER TABLE key_2 OWNER TO regress_leyser_neighbour;
 SELECT * FROM stops;
 DROP TABLE key, room;
+SET ROLE regress_leyser_owner;
+CREATE FUNCTION spying_owner(x char) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+    IF current_user = 'regress_leyser_neighbour' THEN RAISE INFO 'with the rights of %', current_user; END IF; RETURN true; END $$;
+CREATE DOMAIN code AS char(3) CHECK (regress_leyser_stop.spying_owner(VALUE));
+CREATE TABLE place (tenant_id text NOT NULL, code code UNIQUE);
+SELECT leyser.protect('place');
+RESET ROLE;
+CREATE TABLE thing (code char(3) CONSTRAINT thing_code REFERENCES place (code));
+ALTER TABLE thing OWNER TO regress_leyser_neighbour;
+INSERT INTO place VALUES ('stop-a', 'a'), ('stop-a', 'b'), ('stop-b', 'c');
+INSERT INTO thing VALUES ('a'), ('c');
+SELECT * FROM stops;
+DROP TABLE thing, place;
 
 -- leyser's own rows are the tenant's as well.
 CREATE TABLE profile (account bigint CONSTRAINT profile_account REFERENCES leyser.account_record, hobby text);
@@ -244,6 +257,12 @@ CREATE DOMAIN spying AS text CHECK (regress_leyser_stop.spy(VALUE));
 CREATE VIEW looking AS SELECT regress_leyser_stop.spy('view') AS seen;
 CREATE TABLE bait (id int, x text);
 CREATE AGGREGATE spies (text) (SFUNC = textcat, STYPE = text, FINALFUNC = spy);
+CREATE TYPE spying_row AS (x spying);
+CREATE TYPE spying_range AS RANGE (subtype = spying);
+CREATE TABLE spying_bait (x spying[]);
+CREATE FUNCTION takes_spies(x spying[]) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE OPERATOR @@@ (RIGHTARG = spying[], FUNCTION = takes_spies);
+CREATE DOMAIN pg_temp.spying_for_a_while AS text CHECK (regress_leyser_stop.spy(VALUE));
 RESET ROLE;
 GRANT SELECT ON looking, bait TO PUBLIC;
 CALL with_condition($$pg_sleep(0) IS NOT NULL$$);
@@ -257,6 +276,39 @@ CALL with_condition($$id IN (SELECT b.id FROM regress_leyser_stop.bait b)$$);
 CALL with_condition($$(SELECT regress_leyser_stop.spies(j.payload ->> 'secret') FROM regress_leyser_stop.job j)$$);
 CALL with_condition($$ARRAY[payload ->> 'secret'] OPERATOR(pg_catalog.=) ARRAY[$1] OR tenant OPERATOR(regress_leyser_stop.===) ANY (ARRAY[$1])$$);
 CALL with_condition($$true ORDER BY regress_leyser_stop.spy('x')$$);
+-- ... or what analysis would run already: the literals of its types.
+CALL with_condition($$'{x}'::regress_leyser_stop.spying[] IS NULL$$);
+CALL with_condition($$CAST('(x)' AS regress_leyser_stop.spying_row) IS NULL$$);
+CALL with_condition($$'[a,b]'::regress_leyser_stop.spying_range IS NULL$$);
+CALL with_condition($$'{[a,b]}'::regress_leyser_stop.spying_multirange IS NULL$$);
+CALL with_condition($$regress_leyser_stop._spying('{x}') IS NULL$$);
+CALL with_condition($$'{x}'::_spying_for_a_while IS NULL$$);
+CALL with_condition($$'{x}'::spying_for_a_while[] IS NULL$$);
+CALL with_condition($$spying_for_a_while('x') IS NULL$$);
+CALL with_condition($$regress_leyser_stop.takes_spies('{x}')$$);
+CALL with_condition($$OPERATOR(regress_leyser_stop.@@@) '{x}'$$);
+CALL with_condition($$1 = ANY (SELECT 1 FROM regress_leyser_stop.spying_bait s WHERE s.x = '{x}')$$);
+CALL with_condition($$(payload ->> 'secret', 1) = ANY (SELECT s.x[1], 2 FROM regress_leyser_stop.spying_bait s ORDER BY 1 USING OPERATOR(regress_leyser_stop.===))$$);
+CALL with_condition($$EXISTS (SELECT FROM pg_catalog.json_to_record('{"x": "x"}') AS r (x regress_leyser_stop.spying))$$);
+CALL with_condition($$xmlserialize(CONTENT '<x/>' AS regress_leyser_stop.spying) IS NULL$$);
+-- ... or built-in functions that run what their arguments name.
+GRANT USAGE ON SCHEMA regress_leyser_stop TO PUBLIC;
+CALL with_condition($$domain_in('x', 'regress_leyser_stop.spying'::regtype::oid, -1) IS NULL$$);
+CALL with_condition($$array_in('{x}', 'regress_leyser_stop.spying'::regtype::oid, -1) IS NULL$$);
+CALL with_condition($$table_to_xml('regress_leyser_stop.looking', true, true, '') IS NULL$$);
+CALL with_condition($$schema_to_xml('regress_leyser_stop', true, true, '') IS NULL$$);
+CALL with_condition($$database_to_xml(true, true, '') IS NULL$$);
+CALL with_condition($$query_to_xml('SELECT regress_leyser_stop.spy(''x'')', true, true, '') IS NULL$$);
+CALL with_condition($$pg_relation_size('regress_leyser_stop.job') = 1$$);
+-- Stable functions of plain values may be called.
+CALL with_condition($$concat(payload ->> 'tenant', '') = $1 AND to_char(now(), 'YYYY') > '2000'$$);
+CALL with_condition($$(payload ->> 'at')::timestamptz < now() OR array_to_string(ARRAY[payload ->> 'tenant'], '') = $1$$);
+-- Locks and changes in subqueries, and kinds of clauses that conditions do without.
+CALL with_condition($$id IN (SELECT c.id FROM regress_leyser_stop.customer c FOR UPDATE)$$);
+CALL with_condition($$id IN (WITH d AS (DELETE FROM regress_leyser_stop.customer RETURNING id) SELECT id FROM d)$$);
+CALL with_condition($$id IN (SELECT c.id FROM regress_leyser_stop.customer c TABLESAMPLE system (10))$$);
+CALL with_condition($$id IN (WITH d AS (SELECT c.id FROM regress_leyser_stop.customer c WHERE c.tenant_id = $1) SELECT d.id FROM d)$$);
+CALL with_condition($$CASE WHEN payload ? 'tenant' THEN (payload ->> 'tenant') COLLATE "C" IN ($1, NULL) ELSE coalesce(tenant, 'x') LIKE $1 END$$);
 -- An error that would quote a row is told by its SQLSTATE alone.
 CALL with_condition($$tenant::int = 1$$);
 CALL with_condition($$(payload ->> 'secret')::int = 1 AND $1 = 'x'$$);
