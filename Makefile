@@ -34,6 +34,8 @@ OBJS = \
 	src/context_check.o \
 	src/context_sql.o \
 	src/permission.o \
+	src/permission_notes.o \
+	src/portal.o \
 	src/event.o \
 	src/task.o \
 	src/worker.o \

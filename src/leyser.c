@@ -21,6 +21,7 @@
 #include "support.h"
 #include "keyring.h"
 #include "password.h"
+#include "portal.h"
 #include "task.h"
 #include "token.h"
 
@@ -41,6 +42,7 @@ _PG_init(void)
 	leyser_token_init();
 	leyser_cache_init();
 	leyser_context_init();
+	leyser_portal_init();
 	leyser_guard_init();
 	leyser_support_init();
 	leyser_task_init();
