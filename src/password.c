@@ -5,7 +5,7 @@
  * What is stored is bcrypt over base64url(HMAC-SHA-256(pepper, password)): 43
  * bytes whatever the password's length, for bcrypt reads 72 bytes and no more;
  * and worthless to whoever has a dump but not the keyring.  bcrypt itself is
- * pgcrypto's, found wherever that extension is installed.
+ * pgcrypto's, called in its library.
  *
  * A hash costs 50 milliseconds of processor time, on purpose.  So the server
  * computes only so many at a time, half of the machine's processors; the rest
@@ -22,14 +22,8 @@
 
 #include <unistd.h>
 
-#include "access/htup_details.h"
-#include "catalog/dependency.h"
-#include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "parser/parse_func.h"
 #include "pgstat.h"
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
@@ -37,10 +31,8 @@
 #include "storage/shmem.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
-#include "utils/catcache.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
-#include "utils/syscache.h"
 #include "utils/uuid.h"
 
 #include "encoding.h"
@@ -152,53 +144,33 @@ gate_leave(int code, Datum arg)
 
 /* ---- pgcrypto ---- */
 
-/* A function of extension pgcrypto, wherever that lies; nobody else's. */
-static Oid
-pgcrypto_function(const char *name, Oid type1, Oid type2)
+/*
+ * A function of pgcrypto's library, taken from the library itself: whoever owns
+ * the extension (it is a trusted one) could make a function of their own a member
+ * of it, which would then see passwords, and run as a superuser.
+ */
+static PGFunction
+pgcrypto_function(const char *symbol)
 {
-	Oid extension = get_extension_oid("pgcrypto", true);
-	Oid types[2] = {type1, type2};
-	Oid function = InvalidOid;
-
-	if (OidIsValid(extension))
-	{
-		CatCList *named = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
-
-		for (int i = 0; i < named->n_members && !OidIsValid(function); i++)
-		{
-			Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(&named->members[i]->tuple);
-
-			if (proc->pronargs == 2 &&
-				memcmp(proc->proargtypes.values, types, sizeof(types)) == 0 &&
-				getExtensionOfObject(ProcedureRelationId, proc->oid) == extension)
-				function = proc->oid;
-		}
-		ReleaseSysCacheList(named);
-	}
-	if (!OidIsValid(function))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("extension \"pgcrypto\" is not installed"),
-						errdetail("leyser hashes passwords with its bcrypt."),
-						errhint("CREATE EXTENSION pgcrypto;")));
-	return function;
+	return (PGFunction) load_external_function("$libdir/pgcrypto", symbol, true, NULL);
 }
 
 static Datum
 bcrypt_salt(void)
 {
-	return OidFunctionCall2(pgcrypto_function("gen_salt", TEXTOID, INT4OID),
-							CStringGetTextDatum("bf"), Int32GetDatum(password_cost));
+	return DirectFunctionCall2(pgcrypto_function("pg_gen_salt_rounds"),
+							   CStringGetTextDatum("bf"), Int32GetDatum(password_cost));
 }
 
 /*
  * bcrypt(password text, salt text) → text.  The salt may be a hash, whose salt
  * and cost are used; null means a new salt and leyser.password_cost.  53000
- * where too many hash already, 55000 without pgcrypto.
+ * where too many hash already.
  */
 Datum
 leyser_password_bcrypt(PG_FUNCTION_ARGS)
 {
-	Oid crypt = pgcrypto_function("crypt", TEXTOID, TEXTOID);
+	PGFunction crypt = pgcrypto_function("pg_crypt");
 	Datum salt;
 	Datum hash;
 
@@ -209,7 +181,7 @@ leyser_password_bcrypt(PG_FUNCTION_ARGS)
 	PG_ENSURE_ERROR_CLEANUP(gate_leave, (Datum) 0);
 	{
 		gate_enter();
-		hash = OidFunctionCall2(crypt, PG_GETARG_DATUM(0), salt);
+		hash = DirectFunctionCall2(crypt, PG_GETARG_DATUM(0), salt);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(gate_leave, (Datum) 0);
 	gate_leave(0, (Datum) 0);
