@@ -104,17 +104,17 @@ REVOKE ALL ON FUNCTION leyser.remove_grants(bigint[], boolean) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.remove_grants(bigint[], boolean) IS
     'internal: removes grants, with cascade also those that depend on them; LY008 for the last administrator';
 
-CREATE FUNCTION leyser.remove_account_grants(account_id bigint, cascade boolean DEFAULT false) RETURNS void
+CREATE FUNCTION leyser.remove_account_grants(account_id bigint) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM leyser.remove_grants(ARRAY(SELECT g.grant_id FROM leyser.grant_record g
-        WHERE g.account_id = remove_account_grants.account_id), cascade);
+        WHERE g.account_id = remove_account_grants.account_id), false);
 END
 $$;
-REVOKE ALL ON FUNCTION leyser.remove_account_grants(bigint, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.remove_account_grants(bigint, boolean) IS
-    'internal: removes all grants and denials of an account that is to be deleted; LY008 for the last administrator';
+REVOKE ALL ON FUNCTION leyser.remove_account_grants(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.remove_account_grants(bigint) IS
+    'internal: removes all grants and denials of an account that is to be deleted, and keeps what it granted; LY008 for the last administrator';
 
 -- Which grants a caller may take away: with leyser.grants in the scope all of
 -- them, one's own, and those that one made.
