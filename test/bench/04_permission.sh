@@ -132,8 +132,18 @@ tell "= ANY (ARRAY(SELECT)) costs more by, ns a row" "$(calculate "$(ns any)" - 
 tell "a join costs more by, ns a row" "$(calculate "$(ns join)" - "$(ns empty)")"
 tell "EXISTS for each row costs more by, ns a row" "$(calculate "$(ns exists)" - "$(ns empty)")"
 tell "EXISTS in plpgsql costs more by, ns a row" "$(calculate "$(ns plpgsql)" - "$(ns empty)")"
-judge "has_permission() against EXISTS in plpgsql, times faster" \
-	"$(awk -v e="$(ns plpgsql)" -v h="$(ns has)" -v c="$(ns case)" -v n="$(ns empty)" 'BEGIN { d = h - c; if (d < 1) d = 1; printf "%.0f", (e - n) / d }')" "at least" 50
+
+# How many times faster than the other way: both over an empty C function, a part
+# of a nanosecond counted as a whole one.
+# Arguments: the other way's name, has_permission()'s, the empty function's beside it.
+times_faster()
+{
+	awk -v e="$(ns "$1")" -v n="$(ns empty)" -v h="$(ns "$2")" -v c="$(ns "$3")" \
+		'BEGIN { d = h - c; if (d < 1) d = 1; printf "%.0f", (e - n) / d }'
+}
+
+judge "has_permission() against EXISTS in SQL, times faster" "$(times_faster exists has_scope empty)" "at least" 50
+judge "has_permission() against EXISTS in plpgsql, times faster" "$(times_faster plpgsql has case)" "at least" 50
 
 # ---- the first check of a transaction ----
 
