@@ -1,7 +1,7 @@
 #!/bin/bash
 # What it costs to ask whether the context's account may do something: a row, in
-# the first check of a transaction with a million accounts and ten million grants
-# in the tables, and for the others when a grant is revoked.
+# the first check of a transaction in a session, with a million accounts and ten
+# million grants in the tables, and for the others when a grant is revoked.
 
 . "$(dirname "$0")/figures.sh"
 
@@ -146,10 +146,21 @@ judge "has_permission() against EXISTS in SQL, times faster" "$(times_faster exi
 judge "has_permission() against EXISTS in plpgsql, times faster" "$(times_faster plpgsql has case)" "at least" 50
 
 # ---- the first check of a transaction ----
+#
+# Accounts 1 to 10,100 are logged in: a session each, whose tokens are signed as
+# login() signs them, without the minutes that its bcrypt would take.  As many
+# sessions of others were revoked and have not expired.
 
 sql -o /dev/null <<- 'EOS'
-	CREATE TABLE token (n int PRIMARY KEY, token text);
-	INSERT INTO token SELECT n, leyser.issue_token('t' || n % 1000, 'a' || n, '23 hours') FROM generate_series(1, 10100) n;
+	INSERT INTO leyser.session_record (session_id, tenant_id, account_id, expires_at, ended_at)
+	    SELECT gen_random_uuid(), 't' || n % 1000, n, now() + '8 hours', CASE WHEN n > 10100 THEN now() END
+	    FROM generate_series(1, 20200) n;
+	INSERT INTO leyser.revoked_session SELECT session_id, expires_at FROM leyser.session_record WHERE ended_at IS NOT NULL;
+	VACUUM (ANALYZE) leyser.session_record, leyser.revoked_session;
+	CREATE TABLE token AS
+	    SELECT s.account_id::int AS n, leyser.sign_session_token(s.tenant_id, 'a' || s.account_id, s.session_id, s.expires_at) AS token
+	    FROM leyser.session_record s;
+	ALTER TABLE token ADD PRIMARY KEY (n);
 	CREATE UNLOGGED TABLE first_check (grants int, us float8, allowed boolean, at timestamptz DEFAULT clock_timestamp());
 	VACUUM (ANALYZE) token;
 	GRANT SELECT ON token TO bench_app;
@@ -166,6 +177,24 @@ sql -o /dev/null <<- 'EOS'
 	        extract(epoch FROM clock_timestamp() - started) * 1e6, allowed);
 	END $$;
 EOS
+
+# What comes of an account's token: its name, or an SQLSTATE.
+# Arguments: the account's number.
+session_of()
+{
+	sql -U bench_app -v n="$1" -v VERBOSITY=sqlstate <<- 'EOS' 2>&1 | sed 's/^.*ERROR:  //'
+		SELECT token FROM token WHERE n = :n \gset
+		BEGIN;
+		SELECT set_config('leyser.token', :'token', true) \g /dev/null
+		SELECT CASE WHEN leyser.session_id() IS NULL THEN 'none' ELSE leyser.account_name() END;
+	EOS
+}
+
+tell "sessions" "$(sql -c 'SELECT count(*) FROM leyser.session_record WHERE ended_at IS NULL')"
+tell "... and revoked ones" "$(sql -c 'SELECT count(*) FROM leyser.revoked_session')"
+[ "$(session_of 42)" = a42 ] || fail "a session's token is not taken: $(session_of 42)"
+[ "$(session_of 10101)" = LY005 ] || fail "a revoked session's token is not refused: $(session_of 10101)"
+
 printf '%s\n' '\set n random(1, 10000)' '\set s random(0, 98)' \
 	"SELECT first_check(:n, 'bench.p' || 1 + :s % 10, 's0.n' || :s || '.below');" > "$folder/100.sql"
 printf '%s\n' '\set n random(10001, 10100)' '\set s random(0, 98)' \
