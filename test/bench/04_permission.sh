@@ -12,7 +12,8 @@ rounds=7
 # ---- a million accounts, ten million grants ----
 #
 # Accounts 1 to 10,000 have a hundred grants each and are used from a pool; 10,001
-# to 10,100 have ten thousand each; the others have eight.
+# to 10,100 have ten thousand each; the others have eight or nine.  Each tenant has
+# an administrator beside them.
 
 sql -o /dev/null <<- 'EOS'
 	CREATE ROLE bench_app LOGIN;
@@ -24,7 +25,8 @@ sql -o /dev/null <<- 'EOS'
 	ALTER TABLE leyser.grant_record DISABLE TRIGGER ALL;
 	INSERT INTO leyser.account_record (account_id, tenant_id, account_name, name_key, state)
 	    OVERRIDING SYSTEM VALUE
-	    SELECT n, 't' || n % 1000, 'a' || n, 'a' || n, 'active' FROM generate_series(1, 1000000) n;
+	    SELECT n, 't' || n % 1000, name, name, 'active'
+	    FROM generate_series(1, 1001000) n, LATERAL (SELECT CASE WHEN n > 1000000 THEN 'admin' ELSE 'a' || n END AS name) x;
 	INSERT INTO leyser.role_record (role_id, tenant_id, role_name, name_key) OVERRIDING SYSTEM VALUE
 	    SELECT n, 't' || n % 1000, 'r' || n, 'r' || n FROM generate_series(0, 9999) n;
 	INSERT INTO leyser.role_permission SELECT n, 'bench.p' || p FROM generate_series(0, 9999) n, generate_series(11, 30) p;
@@ -33,8 +35,10 @@ sql -o /dev/null <<- 'EOS'
 	    SELECT a, CASE WHEN g = grants THEN 'role' ELSE 'permission' END,
 	        CASE WHEN g = grants THEN a % 1000 END, CASE WHEN g < grants THEN 'bench.p' || 1 + g % 10 END,
 	        CASE WHEN g < grants THEN 's' || g / 100 || '.n' || g % 100 END, '-infinity', 'infinity', false
-	    FROM (SELECT a, CASE WHEN a <= 10000 THEN 100 WHEN a <= 10100 THEN 10000 ELSE 8 END AS grants
+	    FROM (SELECT a, CASE WHEN a <= 10000 THEN 100 WHEN a <= 10100 THEN 10000 WHEN a % 8 = 0 THEN 9 ELSE 8 END AS grants
 	          FROM generate_series(1, 1000000) a) a, generate_series(1, grants) g;
+	INSERT INTO leyser.grant_record (account_id, kind, valid_from, valid_until, with_grant_option)
+	    SELECT n, 'administrator', '-infinity', 'infinity', true FROM generate_series(1000001, 1001000) n;
 	ALTER TABLE leyser.account_record ENABLE TRIGGER ALL;
 	ALTER TABLE leyser.grant_record ENABLE TRIGGER ALL;
 	DO $$
@@ -46,7 +50,7 @@ sql -o /dev/null <<- 'EOS'
 	        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', one.relation, one.tgname);
 	    END LOOP;
 	END $$;
-	VACUUM (ANALYZE) leyser.account_record, leyser.grant_record;
+	VACUUM (ANALYZE) leyser.account_record, leyser.grant_record, leyser.role_record, leyser.role_permission;
 EOS
 tell "accounts in the tables" "$(sql -c 'SELECT count(*) FROM leyser.account_record')"
 tell "grants in the tables" "$(sql -c 'SELECT count(*) FROM leyser.grant_record')"
@@ -218,18 +222,33 @@ for grants in 100 10000; do
 done
 
 # ---- a revoke, with others connected ----
+#
+# An administrator takes one grant after another away, of another account each time.
 
-printf '%s\n' '\set n random(1, 10000)' \
-	'DELETE FROM leyser.grant_record WHERE grant_id = (SELECT min(grant_id) FROM leyser.grant_record WHERE account_id = :n);' > "$folder/revoke.sql"
-# Milliseconds that a revoke takes.
+sql -o /dev/null <<- 'EOS'
+	CREATE TABLE administrator AS
+	    SELECT n, leyser.issue_token('t' || n, 'admin', '23 hours') AS token FROM generate_series(0, 999) n;
+	ALTER TABLE administrator ADD PRIMARY KEY (n);
+	VACUUM (ANALYZE) administrator;
+	GRANT SELECT ON administrator TO bench_app;
+EOS
+printf '%s\n' '\set n :n + 1' 'BEGIN;' \
+	"SELECT set_config('leyser.token', (SELECT token FROM administrator WHERE n = :n % 1000), true);" \
+	"SELECT leyser.revoke_permission('a' || :n, 'bench.p2', 's0.n1');" 'COMMIT;' > "$folder/revoke.sql"
+revoked=0
+
+# Milliseconds that a revoke takes, into a file.  Arguments: the file.
 revokes()
 {
-	pgbench -n -c 1 -t 300 -f "$folder/revoke.sql" 2> /dev/null | sed -n 's/^latency average = \([0-9.]*\).*/\1/p'
+	pgbench -n -U bench_app -c 1 -t 300 -D n="$revoked" -f "$folder/revoke.sql" > "$folder/pgbench.log" 2>&1 ||
+		fail "$(head -n 3 "$folder/pgbench.log")"
+	revoked=$((revoked + 300))
+	sed -n 's/^latency average = \([0-9.]*\).*/\1/p' "$folder/pgbench.log" >> "$1"
 }
 
-revokes > /dev/null
+revokes "$folder/first"
 for ((i = 0; i < 3; i++)); do
-	revokes >> "$folder/alone"
+	revokes "$folder/alone"
 done
 printf '%s\n' '\set n random(1, 10000)' "SELECT first_check(:n, 'bench.p1', 's0.n1');" '\sleep 120 s' > "$folder/idle.sql"
 pgbench -n -U bench_app -c 200 -j 1 -t 1 -f "$folder/idle.sql" > /dev/null 2>&1 &
@@ -239,10 +258,11 @@ until [ "$(sql -c "SELECT count(*) FROM pg_stat_activity WHERE usename = 'bench_
 	kill -0 "$connected" 2> /dev/null || fail "200 connections could not be made"
 done
 for ((i = 0; i < 3; i++)); do
-	revokes >> "$folder/beside"
+	revokes "$folder/beside"
 done
 kill "$connected"
 wait "$connected" 2> /dev/null || true
+tell "revokes" "$(sql -c "SELECT count(*) FROM leyser.event WHERE event = 'grant.revoked'")"
 tell "a revoke, ms" "$(median < "$folder/alone")"
 tell "a revoke with 200 connected backends, ms" "$(median < "$folder/beside")"
 judge "... times as long" "$(calculate "$(median < "$folder/beside")" / "$(median < "$folder/alone")")" "at most" 2
