@@ -71,6 +71,26 @@ REVOKE ALL ON FUNCTION leyser.end_sessions(bigint, uuid, uuid) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.end_sessions(bigint, uuid, uuid) IS
     'internal: ends the sessions of an account, all but one, or only one; returns how many';
 
+-- Once the worker has said yes: before, the time of a second hash would tell that
+-- the password is right, also where the account has to wait.
+CREATE FUNCTION leyser.hash_anew(account leyser.account_record, password text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- taken over from elsewhere, or of another cost
+    IF substr(account.password, 37, 7)
+       IS DISTINCT FROM '$2a$' || lpad(current_setting('leyser.password_cost'), 2, '0') || '$' THEN
+        PERFORM leyser.submit_task('hash', jsonb_build_object('account_id', account.account_id,
+            'stored', account.password, 'new_hash', leyser.hash_password(password))::text);
+    END IF;
+EXCEPTION WHEN insufficient_resources OR system_error THEN
+    NULL; -- the session has begun; the next login tries again
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.hash_anew(leyser.account_record, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.hash_anew(leyser.account_record, text) IS
+    'internal: stores another hash of a password that was right, where the stored one is not as it would be made today';
+
 -- Unknown accounts share a thousand subjects: guessed names cannot fill the table.
 CREATE FUNCTION leyser.judge_password(account leyser.account_record, password text, named text,
                                       client_address inet, ends_at timestamptz) RETURNS text
@@ -79,7 +99,6 @@ AS $$
 DECLARE
     matches boolean := leyser.password_matches(password, account.password);
     lost boolean := matches IS NULL;
-    cost text := '$2a$' || lpad(current_setting('leyser.password_cost'), 2, '0') || '$';
     request jsonb;
     answer text;
 BEGIN
@@ -93,10 +112,6 @@ BEGIN
         'caller_role', leyser.caller()::text,
         'stored', account.password,
         'matches', coalesce(matches, false),
-        -- taken over from elsewhere, or of another cost
-        'new_hash', CASE WHEN matches AND ends_at IS NOT NULL
-                              AND substr(account.password, 37, 7) IS DISTINCT FROM cost
-                         THEN leyser.hash_password(password) END,
         'ends_at', ends_at);
     FOR attempt IN 1..20 LOOP
         answer := leyser.submit_task('login', request::text);
@@ -165,6 +180,7 @@ BEGIN
     IF session IS NULL THEN
         RETURN NULL;
     END IF;
+    PERFORM leyser.hash_anew(account, password);
     RETURN leyser.sign_session_token(account.tenant_id, account.account_name, session::uuid, ends_at);
 END
 $$;

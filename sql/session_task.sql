@@ -90,8 +90,6 @@ BEGIN
     INSERT INTO leyser.session_record (session_id, tenant_id, account_id, expires_at, client_address)
         VALUES (new_session, request ->> 'tenant_id', (request ->> 'account_id')::bigint,
                 (request ->> 'ends_at')::timestamptz, (request ->> 'client_address')::inet);
-    UPDATE leyser.account_record a SET password = request ->> 'new_hash'
-        WHERE a.account_id = (request ->> 'account_id')::bigint AND request ->> 'new_hash' IS NOT NULL;
     PERFORM leyser.record_event('session.began', request ->> 'tenant_id', request ->> 'account_id',
         jsonb_strip_nulls(jsonb_build_object('caller_role', request -> 'caller_role',
             'client_address', request -> 'client_address', 'session_id', new_session,
@@ -133,6 +131,20 @@ REVOKE ALL ON FUNCTION leyser.judge_login(jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_login(jsonb) IS
     'internal, in the worker: the answer to a login: "" for no, "busy" while the account is being changed';
 
+-- Not where it was changed meanwhile, or is being changed.
+CREATE FUNCTION leyser.renew_hash(request jsonb) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE leyser.account_record a SET password = request ->> 'new_hash'
+    WHERE a.account_id = (SELECT l.account_id FROM leyser.account_record l
+                          WHERE l.account_id = (request ->> 'account_id')::bigint
+                            AND l.password = request ->> 'stored'
+                          FOR NO KEY UPDATE SKIP LOCKED)
+$$;
+REVOKE ALL ON FUNCTION leyser.renew_hash(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.renew_hash(jsonb) IS
+    'internal, in the worker: puts a new hash of the same password in place of the stored one';
+
 -- What nobody needs any longer; now and then.
 CREATE FUNCTION leyser.prune_sessions() RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -161,6 +173,7 @@ BEGIN
     END IF;
     CASE task
         WHEN 'login' THEN RETURN leyser.judge_login(payload::jsonb);
+        WHEN 'hash' THEN PERFORM leyser.renew_hash(payload::jsonb);
         WHEN 'forgive' THEN DELETE FROM leyser.login_delay d WHERE d.subject = payload;
     END CASE;
     RETURN '';

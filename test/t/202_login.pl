@@ -7,6 +7,7 @@ use warnings;
 
 use IPC::Run;
 use LeyserTest;
+use List::Util qw(min);
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
@@ -132,6 +133,48 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE ba
 	'1', '... one worker');
 wait_is_over();
 is(login($password), 'token', '... and the right one works afterwards');
+
+# An account that was taken over is hashed anew at its login, and not before: while
+# it has to wait, the time must not tell that a password is right.
+sub duration
+{
+	my ($given) = @_;
+
+	return $node->safe_psql('postgres', q{SELECT -extract(epoch FROM clock_timestamp()),
+		(} . login_sql($given, 'old') . q{) IS NOT NULL, extract(epoch FROM clock_timestamp())},
+		extra_params => [ '-U', 'app' ]) =~ /^(-[\d.]+)\|f\|([\d.]+)$/ ? $1 + $2 : die 'not refused';
+}
+
+sub stored_cost
+{
+	return $node->safe_psql('postgres', q{SELECT substring(password FROM '\$2a\$(\d\d)')
+		FROM leyser.account_record WHERE account_name = 'old'});
+}
+$node->safe_psql('postgres', "SELECT leyser.import_account('old', crypt('$password', gen_salt('bf', 4)), 't1')");
+$node->safe_psql('postgres', 'ALTER ROLE app SET leyser.password_cost = 12');
+is(login($wrong, name => 'old'), 'no', 'taken over, a wrong password');
+$node->safe_psql('postgres', q{UPDATE leyser.login_delay SET locked_until = clock_timestamp() + interval '1 hour'});
+my (@right, @wrong);
+for (1 .. 5)
+{
+	push @right, duration($password);
+	push @wrong, duration($wrong);
+}
+my $ratio = min(@right) / min(@wrong);
+cmp_ok($ratio, '<', 1.4, '... while it waits the right one takes no longer');
+cmp_ok($ratio, '>', 0.7, '... nor a wrong one');
+is(stored_cost(), '04', '... and nothing is hashed anew');
+wait_is_over();
+my $holder = open_session($node);
+$holder->query_safe(q{BEGIN; SELECT FROM leyser.account_record WHERE account_name = 'old' FOR SHARE});
+is(login($password, name => 'old'), 'token', 'somebody reads the account: login works');
+is(stored_cost(), '04', '... and waits for nobody');
+$holder->query('COMMIT');
+$holder->quit;
+is(login($password, name => 'old'), 'token', 'the next login');
+is(stored_cost(), '12', '... hashes anew');
+is(login($password, name => 'old'), 'token', '... which works');
+$node->safe_psql('postgres', 'ALTER ROLE app RESET leyser.password_cost');
 
 # Where the worker cannot write nobody gets in.
 my $blocker = open_session($node);
