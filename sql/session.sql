@@ -41,8 +41,7 @@ REVOKE ALL ON FUNCTION leyser.require_context_account() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.require_context_account() IS
     'internal: the account of the context; 42501 where it has none, LY001 without a context';
 
--- Of a transaction that is not READ COMMITTED, sessions that began after its
--- snapshot are not seen.
+-- One session is its own context's, and so is seen; all of them might not be.
 CREATE FUNCTION leyser.end_sessions(account_id bigint, but uuid DEFAULT NULL, only_this uuid DEFAULT NULL)
     RETURNS integer
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -51,6 +50,9 @@ AS $$
 DECLARE
     ended uuid[];
 BEGIN
+    IF only_this IS NULL THEN
+        PERFORM leyser.lock_sessions(end_sessions.account_id);
+    END IF;
     WITH gone AS (
         UPDATE leyser.session_record s SET ended_at = clock_timestamp()
             WHERE s.account_id = end_sessions.account_id AND s.ended_at IS NULL
@@ -69,7 +71,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.end_sessions(bigint, uuid, uuid) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.end_sessions(bigint, uuid, uuid) IS
-    'internal: ends the sessions of an account, all but one, or only one; returns how many';
+    'internal: ends the sessions of an account that the caller has locked, all but one, or only one; returns how many; 40001 where one began after the transaction''s snapshot';
 
 -- Once the worker has said yes: before, the time of a second hash would tell that
 -- the password is right, also where the account has to wait.
@@ -269,7 +271,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.revoke_sessions(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.revoke_sessions(text) IS
-    'application: ends all sessions of one''s own account, or with permission leyser.accounts of any; returns how many; from the next statement on their tokens get LY005; 42704 for an unknown account';
+    'application: ends all sessions of one''s own account, or with permission leyser.accounts of any; returns how many; from the next statement on their tokens get LY005; 42501 for another''s account without the permission, 42704 for an unknown one, 40001 where a session began after the transaction''s snapshot';
 
 CREATE VIEW leyser.session WITH (security_barrier) AS
     SELECT s.session_id, a.account_name, s.created_at, s.renewed_at, s.expires_at, s.client_address,

@@ -12,6 +12,26 @@
 -- The worker serves everybody, so it must wait for nobody: only tasks write
 -- login_delay, and an account that somebody has locked is not waited for.
 
+-- A transaction that ends sessions does not see those that began after its
+-- snapshot.  Both sides write the account's row here first: so it fails with
+-- 40001, and its next attempt sees them.  No cache looks at this table.
+CREATE TABLE leyser.session_lock (
+    account_id bigint PRIMARY KEY REFERENCES leyser.account_record ON DELETE CASCADE,
+    changes bigint NOT NULL
+);
+COMMENT ON TABLE leyser.session_lock IS 'who begins or ends sessions of an account writes its row first';
+
+-- The worker must not wait here: who ends sessions has locked the account before.
+CREATE FUNCTION leyser.lock_sessions(account_id bigint) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO leyser.session_lock AS l (account_id, changes) VALUES (lock_sessions.account_id, 1)
+    ON CONFLICT ON CONSTRAINT session_lock_pkey DO UPDATE SET changes = l.changes + 1
+$$;
+REVOKE ALL ON FUNCTION leyser.lock_sessions(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.lock_sessions(bigint) IS
+    'internal: before sessions of an account, which the caller has locked, begin or end; 40001 where the transaction''s snapshot is older than the last change';
+
 CREATE FUNCTION leyser.submit_task(task text, payload text) RETURNS text
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_task_perform_sql';
 REVOKE ALL ON FUNCTION leyser.submit_task(text, text) FROM PUBLIC;
@@ -87,6 +107,7 @@ BEGIN
     IF request ->> 'ends_at' IS NULL THEN
         RETURN 'ok'; -- change_password()
     END IF;
+    PERFORM leyser.lock_sessions((request ->> 'account_id')::bigint);
     INSERT INTO leyser.session_record (session_id, tenant_id, account_id, expires_at, client_address)
         VALUES (new_session, request ->> 'tenant_id', (request ->> 'account_id')::bigint,
                 (request ->> 'ends_at')::timestamptz, (request ->> 'client_address')::inet);
