@@ -40,6 +40,7 @@ OBJS = \
 	src/task.o \
 	src/worker.o \
 	src/password.o \
+	src/password_log.o \
 	src/session.o \
 	src/support.o \
 	src/connection.o \

@@ -47,6 +47,7 @@ _PG_init(void)
 	leyser_support_init();
 	leyser_task_init();
 	leyser_password_init();
+	leyser_password_log_init();
 	MarkGUCPrefixReserved("leyser");
 }
 

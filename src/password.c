@@ -12,10 +12,6 @@
  * wait at a gate.  Without that, wrong passwords by the thousand would stop
  * everybody's queries.  Who waits too long is refused: callers fail closed.
  *
- * The server log holds the text of statements that fail, and of others where it
- * was told to, with the password in it or among the parameters.  So statements
- * that name a function that takes a password are left out there.
- *
  * Copyright (c) 2026, the leyser authors
  */
 #include "password.h"
@@ -29,7 +25,6 @@
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
-#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -57,7 +52,6 @@ static Gate *gate = NULL;
 static int password_cost = 10;
 static int password_min_length = 15;
 
-static emit_log_hook_type prev_emit_log = NULL;
 static shmem_request_hook_type prev_shmem_request = NULL;
 static shmem_startup_hook_type prev_shmem_startup = NULL;
 
@@ -218,51 +212,6 @@ leyser_password_pepper(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(peppered, len));
 }
 
-/* ---- the server log ---- */
-
-/* Whether a name in a statement, perhaps quoted, is followed by arguments. */
-static bool
-statement_calls(const char *statement, const char *function)
-{
-	const char *found = statement;
-
-	while ((found = strcasestr(found, function)) != NULL)
-	{
-		found += strlen(function);
-		if (found[strspn(found, "\" \t\r\n")] == '(')
-			return true;
-	}
-	return false;
-}
-
-static bool
-statement_has_password(const char *statement)
-{
-	return statement != NULL && (statement_calls(statement, "login") ||
-								 statement_calls(statement, "accept_invitation") ||
-								 statement_calls(statement, "change_password") ||
-								 statement_calls(statement, "import_account"));
-}
-
-static void
-password_emit_log(ErrorData *edata)
-{
-	if (edata->output_to_server && statement_has_password(debug_query_string))
-	{
-		char *text = edata->message ? strstr(edata->message, debug_query_string) : NULL;
-
-		edata->hide_stmt = true;
-		if (text != NULL)
-		{
-			*text = '\0';
-			edata->detail = NULL; /* the parameters */
-			edata->detail_log = NULL;
-		}
-	}
-	if (prev_emit_log)
-		prev_emit_log(edata);
-}
-
 void
 leyser_password_init(void)
 {
@@ -273,8 +222,6 @@ leyser_password_init(void)
 	DefineCustomIntVariable(
 		"leyser.password_min_length", "Characters that a new password must have.", NULL,
 		&password_min_length, 15, 8, 1024, PGC_SUSET, 0, NULL, NULL, NULL);
-	prev_emit_log = emit_log_hook;
-	emit_log_hook = password_emit_log;
 	prev_shmem_request = shmem_request_hook;
 	shmem_request_hook = gate_shmem_request;
 	prev_shmem_startup = shmem_startup_hook;

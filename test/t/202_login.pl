@@ -1,6 +1,6 @@
 # Login's worker: failures and sessions survive whatever happens to it, to the
-# caller and to the server; where it cannot work nobody gets in; passwords are
-# nowhere in the server log; a lost pepper is told as such.
+# caller and to the server; where it cannot work nobody gets in; a lost pepper is
+# told as such.
 
 use strict;
 use warnings;
@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-my $node = new_node('login', conf => "restart_after_crash = on\nlog_min_error_statement = error");
+my $node = new_node('login', conf => 'restart_after_crash = on');
 my $password = 'all passwords begin like this';
 my $wrong = 'all passwords begin like that';
 
@@ -27,10 +27,10 @@ sub prepare
 	});
 	my $secret = $node->safe_psql($database, q{SELECT leyser.invite_account('ann', 't1')});
 	$node->safe_psql($database, "SELECT leyser.accept_invitation('t1', 'ann', '$secret', '$password')");
-	return $secret;
+	return;
 }
 $node->safe_psql('postgres', 'CREATE ROLE app LOGIN');
-my $secret = prepare('postgres');
+prepare('postgres');
 
 sub login_sql
 {
@@ -217,26 +217,6 @@ is(pepper_status(), 'damaged', '... keyring_status() says so');
 unlink $pepper;
 rename "$pepper.lost", $pepper or die $!;
 is(login($password), 'token', 'pepper back: login works');
-
-# Statements are logged, but not with what they hold; parameters neither.
-$node->safe_psql('postgres', 'ALTER ROLE app SET log_min_duration_statement = 0');
-my $script = PostgreSQL::Test::Utils::tempdir() . '/script';
-append_to_file($script, q{SELECT leyser.login('t1', 'ann', :password)});
-$node->command_ok(
-	[ 'pgbench', '-n', '-t', '1', '-M', 'extended', '-U', 'app', '-D', "password=$password", '-f', $script, 'postgres' ],
-	'a login with parameters');
-is_refused($node, "SELECT leyser.accept_invitation('t1', 'ann', '$secret', 'short secret')", '28000', 'a used invitation', user => 'app');
-is_refused($node, "SELECT leyser.login('t1', 'ann', '$password', '-1 s')", '22023', 'a login with a wrong lifetime', user => 'app');
-is_refused($node, "SELECT leyser.change_password('$password', 'short secret')", 'LY001', 'a change without a context', user => 'app');
-is_refused($node, "SELECT leyser.login('t1', 'ann', '$password'", '42601', 'a login with a syntax error', user => 'app');
-my $log = slurp_file($node->logfile);
-my $hashes = $node->safe_psql('postgres', q{SELECT string_agg(substr(password, 37), '|') FROM leyser.account_record});
-like($log, qr/LOG:  statement: \n.*LOG:  duration: [\d.]+ ms  bind <unnamed>: \n/s, 'all statements were logged');
-unlike($log, qr/\Q$password\E|\Q$wrong\E|short secret/, 'no password in the server log');
-unlike($log, qr/\Q$secret\E/, '... no secret');
-unlike($log, qr/\$2a\$\d\d\$/, '... no hash');
-ok($hashes =~ /^\$2a\$10\$/, '(which looks like that)');
-like($log, qr/leyser event: .*"login.failed"/, '... but that a login failed');
 
 $node->stop;
 done_testing();
