@@ -8,9 +8,10 @@
  * pgcrypto's, called in its library.
  *
  * A hash costs 50 milliseconds of processor time, on purpose.  So the server
- * computes only so many at a time, half of the machine's processors; the rest
- * wait at a gate.  Without that, wrong passwords by the thousand would stop
- * everybody's queries.  Who waits too long is refused: callers fail closed.
+ * computes only so many at a time, half as many as the machine has processors, but
+ * two at least; the rest wait at a gate.  Without that, wrong passwords by the
+ * thousand would stop everybody's queries.  Who has waited for GATE_TIMEOUT is
+ * refused: callers fail closed.
  *
  * Copyright (c) 2026, the leyser authors
  */

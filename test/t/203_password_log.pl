@@ -9,7 +9,6 @@ use IPC::Run;
 use LeyserTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
 
 my $node = new_node('password_log', conf => q{
 restart_after_crash = on
