@@ -174,7 +174,10 @@ DECLARE
     past timestamptz := clock_timestamp() - interval '1 day';
 BEGIN
     DELETE FROM leyser.login_delay d WHERE d.last_failure_at < past;
-    DELETE FROM leyser.session_record s WHERE s.expires_at < past;
+    -- an account that is being deleted holds its own, which are not waited for
+    DELETE FROM leyser.session_record s WHERE s.session_id IN (
+        SELECT o.session_id FROM leyser.session_record o WHERE o.expires_at < past
+        FOR UPDATE SKIP LOCKED);
     -- each statement there makes every backend look again
     IF EXISTS (SELECT FROM leyser.revoked_session r WHERE r.expires_at < past) THEN
         DELETE FROM leyser.revoked_session r WHERE r.expires_at < past;

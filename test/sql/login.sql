@@ -244,6 +244,38 @@ UPDATE leyser.account_record SET password = gen_random_uuid() || substr(password
 \c - regress_leyser_app
 CALL trial.attempt($$SELECT leyser.login('log-a', 'py', 'pässwörd')$$);
 
+-- What ended a day ago is removed, and nothing else is.
+\c - :superuser
+DELETE FROM leyser.login_delay;
+INSERT INTO leyser.login_delay SELECT 'address:' || hours, 1, now() - hours * interval '1 hour', now()
+    FROM unnest('{23, 25}'::int[]) hours;
+INSERT INTO leyser.session_record (session_id, tenant_id, account_id, expires_at, client_address)
+    SELECT gen_random_uuid(), a.tenant_id, a.account_id, now() - hours * interval '1 hour', '192.0.2.99'
+    FROM leyser.account_record a, unnest('{-1, 23, 25}'::int[]) hours
+    WHERE (a.tenant_id, a.account_name) = ('log-a', 'robot');
+INSERT INTO leyser.revoked_session SELECT session_id, expires_at FROM leyser.session_record
+    WHERE client_address = '192.0.2.99';
+SELECT count(*) AS sessions FROM leyser.session_record WHERE client_address IS DISTINCT FROM '192.0.2.99' \gset
+CREATE VIEW trial.kept AS
+    SELECT s.expires_at < now() AS expired, r.session_id IS NOT NULL AS revoked
+    FROM leyser.session_record s LEFT JOIN leyser.revoked_session r USING (session_id)
+    WHERE client_address = '192.0.2.99';
+SELECT leyser.prune_sessions();
+SELECT * FROM trial.kept ORDER BY 1;
+SELECT count(*) FROM leyser.revoked_session WHERE expires_at < now() - interval '1 day';
+SELECT subject FROM leyser.login_delay;
+SELECT count(*) = :sessions AS others_stay FROM leyser.session_record WHERE client_address IS DISTINCT FROM '192.0.2.99';
+-- the worker does so in one task of two hundred
+UPDATE leyser.session_record SET expires_at = now() - interval '25 hours' WHERE client_address = '192.0.2.99';
+DO $$ BEGIN
+    FOR task IN 1..10000 LOOP
+        PERFORM leyser.submit_task('forgive', 'nobody');
+        EXIT WHEN NOT EXISTS (SELECT FROM trial.kept);
+    END LOOP;
+END $$;
+SELECT * FROM trial.kept;
+DROP VIEW trial.kept;
+
 -- What was recorded, and where nothing of it can be changed.
 \c - :superuser
 SELECT event, count(*) > 0 AS recorded FROM leyser.event_record
