@@ -324,4 +324,4 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.accept_invitation(text, text, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.accept_invitation(text, text, text, text) IS
-    'application, before login: sets the account''s password with the one-time secret of invite_account() or reset_password(); 28000 for a secret that is wrong, used or late, 22023 for a password that is not taken, LY002 without a usable keyring';
+    'application, before login: sets the account''s password with the one-time secret of invite_account() or reset_password(); 28000 for a secret that is wrong, used or late, 22023 for a password that is not taken, LY002 without a usable keyring, 53000 where the server has too many to check or no worker can be started, 58000 where that failed, 25006 on a standby or in a read-only transaction';

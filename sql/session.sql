@@ -188,23 +188,26 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.login(text, text, text, interval, inet) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.login(text, text, text, interval, inet) IS
-    'application: a token for set_config(''leyser.token'', …, true), bound to a new session that ends after lifetime (one second to 90 days) whatever is renewed; NULL whatever was wrong, also while the account or the address must wait after failures; counted and recorded even where the transaction is rolled back; LY009 in a context, LY002 without a usable keyring, 25006 on a standby, 53000 where the server has too many to check, 55P03 while somebody changes the account';
+    'application: a token for set_config(''leyser.token'', …, true), bound to a new session that ends after lifetime (one second to 90 days) whatever is renewed; NULL whatever was wrong, also while the account or the address must wait after failures; counted and recorded even where the transaction is rolled back; LY009 in a context, LY002 without a usable keyring, 22023 for a lifetime that cannot be, 25006 on a standby or in a read-only transaction, 53000 where the server has too many to check or no worker can be started, 55P03 while somebody changes the account, 58000 where the worker failed';
 
 CREATE FUNCTION leyser.own_session() RETURNS leyser.session_record
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    session uuid := leyser.session_id();
+    account bigint;
     own leyser.session_record;
 BEGIN
-    SELECT s.* INTO own FROM leyser.session_record s
-        WHERE s.session_id = leyser.session_id() AND s.account_id = leyser.require_context_account()
-        FOR UPDATE;
-    IF leyser.session_id() IS NULL THEN
+    IF session IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LY008',
             MESSAGE = 'the context has no session',
             DETAIL = 'Its token was not made by leyser.login().',
             HINT = 'Let the token expire, or ask whoever issued it.';
-    ELSIF own.session_id IS NULL OR own.ended_at IS NOT NULL OR own.expires_at < clock_timestamp() THEN
+    END IF;
+    account := leyser.require_context_account(); -- support access has none
+    SELECT s.* INTO own FROM leyser.session_record s
+        WHERE s.session_id = session AND s.account_id = account FOR UPDATE;
+    IF own.session_id IS NULL OR own.ended_at IS NOT NULL OR own.expires_at < clock_timestamp() THEN
         RAISE EXCEPTION USING ERRCODE = 'LY005',
             MESSAGE = 'session has ended',
             DETAIL = 'It was ended, or its time is over.',
@@ -215,7 +218,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.own_session() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.own_session() IS
-    'internal: the context''s session, locked; LY008 where it has none, LY005 where it has ended';
+    'internal: the context''s session, locked; LY008 where it has none, 42501 in a context of support access, LY005 where it has ended';
 
 CREATE FUNCTION leyser.renew_token() RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -232,7 +235,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.renew_token() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.renew_token() IS
-    'application, in a session''s context: another token of the same session, signed with the key that is active now and good until the session ends or for leyser.max_token_lifetime; LY008 where the context has no session, LY005 where that has ended';
+    'application, in a session''s context: another token of the same session, signed with the key that is active now and good until the session ends or for leyser.max_token_lifetime; LY008 where the context has no session, LY005 where that has ended, 42501 in one of support access, LY002 without a usable keyring, 25006 on a standby or in a read-only transaction';
 
 CREATE FUNCTION leyser.logout() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -248,7 +251,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.logout() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.logout() IS
-    'application, in a session''s context: ends the session; from the next statement on its tokens get LY005; LY008 where the context has no session';
+    'application, in a session''s context: ends the session; from the next statement on its tokens get LY005; LY008 where the context has no session, 42501 in one of support access, 25006 on a standby or in a read-only transaction';
 
 CREATE FUNCTION leyser.revoke_sessions(account_name text) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

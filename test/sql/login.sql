@@ -93,6 +93,11 @@ SELECT account_name, current FROM leyser.session;
 COMMIT;
 BEGIN READ ONLY;
 CALL trial.attempt($$SELECT leyser.login('log-a', 'bob', 'bob''s own password')$$);
+CALL trial.attempt($$SELECT leyser.accept_invitation('log-a', 'bob', '', 'bob''s own password')$$);
+SELECT set_config('leyser.token', :'bob', true) \g /dev/null
+CALL trial.attempt($$SELECT leyser.renew_token()$$);
+CALL trial.attempt($$SELECT leyser.logout()$$);
+CALL trial.attempt($$SELECT leyser.revoke_sessions('bob')$$);
 COMMIT;
 
 -- Lifetimes, and contexts that are set already.
@@ -128,6 +133,10 @@ ROLLBACK;
 
 -- Contexts without a session.
 \c - regress_leyser_gateway
+BEGIN;
+SELECT leyser.enter('log-a');
+CALL trial.attempt($$SELECT leyser.logout()$$);
+COMMIT;
 BEGIN;
 SELECT leyser.enter('log-a', 'ann');
 CALL trial.attempt($$SELECT leyser.logout()$$);
