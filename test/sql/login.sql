@@ -248,6 +248,29 @@ SELECT account_name, left(password, 36) = (SELECT keyring_id::text FROM leyser.i
     WHERE tenant_id = 'log-a' AND password IS NOT NULL ORDER BY account_name;
 ALTER DATABASE :"database" RESET leyser.password_cost;
 
+-- Many in one statement, by the tenant's administrator; all of them or none.
+\c - regress_leyser_app
+SELECT leyser.login('log-a', 'ann', 'ann''s own password') AS ann \gset
+BEGIN;
+SELECT set_config('leyser.token', :'ann', true) \g /dev/null
+CALL trial.attempt($$SELECT leyser.import_account('many-' || n, CASE WHEN n < 200 THEN
+    '$2b$04$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC' ELSE 'no hash' END) FROM generate_series(1, 200) n$$);
+CALL trial.attempt($$SELECT leyser.import_account('many-' || n % 199,
+    '$2b$04$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC') FROM generate_series(1, 200) n$$);
+SELECT count(*) FROM leyser.account WHERE account_name LIKE 'many-%';
+SELECT count(DISTINCT leyser.import_account(former.name, former.hash)) AS imported
+    FROM jsonb_to_recordset((SELECT jsonb_agg(jsonb_build_object('name', 'many-' || n,
+        'hash', '$2y$04$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC')) FROM generate_series(1, 200) n))
+    AS former (name text, hash text);
+SELECT count(*), bool_and(has_password) AS all_have_one, min(state), max(state)
+    FROM leyser.account WHERE account_name LIKE 'many-%';
+SELECT count(*) AS recorded FROM leyser.account_event WHERE event = 'account.imported' AND account_name LIKE 'many-%';
+COMMIT;
+SELECT count(*) FROM generate_series(10, 190, 90) n WHERE leyser.login('log-a', 'many-' || n, 'pässwörd') IS NOT NULL;
+\c - :superuser
+SELECT left(password, 4) = '$2a$' AS as_it_came, count(*) FROM leyser.account_record
+    WHERE tenant_id = 'log-a' AND account_name LIKE 'many-%' GROUP BY 1 ORDER BY 1;
+
 -- Set with another keyring's pepper: an error, and no wrong password.
 UPDATE leyser.account_record SET password = gen_random_uuid() || substr(password, 37) WHERE account_name = 'py';
 \c - regress_leyser_app
