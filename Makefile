@@ -33,6 +33,8 @@ OBJS = \
 	src/context_block.o \
 	src/context_check.o \
 	src/context_sql.o \
+	src/name.o \
+	src/gateway.o \
 	src/permission.o \
 	src/permission_notes.o \
 	src/portal.o \

@@ -1,0 +1,108 @@
+/*
+ * gateway.c
+ *		What a trusted middle tier calls: enter, issue_token.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "leyser.h"
+
+#include "common/int.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "cache.h"
+#include "context.h"
+#include "event.h"
+#include "name.h"
+
+PG_FUNCTION_INFO_V1(leyser_enter);
+PG_FUNCTION_INFO_V1(leyser_issue_token);
+
+/*
+ * The claims of a gateway's call, checked.  exp is set by the caller.
+ */
+static void
+gateway_claims(FunctionCallInfo fcinfo, LeyserClaims *claims)
+{
+	const char *problem = NULL;
+
+	memset(claims, 0, sizeof(LeyserClaims));
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("tenant_id must not be null"),
+						errhint("Give the id of an active tenant.")));
+	claims->tenant = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	if (!PG_ARGISNULL(1))
+	{
+		claims->account = text_to_cstring(PG_GETARG_TEXT_PP(1));
+		problem = leyser_name_problem(claims->account);
+	}
+	if (problem)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid account name"), errdetail("%s", problem),
+						errhint("Account names have 1 to 200 characters.")));
+	leyser_cache_catch_up();
+	if (!leyser_cache_tenant_is_active(claims->tenant))
+		ereport(
+			ERROR,
+			(errcode(LEYSER_ERRCODE_TENANT_NOT_ACTIVE), errmsg("tenant is not active"),
+			 errdetail("The tenant is unknown, suspended or terminated."),
+			 errhint("View leyser.tenant shows an operator the state of each tenant.")));
+}
+
+/* enter(tenant_id text, account_name text DEFAULT NULL) → void */
+Datum
+leyser_enter(PG_FUNCTION_ARGS)
+{
+	LeyserClaims claims;
+	char *token;
+
+	leyser_require_preloaded();
+	leyser_context_refuse_second();
+	gateway_claims(fcinfo, &claims);
+	token = leyser_context_sign(&claims, DT_NOEND);
+	leyser_context_set(token, true);
+	explicit_bzero(token, strlen(token));
+	leyser_event_record("context.entered", claims.tenant, claims.account);
+	PG_RETURN_VOID();
+}
+
+/* An interval in microseconds; days are 24 hours, months not accepted. */
+static int64
+lifetime_microseconds(Interval *lifetime)
+{
+	int64 result;
+
+	if (lifetime->month != 0 ||
+		pg_mul_s64_overflow(lifetime->day, USECS_PER_DAY, &result) ||
+		pg_add_s64_overflow(result, lifetime->time, &result) || result < USECS_PER_SEC ||
+		result > leyser_context_limits().max_lifetime_us)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid lifetime of a token"),
+						errdetail("It must be at least one second and at most "
+								  "leyser.max_token_lifetime."),
+						errhint("Issue short tokens, and a new one when needed.")));
+	return result;
+}
+
+/* issue_token(tenant_id text, account_name text, lifetime interval) → text */
+Datum
+leyser_issue_token(PG_FUNCTION_ARGS)
+{
+	LeyserClaims claims;
+	int64 lifetime;
+	Datum token;
+
+	leyser_require_preloaded();
+	leyser_context_refuse_second();
+	if (PG_ARGISNULL(2))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("lifetime must not be null"),
+						errhint("Leave the argument out for five minutes.")));
+	lifetime = lifetime_microseconds(PG_GETARG_INTERVAL_P(2));
+	gateway_claims(fcinfo, &claims);
+	token = leyser_context_sign_text(&claims, GetCurrentTimestamp() + lifetime);
+	leyser_event_record("token.issued", claims.tenant, claims.account);
+	return token;
+}
