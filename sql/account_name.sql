@@ -63,6 +63,16 @@ REVOKE ALL ON FUNCTION leyser.account_id_of(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.account_id_of(text) IS
     'internal: the account of that name in the context''s tenant, or NULL';
 
+CREATE FUNCTION leyser.stored_name(tenant_id text, account_name text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT a.account_name FROM leyser.account_record a
+    WHERE a.tenant_id = stored_name.tenant_id AND a.name_key = leyser.account_key(stored_name.account_name)
+$$;
+REVOKE ALL ON FUNCTION leyser.stored_name(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.stored_name(text, text) IS
+    'internal: how an account''s name is stored, whatever its case, width and composition here; NULL where there is none';
+
 CREATE FUNCTION leyser.find_account(account_name text) RETURNS bigint
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$

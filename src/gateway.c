@@ -6,7 +6,9 @@
  */
 #include "leyser.h"
 
+#include "catalog/pg_type.h"
 #include "common/int.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -15,9 +17,56 @@
 #include "context.h"
 #include "event.h"
 #include "name.h"
+#include "owner.h"
 
 PG_FUNCTION_INFO_V1(leyser_enter);
 PG_FUNCTION_INFO_V1(leyser_issue_token);
+
+/* The account's name as it is stored, whatever its case; NULL where there is none. */
+static char *
+gateway_stored_name(const LeyserClaims *claims)
+{
+	Oid types[2] = {TEXTOID, TEXTOID};
+	Datum values[2] = {CStringGetTextDatum(claims->tenant),
+					   CStringGetTextDatum(claims->account)};
+	MemoryContext caller = CurrentMemoryContext;
+	LeyserOwnerState owner;
+	char *name = NULL;
+
+	leyser_owner_begin(&owner);
+	if (SPI_execute_with_args("SELECT leyser.stored_name($1, $2)", 2, types, values, NULL,
+							  false, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "could not look up the name of an account");
+	name = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (name)
+		name = MemoryContextStrdup(caller, name);
+	leyser_owner_end(&owner);
+	return name;
+}
+
+/*
+ * Finds the account that the claims name, most often by the very name that is
+ * stored; LY005 where no active account has it.
+ */
+static void
+gateway_find_account(LeyserClaims *claims)
+{
+	const char *problem = leyser_name_problem(claims->account);
+
+	if (problem)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid account name"), errdetail("%s", problem),
+						errhint("Account names have 1 to 200 characters.")));
+	if (leyser_cache_account(claims->tenant, claims->account) == 0)
+		claims->account = gateway_stored_name(claims);
+	if (claims->account == NULL ||
+		leyser_cache_account(claims->tenant, claims->account) == 0)
+		ereport(ERROR,
+				(errcode(LEYSER_ERRCODE_SESSION_ENDED), errmsg("account is not active"),
+				 errdetail("The account is unknown, disabled or deleted."),
+				 errhint("An administrator of the tenant can invite or enable it.")));
+}
 
 /*
  * The claims of a gateway's call, checked.  exp is set by the caller.
@@ -25,23 +74,12 @@ PG_FUNCTION_INFO_V1(leyser_issue_token);
 static void
 gateway_claims(FunctionCallInfo fcinfo, LeyserClaims *claims)
 {
-	const char *problem = NULL;
-
 	memset(claims, 0, sizeof(LeyserClaims));
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						errmsg("tenant_id must not be null"),
 						errhint("Give the id of an active tenant.")));
 	claims->tenant = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	if (!PG_ARGISNULL(1))
-	{
-		claims->account = text_to_cstring(PG_GETARG_TEXT_PP(1));
-		problem = leyser_name_problem(claims->account);
-	}
-	if (problem)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("invalid account name"), errdetail("%s", problem),
-						errhint("Account names have 1 to 200 characters.")));
 	leyser_cache_catch_up();
 	if (!leyser_cache_tenant_is_active(claims->tenant))
 		ereport(
@@ -49,6 +87,11 @@ gateway_claims(FunctionCallInfo fcinfo, LeyserClaims *claims)
 			(errcode(LEYSER_ERRCODE_TENANT_NOT_ACTIVE), errmsg("tenant is not active"),
 			 errdetail("The tenant is unknown, suspended or terminated."),
 			 errhint("View leyser.tenant shows an operator the state of each tenant.")));
+	if (!PG_ARGISNULL(1))
+	{
+		claims->account = text_to_cstring(PG_GETARG_TEXT_PP(1));
+		gateway_find_account(claims);
+	}
 }
 
 /* enter(tenant_id text, account_name text DEFAULT NULL) → void */
