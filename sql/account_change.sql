@@ -92,8 +92,8 @@ REVOKE ALL ON FUNCTION leyser.enable_account(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.enable_account(text) IS
     'with permission leyser.accounts: lets a disabled account work again, with its password and its grants; LY008 where it is not disabled, 42704 for an unknown one';
 
--- Tokens carry the name: those of the former one end, so that nobody who takes
--- that name later could use them.
+-- Own tokens carry the account's name and its id, and end with the name.  Those of issuers
+-- carry a name only: whoever takes it is not meant by the ones that were made before.
 CREATE FUNCTION leyser.rename_account(account_name text, new_name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -111,7 +111,8 @@ BEGIN
             DETAIL = 'An account of this tenant has this name, perhaps in another case or width.',
             HINT = 'See view leyser.account.';
     END IF;
-    UPDATE leyser.account_record a SET account_name = name, name_key = leyser.account_key(name)
+    UPDATE leyser.account_record a SET account_name = name, name_key = leyser.account_key(name),
+            named_at = CASE WHEN a.account_name = name THEN a.named_at ELSE clock_timestamp() END
         WHERE a.account_id = account.account_id;
     PERFORM leyser.end_sessions(account.account_id);
     PERFORM leyser.record_account_event('account.renamed', account.account_id);

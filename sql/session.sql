@@ -1,11 +1,11 @@
 -- Sessions: login, renewal, logout, revocation.  See session_task.sql, too.
 
-CREATE FUNCTION leyser.sign_session_token(tenant_id text, account_name text, session_id uuid,
-                                          ends_at timestamptz) RETURNS text
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_session_sign_token';
-REVOKE ALL ON FUNCTION leyser.sign_session_token(text, text, uuid, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.sign_session_token(text, text, uuid, timestamptz) IS
-    'internal: a token of a session; LY002 without a usable keyring';
+CREATE FUNCTION leyser.sign_session_token(tenant_id text, account_id bigint, account_name text,
+                                          session_id uuid, ends_at timestamptz) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_session_sign_token';
+REVOKE ALL ON FUNCTION leyser.sign_session_token(text, bigint, text, uuid, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.sign_session_token(text, bigint, text, uuid, timestamptz) IS
+    'internal: a token of a session, that of support access without an account; LY002 without a usable keyring';
 
 CREATE FUNCTION leyser.refuse_context(what text) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -183,7 +183,7 @@ BEGIN
         RETURN NULL;
     END IF;
     PERFORM leyser.hash_anew(account, password);
-    RETURN leyser.sign_session_token(account.tenant_id, account.account_name, session::uuid, ends_at);
+    RETURN leyser.sign_session_token(account.tenant_id, account.account_id, account.account_name, session::uuid, ends_at);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.login(text, text, text, interval, inet) FROM PUBLIC;
@@ -230,7 +230,7 @@ BEGIN
     own := leyser.own_session();
     UPDATE leyser.session_record s SET renewed_at = clock_timestamp()
         WHERE s.session_id = own.session_id;
-    RETURN leyser.sign_session_token(own.tenant_id, leyser.account_name(), own.session_id, own.expires_at);
+    RETURN leyser.sign_session_token(own.tenant_id, own.account_id, leyser.account_name(), own.session_id, own.expires_at);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.renew_token() FROM PUBLIC;

@@ -4,12 +4,6 @@
 -- nothing can be written.  Policies of set_permissions() let them read what the role has
 -- plain rights to.  See src/support.c.
 
-CREATE FUNCTION leyser.sign_support_token(tenant_id text, session_id uuid, ends_at timestamptz) RETURNS text
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_support_sign_token';
-REVOKE ALL ON FUNCTION leyser.sign_support_token(text, uuid, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.sign_support_token(text, uuid, timestamptz) IS
-    'internal: a token of a support session; LY002 without a usable keyring';
-
 -- Row security must bind whoever looks.
 CREATE FUNCTION leyser.check_support_role(role regrole) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -110,7 +104,7 @@ BEGIN
     PERFORM leyser.record_event('support.entered', support.tenant_id, support.to_role::text, NULL);
     PERFORM set_config('transaction_read_only', 'on', true);
     PERFORM set_config('leyser.token',
-        leyser.sign_support_token(support.tenant_id, support.session_id, support.valid_until), true);
+        leyser.sign_session_token(support.tenant_id, NULL, NULL, support.session_id, support.valid_until), true);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.enter_support(text) FROM PUBLIC;

@@ -146,19 +146,40 @@ context_is_filled(const LeyserContext *context)
 		   memcmp(&filled.context.session, &context->session, sizeof(pg_uuid_t)) == 0;
 }
 
+/*
+ * A name can be taken by somebody else later.  Own tokens tell whom they mean by
+ * the account's id, and so do the contexts of issuers' tokens once they are set.
+ * An issuer's token itself has the name only: one that is older than the account's
+ * name was made for whoever had that name before.
+ */
+static bool
+context_means_account(const LeyserContext *context, const LeyserAccount *account)
+{
+	return (context->account_id == 0 || context->account_id == account->account_id) &&
+		   context->issued_at >= account->named_at;
+}
+
 bool
 leyser_context_check_account(const LeyserContext *context, int64 *account_id,
 							 LeyserTokenError *error)
 {
-	*account_id = 0;
+	LeyserAccount account = {0, DT_NOBEGIN};
+
 	if (context->account)
-		*account_id = leyser_cache_account(leyser_context_string(context, tenant),
-										   leyser_context_string(context, account));
-	if (context->account && *account_id == 0)
+		account = leyser_cache_account(leyser_context_string(context, tenant),
+									   leyser_context_string(context, account));
+	if (context->account && account.account_id == 0)
 	{
 		leyser_context_error(error, LEYSER_ERRCODE_SESSION_ENDED, "account is not active",
 							 "The context's account is unknown, disabled or deleted.",
 							 "An administrator of the tenant can invite or enable it.");
+		return false;
+	}
+	if (context->account && !context_means_account(context, &account))
+	{
+		leyser_context_error(
+			error, LEYSER_ERRCODE_SESSION_ENDED, "token is of another account",
+			"The account has got its name since the token was made.", "Get a new token.");
 		return false;
 	}
 	if (context->has_session && leyser_cache_session_is_revoked(&context->session))
@@ -167,6 +188,7 @@ leyser_context_check_account(const LeyserContext *context, int64 *account_id,
 							 "It was logged out or revoked.", "Log in again.");
 		return false;
 	}
+	*account_id = account.account_id;
 	return true;
 }
 

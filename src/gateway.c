@@ -53,19 +53,25 @@ static void
 gateway_find_account(LeyserClaims *claims)
 {
 	const char *problem = leyser_name_problem(claims->account);
+	LeyserAccount account;
 
 	if (problem)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("invalid account name"), errdetail("%s", problem),
 						errhint("Account names have 1 to 200 characters.")));
-	if (leyser_cache_account(claims->tenant, claims->account) == 0)
+	account = leyser_cache_account(claims->tenant, claims->account);
+	if (account.account_id == 0)
+	{
 		claims->account = gateway_stored_name(claims);
-	if (claims->account == NULL ||
-		leyser_cache_account(claims->tenant, claims->account) == 0)
+		if (claims->account)
+			account = leyser_cache_account(claims->tenant, claims->account);
+	}
+	if (account.account_id == 0)
 		ereport(ERROR,
 				(errcode(LEYSER_ERRCODE_SESSION_ENDED), errmsg("account is not active"),
 				 errdetail("The account is unknown, disabled or deleted."),
 				 errhint("An administrator of the tenant can invite or enable it.")));
+	claims->account_id = account.account_id;
 }
 
 /*

@@ -23,13 +23,10 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "executor/executor.h"
-#include "fmgr.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "cache.h"
@@ -39,31 +36,11 @@
 #define SUPPORT_TO_ROLE 3
 #define SUPPORT_SESSION 9
 
-PG_FUNCTION_INFO_V1(leyser_support_sign_token);
-
 /* Statements that write and are being executed, one within the other. */
 static int writing = 0;
 
 static ExecutorRun_hook_type prev_executor_run = NULL;
 static ExecutorFinish_hook_type prev_executor_finish = NULL;
-
-/* ---- entering ---- */
-
-/*
- * sign_support_token(tenant_id text, session_id uuid, ends_at timestamptz) → text:
- * internal; a token without an account that expires at the end of the window, or
- * after leyser.max_token_lifetime.  LY002 without a usable keyring.
- */
-Datum
-leyser_support_sign_token(PG_FUNCTION_ARGS)
-{
-	LeyserClaims claims = {.tenant = text_to_cstring(PG_GETARG_TEXT_PP(0)),
-						   .has_session = true,
-						   .session = *PG_GETARG_UUID_P(1)};
-
-	leyser_require_preloaded();
-	return leyser_context_sign_text(&claims, PG_GETARG_TIMESTAMPTZ(2));
-}
 
 /* ---- looking ---- */
 

@@ -47,6 +47,7 @@ typedef struct LeyserClaims
 {
 	char *tenant;     /* 1..LEYSER_NAME_MAX_CHARS characters */
 	char *account;    /* sub, or NULL */
+	int64 account_id; /* own keys only, with sub; 0: none */
 	bool has_session; /* sid, own keys only */
 	pg_uuid_t session;
 	TimestampTz expires_at; /* exp */

@@ -162,7 +162,7 @@ sql -o /dev/null <<- 'EOS'
 	INSERT INTO leyser.revoked_session SELECT session_id, expires_at FROM leyser.session_record WHERE ended_at IS NOT NULL;
 	VACUUM (ANALYZE) leyser.session_record, leyser.revoked_session;
 	CREATE TABLE token AS
-	    SELECT s.account_id::int AS n, leyser.sign_session_token(s.tenant_id, 'a' || s.account_id, s.session_id, s.expires_at) AS token
+	    SELECT s.account_id::int AS n, leyser.sign_session_token(s.tenant_id, s.account_id, 'a' || s.account_id, s.session_id, s.expires_at) AS token
 	    FROM leyser.session_record s;
 	ALTER TABLE token ADD PRIMARY KEY (n);
 	CREATE UNLOGGED TABLE first_check (grants int, us float8, allowed boolean, at timestamptz DEFAULT clock_timestamp());

@@ -27,6 +27,47 @@ CALL trial.attempt($$SELECT leyser.issue_token('tok-a', 'nobody')$$);
 CALL trial.attempt($$SELECT leyser.issue_token('tok-a', 'sam')$$);
 CALL trial.attempt($$SELECT leyser.issue_token('tok-a', '')$$);
 
+-- Deleted, and made again with the same name: what was issued for the one who is
+-- gone is not the new one's; neither is what is in force in a transaction.
+SELECT leyser.issue_token('tok-a', 'bob', '20 hours') AS former_bob \gset
+BEGIN; SELECT leyser.enter('tok-a', 'Ada'); SELECT leyser.delete_account('bob'); SELECT leyser.create_account('bob') \g /dev/null
+COMMIT;
+SELECT leyser.issue_token('tok-a', 'bob') AS new_bob \gset
+\c - regress_leyser_app
+BEGIN; SET LOCAL leyser.token = :'new_bob'; SELECT leyser.account_name(); COMMIT;
+BEGIN; SET LOCAL leyser.token = :'former_bob'; ROLLBACK;
+-- as for a gateway, so for a session
+\c - :superuser
+BEGIN; SELECT leyser.enter('tok-a', 'Ada'); SELECT leyser.invite_account('eve') AS secret \gset
+COMMIT;
+SELECT leyser.accept_invitation('tok-a', 'eve', :'secret', 'a garden without any fence') \g /dev/null
+SELECT leyser.login('tok-a', 'eve', 'a garden without any fence') AS former_eve \gset
+SELECT leyser.issue_token('tok-a', 'eve') AS issued_to_eve \gset
+-- renamed, and the name given to another account: not the former's, not the latter's
+BEGIN; SELECT leyser.enter('tok-a', 'Ada'); SELECT leyser.rename_account('eve', 'eva'); COMMIT;
+BEGIN; SET LOCAL leyser.token = :'issued_to_eve'; ROLLBACK;
+BEGIN; SELECT leyser.enter('tok-a', 'Ada'); SELECT leyser.rename_account('bob', 'eve'); COMMIT;
+BEGIN; SET LOCAL leyser.token = :'former_eve'; ROLLBACK;
+BEGIN; SET LOCAL leyser.token = :'issued_to_eve'; ROLLBACK;
+BEGIN; SET LOCAL leyser.token = :'new_bob'; ROLLBACK;
+BEGIN; SELECT leyser.enter('tok-a', 'eve'); SELECT leyser.account_name(); COMMIT;
+-- the name comes back: the same account, and its tokens are good again
+BEGIN; SELECT leyser.enter('tok-a', 'Ada'); SELECT leyser.rename_account('eve', 'bob'); SELECT leyser.rename_account('eva', 'eve'); COMMIT;
+BEGIN; SET LOCAL leyser.token = :'issued_to_eve'; SELECT leyser.account_name(); ROLLBACK;
+
+-- A context in force ends, too, where its name goes to somebody else.
+\c - :superuser
+SELECT leyser.issue_token('tok-a', 'bob') AS bob \gset
+BEGIN;
+SET LOCAL leyser.token = :'bob';
+SELECT leyser.account_name();
+UPDATE leyser.account_record SET account_name = 'bo', name_key = 'bo' WHERE (tenant_id, account_name) = ('tok-a', 'bob');
+SELECT state, sqlstate, detail FROM leyser.context_status();
+INSERT INTO leyser.account_record (tenant_id, account_name, name_key, state) VALUES ('tok-a', 'bob', 'bob', 'active');
+SELECT state, sqlstate, detail FROM leyser.context_status();
+SELECT leyser.account_name();
+ROLLBACK;
+
 \c - :superuser
 SET client_min_messages = warning;
 SELECT leyser.revoke_usage('regress_leyser_app', 'application');
