@@ -70,7 +70,7 @@ BEGIN
               AND s.revoked_at IS NULL AND s.valid_until > moment
             RETURNING s.session_id, s.valid_until)
     INSERT INTO leyser.revoked_session (session_id, expires_at)
-        SELECT e.session_id, e.valid_until + interval '1 hour' FROM ended e;  -- leyser.clock_leeway
+        SELECT e.session_id, e.valid_until FROM ended e;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'LY008',
             MESSAGE = 'the role has no support access',

@@ -406,7 +406,8 @@ context_define_settings(void)
 							366 * 24 * 60 * 60, PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"leyser.clock_leeway", "Difference between clocks that is tolerated in tokens.",
-		NULL, &clock_leeway, 30, 0, 600, PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+		"Not in the expiry of tokens that this server signed.", &clock_leeway, 30, 0, 600,
+		PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
 void

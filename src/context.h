@@ -23,6 +23,7 @@ typedef struct LeyserContext
 	TimestampTz expires_at;
 	TimestampTz issued_at; /* of an issuer's token that says so, else DT_NOEND */
 	int64 account_id;      /* 0: none, or not known yet */
+	bool own;              /* of a token that an own key signed */
 	bool has_session;
 	pg_uuid_t session;
 	uint32 tenant; /* offsets of C strings */

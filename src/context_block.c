@@ -41,6 +41,7 @@ leyser_context_build(LeyserContext *context, const LeyserClaims *claims,
 		claims->account_id == 0 && !TIMESTAMP_IS_NOBEGIN(claims->issued_at)
 			? claims->issued_at
 			: DT_NOEND;
+	context->own = claims->own;
 	context->has_session = claims->has_session;
 	if (claims->has_session)
 		context->session = claims->session;

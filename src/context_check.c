@@ -232,7 +232,7 @@ leyser_context_check(LeyserTokenError *error)
 		return false;
 	}
 	limits = leyser_context_limits();
-	if (limits.now >= context->expires_at + limits.leeway_us)
+	if (limits.now >= leyser_token_end(context->own, context->expires_at, &limits))
 	{
 		leyser_context_error(error, LEYSER_ERRCODE_TOKEN_EXPIRED, "token has expired",
 							 "Its time ran out after it was set.",

@@ -106,7 +106,7 @@ leyser_claims_are_timely(const LeyserClaims *claims, const LeyserTokenLimits *li
 	TimestampTz latest_begin = limits->now + limits->leeway_us;
 	TimestampTz exp = claims->expires_at;
 
-	if (exp + limits->leeway_us <= limits->now)
+	if (leyser_token_end(claims->own, exp, limits) <= limits->now)
 	{
 		leyser_token_refuse(error, "token has expired", "Its \"exp\" lies in the past.",
 							"Get a new token from its issuer.");
@@ -255,6 +255,7 @@ leyser_claims_read(const LeyserTokenKey *key, const LeyserJsonObject *payload,
 				   const LeyserTokenLimits *limits, LeyserClaims *claims,
 				   LeyserTokenError *error)
 {
+	claims->own = key->own;
 	if (!claims_check_parties(key, payload, error) ||
 		!claims_read_tenant(key, payload, &claims->tenant, error) ||
 		!claims_read_account(key, payload, claims, error) ||

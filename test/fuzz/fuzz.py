@@ -133,8 +133,9 @@ def test_claims():
                 253402300800, NOW + 86431):
         payload("LY002", exp=bad)
     payload("ok", exp=NOW + 300.75)
-    payload("ok", exp=NOW - 29)
-    payload("LY003", exp=NOW - 30)
+    payload("ok", exp=NOW + 1)
+    payload("LY003", exp=NOW)
+    payload("LY003", exp=NOW - 29)
     payload("LY003", exp=0)
     payload("ok", exp=NOW + 86390 - 10)
     payload("LY002", exp=NOW + 86391)

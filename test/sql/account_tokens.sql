@@ -68,6 +68,25 @@ SELECT state, sqlstate, detail FROM leyser.context_status();
 SELECT leyser.account_name();
 ROLLBACK;
 
+-- A session ends when it was said to, whatever is tolerated of others' clocks, in a
+-- transaction that goes on, too; and the list of sessions says the same.
+\c - regress_leyser_app
+SHOW leyser.clock_leeway;
+SELECT leyser.login('tok-a', 'eve', 'a garden without any fence', '2 s') AS brief,
+    leyser.login('tok-a', 'eve', 'a garden without any fence', '1 minute') AS longer \gset
+BEGIN; SET LOCAL leyser.token = :'longer'; SELECT count(*) FROM leyser.session; COMMIT;
+BEGIN;
+SET LOCAL leyser.token = :'brief';
+SELECT leyser.renew_token() AS renewed, expires_at AS brief_ends FROM leyser.context_status() \gset
+SELECT leyser.account_name();
+SELECT pg_sleep(greatest(0, extract(epoch FROM :'brief_ends'::timestamptz - clock_timestamp()) + 0.01)) \g /dev/null
+SELECT state, sqlstate FROM leyser.context_status();
+SELECT leyser.account_name();
+ROLLBACK;
+BEGIN; SET LOCAL leyser.token = :'brief'; ROLLBACK;
+BEGIN; SET LOCAL leyser.token = :'renewed'; ROLLBACK;
+BEGIN; SET LOCAL leyser.token = :'longer'; SELECT count(*) FROM leyser.session; COMMIT;
+
 \c - :superuser
 SET client_min_messages = warning;
 SELECT leyser.revoke_usage('regress_leyser_app', 'application');

@@ -64,7 +64,7 @@ sub header_is
 outcome_is($right, 'accepted', 'a right token');
 claims_are('accepted', 'several audiences', aud => "[\"other\",\"$audience\"]");
 claims_are('accepted', 'a fractional time', exp => time() + 60.5);
-claims_are('accepted', 'an expiry within the leeway', exp => time() - 10);
+claims_are('LY003', 'an expiry within the leeway, which is for issuers', exp => time() - 10);
 claims_are('accepted', 'claims that mean nothing to us', name => '"Ada"', roles => '["a"]');
 
 # Forged and altered.

@@ -1,5 +1,5 @@
 # Accounts in issuers' tokens, which know names and no ids: a token means the account
-# that had the name when it was made.
+# that had the name when it was made.  Clocks may differ for issuers, and for nobody else.
 
 use strict;
 use warnings;
@@ -109,6 +109,12 @@ is($node->safe_psql('postgres', "SET parallel_setup_cost = 0; SET parallel_tuple
 	BEGIN; SELECT set_config('leyser.token', '$tim', true) \\g /dev/null
 	SELECT count(*), count(DISTINCT leyser.account_name()) FROM item; COMMIT",
 	extra_params => [ '-U', 'app' ]), '1000|1', 'an account of an issuer in parallel workers');
+
+# An issuer's clock may be behind; ours is our own.
+outcome_is(issued(exp => int(now()) - 10), 'accepted', 'expired within the leeway: an issuer\'s');
+outcome_is(issued(exp => int(now()) - 60), 'LY003', 'expired beyond it');
+outcome_is(own_token($node, exp => int(now()) - 1), 'LY003', 'expired a second ago: our own');
+outcome_is(own_token($node, exp => int(now()) + 10, nbf => int(now()) + 10), 'accepted', 'nbf: within the leeway');
 
 $node->stop;
 done_testing();
