@@ -140,11 +140,12 @@ BEGIN
         SET state = 'deleted', state_since = clock_timestamp(), account_name = NULL, name_key = NULL,
             password = NULL, password_set_at = NULL
         WHERE a.account_id = account.account_id;
+    PERFORM leyser.erase_addresses(account.tenant_id, account.account_id);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.delete_account(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.delete_account(text) IS
-    'with permission leyser.accounts: removes an account''s name, passwords, sessions and grants, for good; its id stays in the history, and what it granted stays; LY008 for one''s own and the last administrator, 42704 for an unknown account';
+    'with permission leyser.accounts: removes an account''s name, passwords, sessions, grants and addresses, for good; its id stays in the history, and what it granted stays; LY008 for one''s own and the last administrator, 42704 for an unknown account';
 
 -- ---- passwords ----
 
@@ -273,11 +274,13 @@ COMMENT ON VIEW leyser.account IS
     'accounts of the context''s tenant: all with permission leyser.accounts, else one''s own (application); LY001 without a context';
 
 CREATE VIEW leyser.account_event WITH (security_barrier) AS
-    SELECT e.at, e.event, e.object AS account_id, a.account_name, e.caller_role,
-           e.account_name AS by_account, e.client_address, e.detail
+    SELECT e.at, e.event, e.object AS account_id,
+           coalesce(a.account_name, 'account ' || e.object) AS account_name, e.caller_role,
+           coalesce(b.account_name, 'account ' || e.account_id) AS by_account, e.client_address, e.detail
     FROM leyser.event_record e
     LEFT JOIN leyser.account_record a
         ON a.tenant_id = e.tenant_id AND a.account_id::text = e.object
+    LEFT JOIN leyser.account_record b ON b.account_id = e.account_id
     WHERE e.tenant_id = leyser.tenant_id() AND (SELECT leyser.sees_accounts())
       AND e.event ~ '^(account|administrator|password|session|login)\.';
 COMMENT ON VIEW leyser.account_event IS

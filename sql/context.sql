@@ -31,6 +31,12 @@ REVOKE ALL ON FUNCTION leyser.context_account_id() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.context_account_id() IS
     'internal: the id of the context''s account, NULL where the context has none; errors as tenant_id()';
 
+CREATE FUNCTION leyser.unchecked_account_id() RETURNS bigint
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_unchecked_account_id';
+REVOKE ALL ON FUNCTION leyser.unchecked_account_id() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.unchecked_account_id() IS
+    'internal: the id of the context''s account whether it still holds or not, NULL without one; never raises';
+
 CREATE FUNCTION leyser.session_id() RETURNS uuid
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_session_id';
 REVOKE ALL ON FUNCTION leyser.session_id() FROM PUBLIC;

@@ -119,7 +119,7 @@ AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM leyser.require_account_permission('leyser.grants');
-    RETURN QUERY SELECT s.to_role, s.reason, a.account_name, s.granted_at, s.valid_until, s.revoked_at,
+    RETURN QUERY SELECT s.to_role, s.reason, coalesce(a.account_name, 'account ' || s.granted_by), s.granted_at, s.valid_until, s.revoked_at,
             s.revoked_at IS NULL AND s.valid_until > clock_timestamp()
         FROM leyser.support_record s LEFT JOIN leyser.account_record a ON a.account_id = s.granted_by
         WHERE s.tenant_id = leyser.tenant_id();

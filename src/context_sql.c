@@ -26,6 +26,7 @@ PG_FUNCTION_INFO_V1(leyser_tenant_id_int8);
 PG_FUNCTION_INFO_V1(leyser_tenant_id_uuid);
 PG_FUNCTION_INFO_V1(leyser_account_name);
 PG_FUNCTION_INFO_V1(leyser_context_account_id);
+PG_FUNCTION_INFO_V1(leyser_unchecked_account_id);
 PG_FUNCTION_INFO_V1(leyser_session_id);
 PG_FUNCTION_INFO_V1(leyser_context_status);
 PG_FUNCTION_INFO_V1(leyser_in_context);
@@ -95,6 +96,20 @@ leyser_context_account_id(PG_FUNCTION_ARGS)
 	if (!values_ready() || leyser_context_values.account_id == 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(leyser_context_values.account_id);
+}
+
+/*
+ * unchecked_account_id() → bigint: who acts, for the event log.  What ends a
+ * session or an account is still told of the account that did it.
+ */
+Datum
+leyser_unchecked_account_id(PG_FUNCTION_ARGS)
+{
+	const LeyserContext *context = leyser_context_current();
+
+	if (context == NULL || context->account_id == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(context->account_id);
 }
 
 Datum

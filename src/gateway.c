@@ -100,6 +100,16 @@ gateway_claims(FunctionCallInfo fcinfo, LeyserClaims *claims)
 	}
 }
 
+/* Events tell accounts by their ids, which outlive the names. */
+static void
+gateway_record(const char *event, const LeyserClaims *claims)
+{
+	const char *object =
+		claims->account ? psprintf(INT64_FORMAT, claims->account_id) : NULL;
+
+	leyser_event_record(event, claims->tenant, object);
+}
+
 /* enter(tenant_id text, account_name text DEFAULT NULL) → void */
 Datum
 leyser_enter(PG_FUNCTION_ARGS)
@@ -113,7 +123,7 @@ leyser_enter(PG_FUNCTION_ARGS)
 	token = leyser_context_sign(&claims, DT_NOEND);
 	leyser_context_set(token, true);
 	explicit_bzero(token, strlen(token));
-	leyser_event_record("context.entered", claims.tenant, claims.account);
+	gateway_record("context.entered", &claims);
 	PG_RETURN_VOID();
 }
 
@@ -152,6 +162,6 @@ leyser_issue_token(PG_FUNCTION_ARGS)
 	lifetime = lifetime_microseconds(PG_GETARG_INTERVAL_P(2));
 	gateway_claims(fcinfo, &claims);
 	token = leyser_context_sign_text(&claims, GetCurrentTimestamp() + lifetime);
-	leyser_event_record("token.issued", claims.tenant, claims.account);
+	gateway_record("token.issued", &claims);
 	return token;
 }
