@@ -34,6 +34,7 @@ OBJS = \
 	src/context_check.o \
 	src/context_sql.o \
 	src/name.o \
+	src/script.o \
 	src/gateway.o \
 	src/permission.o \
 	src/permission_notes.o \

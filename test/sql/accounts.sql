@@ -257,6 +257,17 @@ SELECT set_config('leyser.token', :'ann', true) \g /dev/null
 SELECT leyser.change_password('password number five', 'a garden without any fence');
 COMMIT;
 
+-- Names of mixed scripts: Latin with Cherokee, Armenian, Georgian, Lisu and Coptic, and
+-- others that are mixed nowhere; then what is written somewhere.
+\c - :superuser
+\pset format unaligned
+SELECT name, leyser.name_problem(name) IS NOT NULL AS refused FROM (VALUES
+    (U&'d\13A2n'), (U&'\0561nn'), (U&'bo\10D5'), (U&'\A4EEnn'), (U&'ann\2C9F'), (U&'\0430\03BF'), (U&'\0585\0430'),
+    (U&'\AB70da'), (U&'\+01D44E\043D\043D'), (U&'\00B5sv'), (U&'\3042\AC00'), (U&'\3105\3042'), (U&'\0430\4E00'), (U&'\0905\0985'),
+    (U&'\0430\0441\0435_7'), (U&'\0431\043E\0440\0438\0441 2.0 @'), ('山田 Taro 2'), ('やまだタロー'), ('김철수 Kim 金'), (U&'\738B\3105 Wang'),
+    ('María-José O''Neil'), ('Ελένη'), ('Иван Иванов'), (U&'\0561\0576\056B'), (U&'\13D3\13B5'), (U&'e\0301\0323'), ('robot-7 😀'), ('محمد ١٢'), ('नमस्ते 7')) n (name);
+\pset format aligned
+
 -- What stays nowhere: a password or a secret.
 \c - :superuser
 SELECT count(*) FROM leyser.event_record
