@@ -72,7 +72,19 @@ REVOKE ALL ON FUNCTION leyser.disable_account(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.disable_account(text) IS
     'with permission leyser.accounts: from the next statement on, every context of this account gets LY005; LY008 where it is disabled already, one''s own or the last administrator, 42704 for an unknown one';
 
--- Who had not accepted an invitation still has to.
+-- An account without a password may have been invited, or wait for an issuer's token: what
+-- it was is in the history.
+CREATE FUNCTION leyser.state_before_disabling(account_id bigint) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.row_before ->> 'state' FROM leyser.permission_change c
+    WHERE c.account_id = state_before_disabling.account_id AND c.change = 'account.disabled'
+    ORDER BY c.change_id DESC LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION leyser.state_before_disabling(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.state_before_disabling(bigint) IS
+    'internal: the state that a disabled account had before, NULL where the history does not tell';
+
 CREATE FUNCTION leyser.enable_account(account_name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -81,16 +93,14 @@ DECLARE
 BEGIN
     PERFORM leyser.require_account_state(account, '{disabled}');
     UPDATE leyser.account_record a SET state_since = clock_timestamp(),
-            state = CASE WHEN a.password IS NULL AND EXISTS (
-                SELECT FROM leyser.invitation_record i WHERE i.account_id = a.account_id)
-                THEN 'invited' ELSE 'active' END
+            state = coalesce(leyser.state_before_disabling(a.account_id), 'active')
         WHERE a.account_id = account.account_id;
     PERFORM leyser.record_account_event('account.enabled', account.account_id);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.enable_account(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.enable_account(text) IS
-    'with permission leyser.accounts: lets a disabled account work again, with its password and its grants; LY008 where it is not disabled, 42704 for an unknown one';
+    'with permission leyser.accounts: lets a disabled account be what it was, with its password and its grants; LY008 where it is not disabled, 42704 for an unknown one';
 
 -- Own tokens carry the account's name and its id, and end with the name.  Those of issuers
 -- carry a name only: whoever takes it is not meant by the ones that were made before.
