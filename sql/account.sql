@@ -225,12 +225,16 @@ BEGIN
     -- invited already: a new secret, the former one is void
     SELECT a.account_id INTO invited FROM leyser.account_record a
         WHERE a.tenant_id = invite_account.tenant_id AND a.name_key = leyser.account_key(name)
-          AND a.state = 'invited' AND NOT coalesce(invite_account.administrator, false);
+          AND a.state = 'invited';
     IF invited IS NULL THEN
         invited := leyser.add_account(invite_account.tenant_id, name, 'invited', NULL,
                                       coalesce(invite_account.administrator, false));
     ELSE
         PERFORM leyser.require_power_over(invited);
+        IF administrator AND NOT leyser.is_administrator(invited) THEN
+            PERFORM leyser.make_administrator(invited,
+                CASE WHEN leyser.in_context() THEN leyser.acting_account() END);
+        END IF;
     END IF;
     secret := leyser.open_invitation(invited, valid_for);
     PERFORM leyser.record_account_event('account.invited', invited,
@@ -240,7 +244,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.invite_account(text, text, boolean, interval) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.invite_account(text, text, boolean, interval) IS
-    'with permission leyser.accounts, or a provisioner for a tenant''s first account: makes an account and returns the one-time secret with which the person sets the password in accept_invitation(); for an account that was invited already, a new secret; 22023 for a name or duration that cannot be, 42710 for a name that is taken, 42704 for an unknown tenant, 42501';
+    'with permission leyser.accounts, or a provisioner for a tenant''s first account: makes an account and returns the one-time secret with which the person sets the password in accept_invitation(); for an account that was invited already, a new secret, and with administrator => true it becomes one; 22023 for a name or duration that cannot be, 42710 for a name that is taken, 42704 for an unknown tenant, 42501';
 
 CREATE FUNCTION leyser.create_account(account_name text, tenant_id text DEFAULT leyser.tenant_id(),
                                       administrator boolean DEFAULT false) RETURNS bigint
