@@ -153,6 +153,19 @@ COMMENT ON FUNCTION leyser.require_power_over(bigint) IS
 
 -- ---- making accounts ----
 
+CREATE FUNCTION leyser.refuse_taken_name() RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+        MESSAGE = 'account already exists',
+        DETAIL = 'An account of this tenant has this name, perhaps in another case or width.',
+        HINT = 'See view leyser.account.';
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.refuse_taken_name() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refuse_taken_name() IS 'internal: raises 42710';
+
 CREATE FUNCTION leyser.add_account(tenant_id text, account_name text, state text, password text,
                                    administrator boolean) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -168,10 +181,7 @@ BEGIN
                 CASE WHEN add_account.password IS NOT NULL THEN clock_timestamp() END)
         ON CONFLICT DO NOTHING RETURNING account_id INTO added;
     IF added IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
-            MESSAGE = 'account already exists',
-            DETAIL = 'An account of this tenant has this name, perhaps in another case or width.',
-            HINT = 'See view leyser.account.';
+        PERFORM leyser.refuse_taken_name();
     END IF;
     IF first OR administrator THEN
         PERFORM leyser.make_administrator(added,

@@ -116,10 +116,7 @@ BEGIN
     IF EXISTS (SELECT FROM leyser.account_record a
                WHERE a.tenant_id = account.tenant_id AND a.name_key = leyser.account_key(name)
                  AND a.account_id <> account.account_id) THEN
-        RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
-            MESSAGE = 'account already exists',
-            DETAIL = 'An account of this tenant has this name, perhaps in another case or width.',
-            HINT = 'See view leyser.account.';
+        PERFORM leyser.refuse_taken_name();
     END IF;
     UPDATE leyser.account_record a SET account_name = name, name_key = leyser.account_key(name),
             named_at = CASE WHEN a.account_name = name THEN a.named_at ELSE clock_timestamp() END

@@ -2,7 +2,7 @@
 --
 -- Nobody has rights on them, as on all of leyser's tables.  src/cache_account.c
 -- and src/cache_grant.c read some of them by column number: the order of their
--- first columns is fixed there.
+-- columns is fixed there.
 
 -- Permissions that exist: dotted names, for all tenants alike.
 CREATE TABLE leyser.permission_record (

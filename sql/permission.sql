@@ -170,8 +170,7 @@ DECLARE
     tenant CONSTANT text := leyser.tenant_id();
     account CONSTANT bigint := leyser.context_account_id();
 BEGIN
-    IF tenant IS NULL OR (account IS NULL AND NOT EXISTS
-            (SELECT FROM pg_roles r WHERE r.oid = leyser.caller() AND r.rolsuper)) THEN
+    IF tenant IS NULL OR (account IS NULL AND NOT leyser.called_by_superuser()) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
             MESSAGE = 'permission denied: the context has no account',
             DETAIL = 'A tenant is managed by its own accounts.',

@@ -50,6 +50,9 @@ extern LeyserAccount leyser_cache_account(const char *tenant_id,
 										  const char *account_name);
 extern bool leyser_cache_session_is_revoked(const pg_uuid_t *session);
 
+/* The role that a support session was made for, InvalidOid for other sessions. */
+extern Oid leyser_cache_support_role(const pg_uuid_t *session);
+
 extern bool leyser_cache_key_is_valid(const char *key_id);
 extern const LeyserTokenKey *leyser_cache_key(const char *key_id,
 											  LeyserTokenError *error);

@@ -1,7 +1,7 @@
 /*
  * cache_account.c
- *		Which accounts are active, and which sessions were revoked.  See cache.c
- *		for the rules.
+ *		Which accounts are active, which sessions were revoked, and which are of
+ *		support access.  See cache.c for the rules.
  *
  * Accounts are kept in sixteen buckets by a hash of their tenant, each with a
  * proxy relation of its own: a revoke in one tenant makes a backend look again
@@ -9,7 +9,7 @@
  * lies in the same buckets.  A bucket that exceeds BUCKET_BYTES starts again
  * from nothing, so that a backend never holds much more than sixteen times that.
  *
- * Revoked sessions are not kept: a context looks its own one up once, and again
+ * Revoked sessions, and those of support access, are not kept: a context looks its own one up once, and again
  * when a message tells of revoked sessions.  Absent is valid, which is right on
  * a lagging standby too.
  *
@@ -45,7 +45,9 @@ enum
 	ACCOUNT_NAMED_AT = 6,
 	ROLE_ID = 1,
 	ROLE_TENANT = 2,
-	REVOKED_SESSION_ID = 1
+	REVOKED_SESSION_ID = 1,
+	SUPPORT_TO_ROLE = 3,
+	SUPPORT_SESSION = 9
 };
 
 typedef struct AccountKey
@@ -236,6 +238,32 @@ leyser_cache_session_is_revoked(const pg_uuid_t *session)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return revoked;
+}
+
+Oid
+leyser_cache_support_role(const pg_uuid_t *session)
+{
+	Relation rel;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	Oid role = InvalidOid;
+	bool isnull;
+
+	if (!leyser_cache_find_relations())
+		return InvalidOid;
+	rel = table_open(leyser_cache_relations[REL_SUPPORT], AccessShareLock);
+	ScanKeyInit(&key, SUPPORT_SESSION, BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(session));
+	scan = systable_beginscan(rel, leyser_cache_relations[REL_SUPPORT_SESSION], true,
+							  NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		role = DatumGetObjectId(
+			heap_getattr(tuple, SUPPORT_TO_ROLE, RelationGetDescr(rel), &isnull));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return role;
 }
 
 /* ---- invalidation ---- */
