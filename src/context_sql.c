@@ -105,8 +105,10 @@ leyser_context_account_id(PG_FUNCTION_ARGS)
 Datum
 leyser_unchecked_account_id(PG_FUNCTION_ARGS)
 {
-	const LeyserContext *context = leyser_context_current();
+	const LeyserContext *context;
 
+	leyser_require_preloaded();
+	context = leyser_context_current();
 	if (context == NULL || context->account_id == 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(context->account_id);
