@@ -37,7 +37,12 @@ OBJS = \
 	src/context_check.o \
 	src/context_sql.o \
 	src/contract.o \
+	src/name.o \
+	src/script.o \
+	src/gateway.o \
 	src/permission.o \
+	src/permission_notes.o \
+	src/portal.o \
 	src/event.o \
 	src/task.o \
 	src/worker.o \
@@ -47,6 +52,7 @@ OBJS = \
 	src/purge_scrub.o \
 	src/purge_call.o \
 	src/password.o \
+	src/password_log.o \
 	src/session.o \
 	src/support.o \
 	src/connection.o \

@@ -154,6 +154,19 @@ COMMENT ON FUNCTION leyser.require_power_over(bigint) IS
 
 -- ---- making accounts ----
 
+CREATE FUNCTION leyser.refuse_taken_name() RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+        MESSAGE = 'account already exists',
+        DETAIL = 'An account of this tenant has this name, perhaps in another case or width.',
+        HINT = 'See view leyser.account.';
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.refuse_taken_name() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refuse_taken_name() IS 'internal: raises 42710';
+
 CREATE FUNCTION leyser.add_account(tenant_id text, account_name text, state text, password text,
                                    administrator boolean) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -169,10 +182,7 @@ BEGIN
                 CASE WHEN add_account.password IS NOT NULL THEN clock_timestamp() END)
         ON CONFLICT DO NOTHING RETURNING account_id INTO added;
     IF added IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
-            MESSAGE = 'account already exists',
-            DETAIL = 'An account of this tenant has this name, perhaps in another case or width.',
-            HINT = 'See view leyser.account.';
+        PERFORM leyser.refuse_taken_name();
     END IF;
     IF first OR administrator THEN
         PERFORM leyser.make_administrator(added,
@@ -226,12 +236,16 @@ BEGIN
     -- invited already: a new secret, the former one is void
     SELECT a.account_id INTO invited FROM leyser.account_record a
         WHERE a.tenant_id = invite_account.tenant_id AND a.name_key = leyser.account_key(name)
-          AND a.state = 'invited' AND NOT coalesce(invite_account.administrator, false);
+          AND a.state = 'invited';
     IF invited IS NULL THEN
         invited := leyser.add_account(invite_account.tenant_id, name, 'invited', NULL,
                                       coalesce(invite_account.administrator, false));
     ELSE
         PERFORM leyser.require_power_over(invited);
+        IF administrator AND NOT leyser.is_administrator(invited) THEN
+            PERFORM leyser.make_administrator(invited,
+                CASE WHEN leyser.in_context() THEN leyser.acting_account() END);
+        END IF;
     END IF;
     secret := leyser.open_invitation(invited, valid_for);
     PERFORM leyser.record_account_event('account.invited', invited,
@@ -241,7 +255,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.invite_account(text, text, boolean, interval) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.invite_account(text, text, boolean, interval) IS
-    'with permission leyser.accounts, or a provisioner for a tenant''s first account: makes an account and returns the one-time secret with which the person sets the password in accept_invitation(); for an account that was invited already, a new secret; 22023 for a name or duration that cannot be, 42710 for a name that is taken, 42704 for an unknown tenant, 42501';
+    'with permission leyser.accounts, or a provisioner for a tenant''s first account: makes an account and returns the one-time secret with which the person sets the password in accept_invitation(); for an account that was invited already, a new secret, and with administrator => true it becomes one; 22023 for a name or duration that cannot be, 42710 for a name that is taken, 42704 for an unknown tenant, 42501';
 
 CREATE FUNCTION leyser.create_account(account_name text, tenant_id text DEFAULT leyser.tenant_id(),
                                       administrator boolean DEFAULT false) RETURNS bigint
@@ -325,4 +339,4 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.accept_invitation(text, text, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.accept_invitation(text, text, text, text) IS
-    'application, before login: sets the account''s password with the one-time secret of invite_account() or reset_password(); 28000 for a secret that is wrong, used or late, 22023 for a password that is not taken, LY002 without a usable keyring';
+    'application, before login: sets the account''s password with the one-time secret of invite_account() or reset_password(); 28000 for a secret that is wrong, used or late, 22023 for a password that is not taken, LY002 without a usable keyring, 53000 where the server has too many to check or no worker can be started, 58000 where that failed, 25006 on a standby or in a read-only transaction';

@@ -72,7 +72,19 @@ REVOKE ALL ON FUNCTION leyser.disable_account(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.disable_account(text) IS
     'with permission leyser.accounts: from the next statement on, every context of this account gets LY005; LY008 where it is disabled already, one''s own or the last administrator, 42704 for an unknown one';
 
--- Who had not accepted an invitation still has to.
+-- An account without a password may have been invited, or wait for an issuer's token: what
+-- it was is in the history.
+CREATE FUNCTION leyser.state_before_disabling(account_id bigint) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.row_before ->> 'state' FROM leyser.permission_change c
+    WHERE c.account_id = state_before_disabling.account_id AND c.change = 'account.disabled'
+    ORDER BY c.change_id DESC LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION leyser.state_before_disabling(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.state_before_disabling(bigint) IS
+    'internal: the state that a disabled account had before, NULL where the history does not tell';
+
 CREATE FUNCTION leyser.enable_account(account_name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -81,19 +93,17 @@ DECLARE
 BEGIN
     PERFORM leyser.require_account_state(account, '{disabled}');
     UPDATE leyser.account_record a SET state_since = clock_timestamp(),
-            state = CASE WHEN a.password IS NULL AND EXISTS (
-                SELECT FROM leyser.invitation_record i WHERE i.account_id = a.account_id)
-                THEN 'invited' ELSE 'active' END
+            state = coalesce(leyser.state_before_disabling(a.account_id), 'active')
         WHERE a.account_id = account.account_id;
     PERFORM leyser.record_account_event('account.enabled', account.account_id);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.enable_account(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.enable_account(text) IS
-    'with permission leyser.accounts: lets a disabled account work again, with its password and its grants; LY008 where it is not disabled, 42704 for an unknown one';
+    'with permission leyser.accounts: lets a disabled account be what it was, with its password and its grants; LY008 where it is not disabled, 42704 for an unknown one';
 
--- Tokens carry the name: those of the former one end, so that nobody who takes
--- that name later could use them.
+-- Own tokens carry the account's name and its id, and end with the name.  Those of issuers
+-- carry a name only: whoever takes it is not meant by the ones that were made before.
 CREATE FUNCTION leyser.rename_account(account_name text, new_name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -106,12 +116,10 @@ BEGIN
     IF EXISTS (SELECT FROM leyser.account_record a
                WHERE a.tenant_id = account.tenant_id AND a.name_key = leyser.account_key(name)
                  AND a.account_id <> account.account_id) THEN
-        RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
-            MESSAGE = 'account already exists',
-            DETAIL = 'An account of this tenant has this name, perhaps in another case or width.',
-            HINT = 'See view leyser.account.';
+        PERFORM leyser.refuse_taken_name();
     END IF;
-    UPDATE leyser.account_record a SET account_name = name, name_key = leyser.account_key(name)
+    UPDATE leyser.account_record a SET account_name = name, name_key = leyser.account_key(name),
+            named_at = CASE WHEN a.account_name = name THEN a.named_at ELSE clock_timestamp() END
         WHERE a.account_id = account.account_id;
     PERFORM leyser.end_sessions(account.account_id);
     PERFORM leyser.record_account_event('account.renamed', account.account_id);
@@ -119,7 +127,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.rename_account(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.rename_account(text, text) IS
-    'with permission leyser.accounts (an administrator, where the account has grants): gives an account another name, and ends its sessions; 22023 for a name that cannot be, 42710 for one that is taken, 42704 for an unknown account, LY008 for one''s own';
+    'with permission leyser.accounts (an administrator, where the account has grants): gives an account another name, and ends its sessions and the tokens of its former name; 22023 for a name that cannot be, 42710 for one that is taken, 42704 for an unknown account, LY008 for one''s own';
 
 CREATE FUNCTION leyser.delete_account(account_name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -139,11 +147,12 @@ BEGIN
         SET state = 'deleted', state_since = clock_timestamp(), account_name = NULL, name_key = NULL,
             password = NULL, password_set_at = NULL
         WHERE a.account_id = account.account_id;
+    PERFORM leyser.erase_addresses(account.tenant_id, account.account_id);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.delete_account(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.delete_account(text) IS
-    'with permission leyser.accounts: removes an account''s name, passwords, sessions and grants, for good; its id stays in the history, and what it granted stays; LY008 for one''s own and the last administrator, 42704 for an unknown account';
+    'with permission leyser.accounts: removes an account''s name, passwords, sessions, grants and addresses, for good; its id stays in the history, and what it granted stays; LY008 for one''s own and the last administrator, 42704 for an unknown account';
 
 -- ---- passwords ----
 
@@ -272,11 +281,13 @@ COMMENT ON VIEW leyser.account IS
     'accounts of the context''s tenant: all with permission leyser.accounts, else one''s own (application); LY001 without a context';
 
 CREATE VIEW leyser.account_event WITH (security_barrier) AS
-    SELECT e.at, e.event, e.object AS account_id, a.account_name, e.caller_role,
-           e.account_name AS by_account, e.client_address, e.detail
+    SELECT e.at, e.event, e.object AS account_id,
+           coalesce(a.account_name, 'account ' || e.object) AS account_name, e.caller_role,
+           coalesce(b.account_name, 'account ' || e.account_id) AS by_account, e.client_address, e.detail
     FROM leyser.event_record e
     LEFT JOIN leyser.account_record a
         ON a.tenant_id = e.tenant_id AND a.account_id::text = e.object
+    LEFT JOIN leyser.account_record b ON b.account_id = e.account_id
     WHERE e.tenant_id = leyser.tenant_id() AND (SELECT leyser.sees_accounts())
       AND e.event ~ '^(account|administrator|password|session|login)\.';
 COMMENT ON VIEW leyser.account_event IS

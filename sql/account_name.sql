@@ -10,8 +10,15 @@ REVOKE ALL ON FUNCTION leyser.account_key(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.account_key(text) IS
     'internal: a name as it is compared: whatever its case, width and composition';
 
--- What nobody can see, or takes for something else.  Letters of Latin beside
--- Greek or Cyrillic ones in one name only serve to look like another name.
+CREATE FUNCTION leyser.scripts_of(name text) RETURNS text[]
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_scripts_of';
+REVOKE ALL ON FUNCTION leyser.scripts_of(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.scripts_of(text) IS
+    'internal: the scripts of a text''s letters, by Unicode''s property Script';
+
+-- What nobody can see, or takes for something else.  Letters of one script, or of those
+-- that Chinese, Japanese and Korean mix: "Highly Restrictive" of Unicode Technical
+-- Standard 39, section 5.2.
 CREATE FUNCTION leyser.name_problem(name text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -24,9 +31,12 @@ AS $$
             THEN 'It has characters that cannot be seen.'
         WHEN name ~ '^[\u0020\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]|[\u0020\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]$'
             THEN 'It begins or ends with a blank.'
-        WHEN normalize(name, NFKC) ~ '[A-Za-z\u00c0-\u024f]'
-             AND normalize(name, NFKC) ~ '[\u0370-\u03ff\u0400-\u052f\u1f00-\u1fff]'
-            THEN 'It mixes Latin letters with Greek or Cyrillic ones, which look alike.'
+        WHEN (SELECT cardinality(s) > 1
+                     AND NOT s <@ '{Latin,Han,Hiragana,Katakana}'
+                     AND NOT s <@ '{Latin,Han,Bopomofo}'
+                     AND NOT s <@ '{Latin,Han,Hangul}'
+              FROM leyser.scripts_of(normalize(name, NFKC)) s)
+            THEN 'It mixes letters of several scripts, which can look alike.'
     END
 $$;
 REVOKE ALL ON FUNCTION leyser.name_problem(text) FROM PUBLIC;
@@ -62,6 +72,16 @@ $$;
 REVOKE ALL ON FUNCTION leyser.account_id_of(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.account_id_of(text) IS
     'internal: the account of that name in the context''s tenant, or NULL';
+
+CREATE FUNCTION leyser.stored_name(tenant_id text, account_name text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT a.account_name FROM leyser.account_record a
+    WHERE a.tenant_id = stored_name.tenant_id AND a.name_key = leyser.account_key(stored_name.account_name)
+$$;
+REVOKE ALL ON FUNCTION leyser.stored_name(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.stored_name(text, text) IS
+    'internal: how an account''s name is stored, whatever its case, width and composition here; NULL where there is none';
 
 CREATE FUNCTION leyser.find_account(account_name text) RETURNS bigint
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp

@@ -2,7 +2,7 @@
 --
 -- Nobody has rights on them, as on all of leyser's tables.  src/cache_account.c
 -- and src/cache_grant.c read some of them by column number: the order of their
--- first columns is fixed there.
+-- columns is fixed there.
 
 -- Permissions that exist: dotted names, for all tenants alike.
 CREATE TABLE leyser.permission_record (
@@ -23,6 +23,7 @@ CREATE TABLE leyser.account_record (
     account_name text COLLATE "C",  -- as it was given, NFC
     name_key text COLLATE "C",      -- as it is compared: leyser.account_key()
     state text NOT NULL CHECK (state IN ('invited', 'active', 'disabled', 'deleted')),
+    named_at timestamptz NOT NULL DEFAULT clock_timestamp(),  -- when it got account_name
     password text,                  -- keyring's id and bcrypt (password.sql); NULL: none
     password_set_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -193,8 +194,8 @@ COMMENT ON FUNCTION leyser.account_invalidate() IS
 CREATE TRIGGER invalidate AFTER DELETE ON leyser.account_record
     FOR EACH ROW EXECUTE FUNCTION leyser.account_invalidate('tenant_id');
 CREATE TRIGGER invalidate_changed AFTER UPDATE ON leyser.account_record
-    FOR EACH ROW WHEN ((OLD.account_id, OLD.tenant_id, OLD.account_name, OLD.state)
-        IS DISTINCT FROM (NEW.account_id, NEW.tenant_id, NEW.account_name, NEW.state))
+    FOR EACH ROW WHEN ((OLD.account_id, OLD.tenant_id, OLD.account_name, OLD.state, OLD.named_at)
+        IS DISTINCT FROM (NEW.account_id, NEW.tenant_id, NEW.account_name, NEW.state, NEW.named_at))
     EXECUTE FUNCTION leyser.account_invalidate('tenant_id');
 CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE ON leyser.role_record
     FOR EACH ROW EXECUTE FUNCTION leyser.account_invalidate('tenant_id');

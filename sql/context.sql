@@ -31,6 +31,12 @@ REVOKE ALL ON FUNCTION leyser.context_account_id() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.context_account_id() IS
     'internal: the id of the context''s account, NULL where the context has none; errors as tenant_id()';
 
+CREATE FUNCTION leyser.unchecked_account_id() RETURNS bigint
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_unchecked_account_id';
+REVOKE ALL ON FUNCTION leyser.unchecked_account_id() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.unchecked_account_id() IS
+    'internal: the id of the context''s account whether it still holds or not, NULL without one; never raises';
+
 CREATE FUNCTION leyser.session_id() RETURNS uuid
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_session_id';
 REVOKE ALL ON FUNCTION leyser.session_id() FROM PUBLIC;
@@ -57,7 +63,7 @@ CREATE FUNCTION leyser.enter(tenant_id text, account_name text DEFAULT NULL) RET
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_enter';
 REVOKE ALL ON FUNCTION leyser.enter(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.enter(text, text) IS
-    'gateway: sets the context until the transaction ends, without a token of the caller''s own; recorded; LY009 where a context is or was set, LY004 where the tenant is not active, LY005 where it has no such active account, LY002 without a usable keyring';
+    'gateway: sets the context until the transaction ends, without a token of the caller''s own; recorded; the accounts name may be in any case and width; LY009 where a context is or was set, LY004 where the tenant is not active, LY005 where it has no such active account, 22023 for what is no name, LY002 without a usable keyring';
 
 CREATE FUNCTION leyser.leave() RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_leave';
@@ -70,7 +76,7 @@ CREATE FUNCTION leyser.issue_token(tenant_id text, account_name text DEFAULT NUL
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_issue_token';
 REVOKE ALL ON FUNCTION leyser.issue_token(text, text, interval) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.issue_token(text, text, interval) IS
-    'gateway: a signed token (JWT, HS256) for set_config(''leyser.token'', …, true); lifetime from one second to leyser.max_token_lifetime; recorded; LY009 while a context is set, LY004 where the tenant is not active, LY002 without a usable keyring, 22023 for a wrong lifetime';
+    'gateway: a signed token (JWT, HS256) for set_config(''leyser.token'', …, true); lifetime from one second to leyser.max_token_lifetime; recorded; the accounts name may be in any case and width; LY009 while a context is set, LY004 where the tenant is not active, LY005 where it has no such active account, LY002 without a usable keyring, 22023 for a wrong lifetime or what is no name';
 
 CREATE FUNCTION leyser.caller() RETURNS regrole
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_caller';

@@ -12,10 +12,10 @@ AS $$
 DECLARE
     moment timestamptz := clock_timestamp();
     new_salt bytea := uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
-    account text := (SELECT s.account_name FROM leyser.context_status() s);
+    account bigint := leyser.unchecked_account_id();
     content jsonb := jsonb_build_object(
         'session_role', session_user, 'caller_role', leyser.caller()::text,
-        'client_address', host(inet_client_addr()), 'account_name', account,
+        'client_address', host(inet_client_addr()), 'account_id', account,
         'object', object, 'detail', detail);
     line jsonb := jsonb_build_object(
         'event', event, 'tenant_id', tenant_id,
@@ -27,7 +27,7 @@ BEGIN
         RETURN;
     END IF;
     INSERT INTO leyser.event_record (at, event, tenant_id, session_role, caller_role,
-            client_address, account_name, object, detail, salt, digest)
+            client_address, account_id, object, detail, salt, digest)
         VALUES (moment, event, tenant_id, session_user, leyser.caller()::text,
             inet_client_addr(), account, object, detail, new_salt,
             sha256(new_salt || convert_to((line || content)::text, 'UTF8')));
@@ -37,12 +37,55 @@ REVOKE ALL ON FUNCTION leyser.record_event(text, text, text, jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.record_event(text, text, text, jsonb) IS
     'internal: records who did what, when and from where, as a row and as a line of the server log';
 
--- Rows are only ever added.  What may be erased later is a row's content:
--- all of it, and never the digest.
+-- Whose address an event holds: that of the account that acted, or that logged in, or
+-- for which a gateway did.
+CREATE FUNCTION leyser.event_person(account_id bigint, event text, object text) RETURNS bigint
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN account_id IS NOT NULL THEN account_id
+                WHEN event ~ '^(login|session|context|token)\.|^account\.accepted$' THEN object::bigint END
+$$;
+REVOKE ALL ON FUNCTION leyser.event_person(bigint, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.event_person(bigint, text, text) IS
+    'internal: the account whose address an event holds, or NULL';
+
+-- With the salt and the rest of the content, the few addresses there are could be
+-- tried until the digest fits: so the salt goes with the address.
+CREATE FUNCTION leyser.erase_addresses(tenant_id text, account_id bigint) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE leyser.event_record e
+        SET client_address = NULL, detail = e.detail - 'client_address', salt = NULL
+        WHERE e.tenant_id = erase_addresses.tenant_id
+          AND coalesce(e.account_id::text, e.object) = erase_addresses.account_id::text
+          AND (e.client_address IS NOT NULL OR e.detail ? 'client_address')
+          AND leyser.event_person(e.account_id, e.event, e.object) = erase_addresses.account_id
+$$;
+REVOKE ALL ON FUNCTION leyser.erase_addresses(text, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.erase_addresses(text, bigint) IS
+    'internal: erases the addresses in the events of a deleted account; the events and their digests stay';
+
+-- Rows are only ever added.  What may be erased later is content, and never the
+-- digest: so far the addresses of accounts that were deleted, and nothing else, whoever
+-- asks for it.
 CREATE FUNCTION leyser.refuse_event_change() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    erased leyser.event_record;
 BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        erased := OLD;
+        erased.client_address := NULL;
+        erased.detail := OLD.detail - 'client_address';
+        erased.salt := NULL;
+        IF NEW IS NOT DISTINCT FROM erased AND (OLD.client_address IS NOT NULL OR OLD.detail ? 'client_address')
+           AND EXISTS (SELECT FROM leyser.account_record a
+                WHERE a.account_id = leyser.event_person(OLD.account_id, OLD.event, OLD.object)
+                  AND a.tenant_id = OLD.tenant_id AND a.state = 'deleted') THEN
+            RETURN NEW;
+        END IF;
+    END IF;
     RAISE EXCEPTION USING ERRCODE = 'LY007',
         MESSAGE = 'the event log cannot be changed',
         DETAIL = 'Events are added and never changed or removed.',
@@ -51,16 +94,22 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.refuse_event_change() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.refuse_event_change() IS
-    'internal trigger: refuses to change or remove events';
+    'internal trigger: refuses to change or remove events, save that the addresses of deleted accounts are erased';
 
-CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON leyser.event_record
-    FOR EACH STATEMENT EXECUTE FUNCTION leyser.refuse_event_change();
+CREATE TRIGGER refuse_change BEFORE UPDATE ON leyser.event_record
+    FOR EACH ROW EXECUTE FUNCTION leyser.refuse_event_change();
 ALTER TABLE leyser.event_record ENABLE ALWAYS TRIGGER refuse_change;
 COMMENT ON TRIGGER refuse_change ON leyser.event_record IS 'the event log is append-only';
+CREATE TRIGGER refuse_removal BEFORE DELETE OR TRUNCATE ON leyser.event_record
+    FOR EACH STATEMENT EXECUTE FUNCTION leyser.refuse_event_change();
+ALTER TABLE leyser.event_record ENABLE ALWAYS TRIGGER refuse_removal;
+COMMENT ON TRIGGER refuse_removal ON leyser.event_record IS 'the event log is append-only';
 
 CREATE VIEW leyser.event AS
-    SELECT e.event_id, e.at, e.event, e.tenant_id, e.session_role, e.caller_role,
-           e.client_address, e.account_name, e.object, e.detail, e.digest
+    SELECT e.event_id, e.at, e.event, e.tenant_id, e.session_role, e.caller_role, e.client_address,
+           e.account_id, coalesce((SELECT a.account_name FROM leyser.account_record a
+               WHERE a.account_id = e.account_id), 'account ' || e.account_id) AS account_name,
+           e.object, e.detail, e.digest
     FROM leyser.event_record e;
 COMMENT ON VIEW leyser.event IS
-    'the event log (auditor): who (role of the session, role in force, address, account) did what to which object and tenant, and when';
+    'the event log (auditor): who (role of the session, role in force, address, account) did what to which object and tenant, and when; accounts by id, with the name they have now';

@@ -144,6 +144,27 @@ $$;
 REVOKE ALL ON FUNCTION leyser.add_grant(leyser.grant_record) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.add_grant(leyser.grant_record) IS 'internal: writes a grant or denial, and its records';
 
+-- Whether there is such an account is told to those who could grant to it.
+CREATE FUNCTION leyser.grant_checked(grantor bigint, account_name text, wanted leyser.grant_record) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM leyser.check_window(wanted.valid_from, wanted.valid_until);
+    PERFORM leyser.check_scope(wanted.scope);
+    wanted.granted_by := grantor;
+    IF NOT leyser.is_supported(wanted, '{}') THEN
+        PERFORM leyser.refuse_grant(coalesce('"' || wanted.permission || '"', 'the role'));
+    END IF;
+    wanted.account_id := leyser.find_account(account_name);
+    PERFORM leyser.check_grantee(grantor, wanted.account_id);
+    wanted.with_grant_option := coalesce(wanted.with_grant_option, false);
+    PERFORM leyser.add_grant(wanted);
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.grant_checked(bigint, text, leyser.grant_record) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.grant_checked(bigint, text, leyser.grant_record) IS
+    'internal: gives an account of the context''s tenant a permission or role that the grantor (NULL: from outside) holds; 42501, 0LP01, 42704, 22023';
+
 CREATE FUNCTION leyser.grant_permission(account_name text, permission text, scope text DEFAULT NULL,
         valid_from timestamptz DEFAULT now(), valid_until timestamptz DEFAULT 'infinity',
         with_grant_option boolean DEFAULT false) RETURNS void
@@ -153,22 +174,14 @@ DECLARE
     grantor CONSTANT bigint := leyser.begin_change();
     wanted leyser.grant_record;
 BEGIN
-    PERFORM leyser.check_window(valid_from, valid_until);
     PERFORM leyser.check_permission(permission);
-    PERFORM leyser.check_scope(scope);
-    IF NOT leyser.may_give(grantor, permission, scope, valid_until, '{}') THEN
-        PERFORM leyser.refuse_grant(format('"%s"', permission));
-    END IF;
-    wanted.account_id := leyser.find_account(account_name);
-    PERFORM leyser.check_grantee(grantor, wanted.account_id);
     wanted.kind := 'permission';
     wanted.permission := permission;
     wanted.scope := scope;
     wanted.valid_from := valid_from;
     wanted.valid_until := valid_until;
-    wanted.with_grant_option := coalesce(with_grant_option, false);
-    wanted.granted_by := grantor;
-    PERFORM leyser.add_grant(wanted);
+    wanted.with_grant_option := with_grant_option;
+    PERFORM leyser.grant_checked(grantor, account_name, wanted);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.grant_permission(text, text, text, timestamptz, timestamptz, boolean) FROM PUBLIC;
@@ -184,21 +197,13 @@ DECLARE
     grantor CONSTANT bigint := leyser.begin_change();
     wanted leyser.grant_record;
 BEGIN
-    PERFORM leyser.check_window(valid_from, valid_until);
-    PERFORM leyser.check_scope(scope);
-    wanted.role_id := leyser.role_id_of(role_name);
-    IF NOT leyser.may_give_role(grantor, wanted.role_id, scope, valid_until, '{}') THEN
-        PERFORM leyser.refuse_grant('the role');
-    END IF;
-    wanted.account_id := leyser.find_account(account_name);
-    PERFORM leyser.check_grantee(grantor, wanted.account_id);
     wanted.kind := 'role';
+    wanted.role_id := leyser.role_id_of(role_name);
     wanted.scope := scope;
     wanted.valid_from := valid_from;
     wanted.valid_until := valid_until;
-    wanted.with_grant_option := coalesce(with_grant_option, false);
-    wanted.granted_by := grantor;
-    PERFORM leyser.add_grant(wanted);
+    wanted.with_grant_option := with_grant_option;
+    PERFORM leyser.grant_checked(grantor, account_name, wanted);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.grant_role(text, text, text, timestamptz, timestamptz, boolean) FROM PUBLIC;

@@ -59,12 +59,14 @@ COMMENT ON FUNCTION leyser.check_permission(text) IS
 CREATE FUNCTION leyser.check_scope(scope text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    problem CONSTANT text := leyser.scope_problem(scope);
 BEGIN
-    IF scope !~ '^[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,15}$' THEN
+    IF problem IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'invalid scope',
-            DETAIL = 'A scope is a path of 1 to 16 labels with dots between them; a label has 1 to 63 letters, digits, underscores or dashes.',
-            HINT = 'Give a scope such as japan.tokyo, or NULL for everywhere.';
+            DETAIL = problem,
+            HINT = 'Give a path such as japan.tokyo, of 1 to 16 labels with dots between them, or NULL for everywhere.';
     END IF;
 END
 $$;
@@ -168,8 +170,7 @@ DECLARE
     tenant CONSTANT text := leyser.tenant_id();
     account CONSTANT bigint := leyser.context_account_id();
 BEGIN
-    IF tenant IS NULL OR (account IS NULL AND NOT EXISTS
-            (SELECT FROM pg_roles r WHERE r.oid = leyser.caller() AND r.rolsuper)) THEN
+    IF tenant IS NULL OR (account IS NULL AND NOT leyser.called_by_superuser()) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
             MESSAGE = 'permission denied: the context has no account',
             DETAIL = 'A tenant is managed by its own accounts.',

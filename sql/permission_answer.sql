@@ -215,6 +215,8 @@ COMMENT ON FUNCTION leyser.permission_history(text) IS
     'application: every change of an account''s grants, denials and state, or (NULL, with permission leyser.grants) every change of the tenant''s, its roles included; about others with permission leyser.grants, else 42501; 42704';
 
 -- ---- the past ----
+--
+-- A change is dated by its statement: when it is committed is not known then.
 
 -- What grants an account had at a time, by the history.
 CREATE FUNCTION leyser.grants_at(account_id bigint, at timestamptz) RETURNS SETOF leyser.grant_record
@@ -291,7 +293,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.had_permission(text, text, text, timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.had_permission(text, text, text, timestamptz) IS
-    'application: whether an account had a permission in a scope (NULL: everywhere) at a time, by the grants, roles and states that were recorded by then; about others with permission leyser.grants, else 42501; 42704, 22023 for a wrong scope or a time not yet past';
+    'application: whether an account had a permission in a scope (NULL: everywhere) at a time, by the grants, roles and states that were recorded by then (a change is dated by its statement, not by its COMMIT); about others with permission leyser.grants, else 42501; 42704, 22023 for a wrong scope or a time not yet past';
 
 -- ---- lists ----
 

@@ -104,17 +104,17 @@ REVOKE ALL ON FUNCTION leyser.remove_grants(bigint[], boolean) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.remove_grants(bigint[], boolean) IS
     'internal: removes grants, with cascade also those that depend on them; LY008 for the last administrator';
 
-CREATE FUNCTION leyser.remove_account_grants(account_id bigint, cascade boolean DEFAULT false) RETURNS void
+CREATE FUNCTION leyser.remove_account_grants(account_id bigint) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM leyser.remove_grants(ARRAY(SELECT g.grant_id FROM leyser.grant_record g
-        WHERE g.account_id = remove_account_grants.account_id), cascade);
+        WHERE g.account_id = remove_account_grants.account_id), false);
 END
 $$;
-REVOKE ALL ON FUNCTION leyser.remove_account_grants(bigint, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.remove_account_grants(bigint, boolean) IS
-    'internal: removes all grants and denials of an account that is to be deleted; LY008 for the last administrator';
+REVOKE ALL ON FUNCTION leyser.remove_account_grants(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.remove_account_grants(bigint) IS
+    'internal: removes all grants and denials of an account that is to be deleted, and keeps what it granted; LY008 for the last administrator';
 
 -- Which grants a caller may take away: with leyser.grants in the scope all of
 -- them, one's own, and those that one made.
@@ -147,6 +147,18 @@ REVOKE ALL ON FUNCTION leyser.revocable_grants(text, leyser.grant_record) FROM P
 COMMENT ON FUNCTION leyser.revocable_grants(text, leyser.grant_record) IS
     'internal: the grants of a kind, role or permission, and scope that the caller may take from an account; 42501, 42704, or LY008 where there are none';
 
+CREATE FUNCTION leyser.revoke_exactly(account_name text, wanted leyser.grant_record, cascade boolean) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM leyser.check_scope(wanted.scope);
+    PERFORM leyser.remove_grants(leyser.revocable_grants(account_name, wanted), coalesce(cascade, false));
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.revoke_exactly(text, leyser.grant_record, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.revoke_exactly(text, leyser.grant_record, boolean) IS
+    'internal: takes a permission or role in exactly one scope from an account, as far as the caller may; 42501, 42704, 22023, LY008';
+
 CREATE FUNCTION leyser.revoke_permission(account_name text, permission text, scope text DEFAULT NULL,
                                          cascade boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -156,11 +168,10 @@ DECLARE
 BEGIN
     PERFORM leyser.begin_change();
     PERFORM leyser.check_permission(permission);
-    PERFORM leyser.check_scope(scope);
     wanted.kind := 'permission';
     wanted.permission := permission;
     wanted.scope := scope;
-    PERFORM leyser.remove_grants(leyser.revocable_grants(account_name, wanted), coalesce(cascade, false));
+    PERFORM leyser.revoke_exactly(account_name, wanted, cascade);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.revoke_permission(text, text, text, boolean) FROM PUBLIC;
@@ -175,11 +186,10 @@ DECLARE
     wanted leyser.grant_record;
 BEGIN
     PERFORM leyser.begin_change();
-    PERFORM leyser.check_scope(scope);
     wanted.kind := 'role';
     wanted.role_id := leyser.role_id_of(role_name);
     wanted.scope := scope;
-    PERFORM leyser.remove_grants(leyser.revocable_grants(account_name, wanted), coalesce(cascade, false));
+    PERFORM leyser.revoke_exactly(account_name, wanted, cascade);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.revoke_role(text, text, text, boolean) FROM PUBLIC;

@@ -1,11 +1,11 @@
 -- Sessions: login, renewal, logout, revocation.  See session_task.sql, too.
 
-CREATE FUNCTION leyser.sign_session_token(tenant_id text, account_name text, session_id uuid,
-                                          ends_at timestamptz) RETURNS text
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_session_sign_token';
-REVOKE ALL ON FUNCTION leyser.sign_session_token(text, text, uuid, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.sign_session_token(text, text, uuid, timestamptz) IS
-    'internal: a token of a session; LY002 without a usable keyring';
+CREATE FUNCTION leyser.sign_session_token(tenant_id text, account_id bigint, account_name text,
+                                          session_id uuid, ends_at timestamptz) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_session_sign_token';
+REVOKE ALL ON FUNCTION leyser.sign_session_token(text, bigint, text, uuid, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.sign_session_token(text, bigint, text, uuid, timestamptz) IS
+    'internal: a token of a session, that of support access without an account; LY002 without a usable keyring';
 
 CREATE FUNCTION leyser.refuse_context(what text) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -41,8 +41,7 @@ REVOKE ALL ON FUNCTION leyser.require_context_account() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.require_context_account() IS
     'internal: the account of the context; 42501 where it has none, LY001 without a context';
 
--- Of a transaction that is not READ COMMITTED, sessions that began after its
--- snapshot are not seen.
+-- One session is its own context's, and so is seen; all of them might not be.
 CREATE FUNCTION leyser.end_sessions(account_id bigint, but uuid DEFAULT NULL, only_this uuid DEFAULT NULL)
     RETURNS integer
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -51,6 +50,9 @@ AS $$
 DECLARE
     ended uuid[];
 BEGIN
+    IF only_this IS NULL THEN
+        PERFORM leyser.lock_sessions(end_sessions.account_id);
+    END IF;
     WITH gone AS (
         UPDATE leyser.session_record s SET ended_at = clock_timestamp()
             WHERE s.account_id = end_sessions.account_id AND s.ended_at IS NULL
@@ -69,7 +71,27 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.end_sessions(bigint, uuid, uuid) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.end_sessions(bigint, uuid, uuid) IS
-    'internal: ends the sessions of an account, all but one, or only one; returns how many';
+    'internal: ends the sessions of an account that the caller has locked, all but one, or only one; returns how many; 40001 where one began after the transaction''s snapshot';
+
+-- Once the worker has said yes: before, the time of a second hash would tell that
+-- the password is right, also where the account has to wait.
+CREATE FUNCTION leyser.hash_anew(account leyser.account_record, password text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- taken over from elsewhere, or of another cost
+    IF substr(account.password, 37, 7)
+       IS DISTINCT FROM '$2a$' || lpad(current_setting('leyser.password_cost'), 2, '0') || '$' THEN
+        PERFORM leyser.submit_task('hash', jsonb_build_object('account_id', account.account_id,
+            'stored', account.password, 'new_hash', leyser.hash_password(password))::text);
+    END IF;
+EXCEPTION WHEN insufficient_resources OR system_error THEN
+    NULL; -- the session has begun; the next login tries again
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.hash_anew(leyser.account_record, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.hash_anew(leyser.account_record, text) IS
+    'internal: stores another hash of a password that was right, where the stored one is not as it would be made today';
 
 -- Unknown accounts share a thousand subjects: guessed names cannot fill the table.
 CREATE FUNCTION leyser.judge_password(account leyser.account_record, password text, named text,
@@ -79,7 +101,6 @@ AS $$
 DECLARE
     matches boolean := leyser.password_matches(password, account.password);
     lost boolean := matches IS NULL;
-    cost text := '$2a$' || lpad(current_setting('leyser.password_cost'), 2, '0') || '$';
     request jsonb;
     answer text;
 BEGIN
@@ -93,10 +114,6 @@ BEGIN
         'caller_role', leyser.caller()::text,
         'stored', account.password,
         'matches', coalesce(matches, false),
-        -- taken over from elsewhere, or of another cost
-        'new_hash', CASE WHEN matches AND ends_at IS NOT NULL
-                              AND substr(account.password, 37, 7) IS DISTINCT FROM cost
-                         THEN leyser.hash_password(password) END,
         'ends_at', ends_at);
     FOR attempt IN 1..20 LOOP
         answer := leyser.submit_task('login', request::text);
@@ -165,28 +182,32 @@ BEGIN
     IF session IS NULL THEN
         RETURN NULL;
     END IF;
-    RETURN leyser.sign_session_token(account.tenant_id, account.account_name, session::uuid, ends_at);
+    PERFORM leyser.hash_anew(account, password);
+    RETURN leyser.sign_session_token(account.tenant_id, account.account_id, account.account_name, session::uuid, ends_at);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.login(text, text, text, interval, inet) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.login(text, text, text, interval, inet) IS
-    'application: a token for set_config(''leyser.token'', …, true), bound to a new session that ends after lifetime (one second to 90 days) whatever is renewed; NULL whatever was wrong, also while the account or the address must wait after failures; counted and recorded even where the transaction is rolled back; LY009 in a context, LY002 without a usable keyring, 25006 on a standby, 53000 where the server has too many to check, 55P03 while somebody changes the account';
+    'application: a token for set_config(''leyser.token'', …, true), bound to a new session that ends after lifetime (one second to 90 days) whatever is renewed; NULL whatever was wrong, also while the account or the address must wait after failures; counted and recorded even where the transaction is rolled back; LY009 in a context, LY002 without a usable keyring, 22023 for a lifetime that cannot be, 25006 on a standby or in a read-only transaction, 53000 where the server has too many to check or no worker can be started, 55P03 while somebody changes the account, 58000 where the worker failed';
 
 CREATE FUNCTION leyser.own_session() RETURNS leyser.session_record
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    session uuid := leyser.session_id();
+    account bigint;
     own leyser.session_record;
 BEGIN
-    SELECT s.* INTO own FROM leyser.session_record s
-        WHERE s.session_id = leyser.session_id() AND s.account_id = leyser.require_context_account()
-        FOR UPDATE;
-    IF leyser.session_id() IS NULL THEN
+    IF session IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LY008',
             MESSAGE = 'the context has no session',
             DETAIL = 'Its token was not made by leyser.login().',
             HINT = 'Let the token expire, or ask whoever issued it.';
-    ELSIF own.session_id IS NULL OR own.ended_at IS NOT NULL OR own.expires_at < clock_timestamp() THEN
+    END IF;
+    account := leyser.require_context_account(); -- support access has none
+    SELECT s.* INTO own FROM leyser.session_record s
+        WHERE s.session_id = session AND s.account_id = account FOR UPDATE;
+    IF own.session_id IS NULL OR own.ended_at IS NOT NULL OR own.expires_at < clock_timestamp() THEN
         RAISE EXCEPTION USING ERRCODE = 'LY005',
             MESSAGE = 'session has ended',
             DETAIL = 'It was ended, or its time is over.',
@@ -197,7 +218,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.own_session() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.own_session() IS
-    'internal: the context''s session, locked; LY008 where it has none, LY005 where it has ended';
+    'internal: the context''s session, locked; LY008 where it has none, 42501 in a context of support access, LY005 where it has ended';
 
 CREATE FUNCTION leyser.renew_token() RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -209,12 +230,12 @@ BEGIN
     own := leyser.own_session();
     UPDATE leyser.session_record s SET renewed_at = clock_timestamp()
         WHERE s.session_id = own.session_id;
-    RETURN leyser.sign_session_token(own.tenant_id, leyser.account_name(), own.session_id, own.expires_at);
+    RETURN leyser.sign_session_token(own.tenant_id, own.account_id, leyser.account_name(), own.session_id, own.expires_at);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.renew_token() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.renew_token() IS
-    'application, in a session''s context: another token of the same session, signed with the key that is active now and good until the session ends or for leyser.max_token_lifetime; LY008 where the context has no session, LY005 where that has ended';
+    'application, in a session''s context: another token of the same session, signed with the key that is active now and good until the session ends or for leyser.max_token_lifetime; LY008 where the context has no session, LY005 where that has ended, 42501 in one of support access, LY002 without a usable keyring, 25006 on a standby or in a read-only transaction';
 
 CREATE FUNCTION leyser.logout() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -230,7 +251,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.logout() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.logout() IS
-    'application, in a session''s context: ends the session; from the next statement on its tokens get LY005; LY008 where the context has no session';
+    'application, in a session''s context: ends the session; from the next statement on its tokens get LY005; LY008 where the context has no session, 42501 in one of support access, 25006 on a standby or in a read-only transaction';
 
 CREATE FUNCTION leyser.revoke_sessions(account_name text) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -253,7 +274,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.revoke_sessions(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.revoke_sessions(text) IS
-    'application: ends all sessions of one''s own account, or with permission leyser.accounts of any; returns how many; from the next statement on their tokens get LY005; 42704 for an unknown account';
+    'application: ends all sessions of one''s own account, or with permission leyser.accounts of any; returns how many; from the next statement on their tokens get LY005; 42501 for another''s account without the permission, 42704 for an unknown one, 40001 where a session began after the transaction''s snapshot';
 
 CREATE VIEW leyser.session WITH (security_barrier) AS
     SELECT s.session_id, a.account_name, s.created_at, s.renewed_at, s.expires_at, s.client_address,

@@ -12,6 +12,26 @@
 -- The worker serves everybody, so it must wait for nobody: only tasks write
 -- login_delay, and an account that somebody has locked is not waited for.
 
+-- A transaction that ends sessions does not see those that began after its
+-- snapshot.  Both sides write the account's row here first: so it fails with
+-- 40001, and its next attempt sees them.  No cache looks at this table.
+CREATE TABLE leyser.session_lock (
+    account_id bigint PRIMARY KEY REFERENCES leyser.account_record ON DELETE CASCADE,
+    changes bigint NOT NULL
+);
+COMMENT ON TABLE leyser.session_lock IS 'who begins or ends sessions of an account writes its row first';
+
+-- The worker must not wait here: who ends sessions has locked the account before.
+CREATE FUNCTION leyser.lock_sessions(account_id bigint) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO leyser.session_lock AS l (account_id, changes) VALUES (lock_sessions.account_id, 1)
+    ON CONFLICT ON CONSTRAINT session_lock_pkey DO UPDATE SET changes = l.changes + 1
+$$;
+REVOKE ALL ON FUNCTION leyser.lock_sessions(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.lock_sessions(bigint) IS
+    'internal: before sessions of an account, which the caller has locked, begin or end; 40001 where the transaction''s snapshot is older than the last change';
+
 CREATE FUNCTION leyser.submit_task(task text, payload text) RETURNS text
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_task_perform_sql';
 REVOKE ALL ON FUNCTION leyser.submit_task(text, text) FROM PUBLIC;
@@ -87,11 +107,10 @@ BEGIN
     IF request ->> 'ends_at' IS NULL THEN
         RETURN 'ok'; -- change_password()
     END IF;
+    PERFORM leyser.lock_sessions((request ->> 'account_id')::bigint);
     INSERT INTO leyser.session_record (session_id, tenant_id, account_id, expires_at, client_address)
         VALUES (new_session, request ->> 'tenant_id', (request ->> 'account_id')::bigint,
                 (request ->> 'ends_at')::timestamptz, (request ->> 'client_address')::inet);
-    UPDATE leyser.account_record a SET password = request ->> 'new_hash'
-        WHERE a.account_id = (request ->> 'account_id')::bigint AND request ->> 'new_hash' IS NOT NULL;
     PERFORM leyser.record_event('session.began', request ->> 'tenant_id', request ->> 'account_id',
         jsonb_strip_nulls(jsonb_build_object('caller_role', request -> 'caller_role',
             'client_address', request -> 'client_address', 'session_id', new_session,
@@ -133,6 +152,20 @@ REVOKE ALL ON FUNCTION leyser.judge_login(jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_login(jsonb) IS
     'internal, in the worker: the answer to a login: "" for no, "busy" while the account is being changed';
 
+-- Not where it was changed meanwhile, or is being changed.
+CREATE FUNCTION leyser.renew_hash(request jsonb) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE leyser.account_record a SET password = request ->> 'new_hash'
+    WHERE a.account_id = (SELECT l.account_id FROM leyser.account_record l
+                          WHERE l.account_id = (request ->> 'account_id')::bigint
+                            AND l.password = request ->> 'stored'
+                          FOR NO KEY UPDATE SKIP LOCKED)
+$$;
+REVOKE ALL ON FUNCTION leyser.renew_hash(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.renew_hash(jsonb) IS
+    'internal, in the worker: puts a new hash of the same password in place of the stored one';
+
 -- What nobody needs any longer; now and then.
 CREATE FUNCTION leyser.prune_sessions() RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -141,7 +174,10 @@ DECLARE
     past timestamptz := clock_timestamp() - interval '1 day';
 BEGIN
     DELETE FROM leyser.login_delay d WHERE d.last_failure_at < past;
-    DELETE FROM leyser.session_record s WHERE s.expires_at < past;
+    -- an account that is being deleted holds its own, which are not waited for
+    DELETE FROM leyser.session_record s WHERE s.session_id IN (
+        SELECT o.session_id FROM leyser.session_record o WHERE o.expires_at < past
+        FOR UPDATE SKIP LOCKED);
     -- each statement there makes every backend look again
     IF EXISTS (SELECT FROM leyser.revoked_session r WHERE r.expires_at < past) THEN
         DELETE FROM leyser.revoked_session r WHERE r.expires_at < past;
@@ -161,6 +197,7 @@ BEGIN
     END IF;
     CASE task
         WHEN 'login' THEN RETURN leyser.judge_login(payload::jsonb);
+        WHEN 'hash' THEN PERFORM leyser.renew_hash(payload::jsonb);
         WHEN 'forgive' THEN DELETE FROM leyser.login_delay d WHERE d.subject = payload;
     END CASE;
     RETURN '';

@@ -4,12 +4,6 @@
 -- nothing can be written.  Policies of set_permissions() let them read what the role has
 -- plain rights to.  See src/support.c.
 
-CREATE FUNCTION leyser.sign_support_token(tenant_id text, session_id uuid, ends_at timestamptz) RETURNS text
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_support_sign_token';
-REVOKE ALL ON FUNCTION leyser.sign_support_token(text, uuid, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.sign_support_token(text, uuid, timestamptz) IS
-    'internal: a token of a support session; LY002 without a usable keyring';
-
 -- Row security must bind whoever looks.
 CREATE FUNCTION leyser.check_support_role(role regrole) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -76,7 +70,7 @@ BEGIN
               AND s.revoked_at IS NULL AND s.valid_until > moment
             RETURNING s.session_id, s.valid_until)
     INSERT INTO leyser.revoked_session (session_id, expires_at)
-        SELECT e.session_id, e.valid_until + interval '1 hour' FROM ended e;  -- leyser.clock_leeway
+        SELECT e.session_id, e.valid_until FROM ended e;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'LY008',
             MESSAGE = 'the role has no support access',
@@ -110,7 +104,7 @@ BEGIN
     PERFORM leyser.record_event('support.entered', support.tenant_id, support.to_role::text, NULL);
     PERFORM set_config('transaction_read_only', 'on', true);
     PERFORM set_config('leyser.token',
-        leyser.sign_support_token(support.tenant_id, support.session_id, support.valid_until), true);
+        leyser.sign_session_token(support.tenant_id, NULL, NULL, support.session_id, support.valid_until), true);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.enter_support(text) FROM PUBLIC;
@@ -125,7 +119,7 @@ AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM leyser.require_account_permission('leyser.grants');
-    RETURN QUERY SELECT s.to_role, s.reason, a.account_name, s.granted_at, s.valid_until, s.revoked_at,
+    RETURN QUERY SELECT s.to_role, s.reason, coalesce(a.account_name, 'account ' || s.granted_by), s.granted_at, s.valid_until, s.revoked_at,
             s.revoked_at IS NULL AND s.valid_until > clock_timestamp()
         FROM leyser.support_record s LEFT JOIN leyser.account_record a ON a.account_id = s.granted_by
         WHERE s.tenant_id = leyser.tenant_id();

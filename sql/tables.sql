@@ -115,20 +115,23 @@ CREATE TABLE leyser.event_record (
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     event text NOT NULL,
     tenant_id text COLLATE "C",
-    -- the content, which can be erased while the digest stays
+    -- the content, which can be erased while the digest stays; accounts by their ids
     session_role text,
     caller_role text,
     client_address inet,
-    account_name text,
+    account_id bigint,
     object text,
     detail jsonb,
-    salt bytea,
+    salt bytea,                            -- NULL: something was erased
     digest bytea NOT NULL
 );
 COMMENT ON TABLE leyser.event_record IS
     'the event log: content that can be erased, beside a digest that stays';
 CREATE INDEX event_record_tenant ON leyser.event_record (tenant_id, event_id);
 COMMENT ON INDEX leyser.event_record_tenant IS 'one tenant''s events, in order';
+CREATE INDEX event_record_address ON leyser.event_record (tenant_id, (coalesce(account_id::text, object)))
+    WHERE client_address IS NOT NULL OR detail ? 'client_address';
+COMMENT ON INDEX leyser.event_record_address IS 'events with an address, to be erased with the account';
 
 -- Empty tables whose invalidation tells every backend to look again.
 CREATE TABLE leyser.proxy_keys ();

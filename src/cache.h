@@ -44,9 +44,19 @@ extern Oid leyser_cache_extension(void);
 extern TimestampTz leyser_cache_tenant_end(const char *tenant_id);
 extern bool leyser_cache_tenant_is_active(const char *tenant_id);
 
-/* The id of an active account, by the name as it is stored; 0 where there is none. */
-extern int64 leyser_cache_account(const char *tenant_id, const char *account_name);
+typedef struct LeyserAccount
+{
+	int64 account_id;     /* 0: there is none, or it is not active */
+	TimestampTz named_at; /* when it got its name, to the second */
+} LeyserAccount;
+
+/* An active account, by the name as it is stored. */
+extern LeyserAccount leyser_cache_account(const char *tenant_id,
+										  const char *account_name);
 extern bool leyser_cache_session_is_revoked(const pg_uuid_t *session);
+
+/* The role that a support session was made for, InvalidOid for other sessions. */
+extern Oid leyser_cache_support_role(const pg_uuid_t *session);
 
 extern bool leyser_cache_key_is_valid(const char *key_id);
 extern const LeyserTokenKey *leyser_cache_key(const char *key_id,

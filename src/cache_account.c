@@ -1,7 +1,7 @@
 /*
  * cache_account.c
- *		Which accounts are active, and which sessions were revoked.  See cache.c
- *		for the rules.
+ *		Which accounts are active, which sessions were revoked, and which are of
+ *		support access.  See cache.c for the rules.
  *
  * Accounts are kept in sixteen buckets by a hash of their tenant, each with a
  * proxy relation of its own: a revoke in one tenant makes a backend look again
@@ -9,7 +9,7 @@
  * lies in the same buckets.  A bucket that exceeds BUCKET_BYTES starts again
  * from nothing, so that a backend never holds much more than sixteen times that.
  *
- * Revoked sessions are not kept: a context looks its own one up once, and again
+ * Revoked sessions, and those of support access, are not kept: a context looks its own one up once, and again
  * when a message tells of revoked sessions.  Absent is valid, which is right on
  * a lagging standby too.
  *
@@ -42,9 +42,12 @@ enum
 	ACCOUNT_TENANT = 2,
 	ACCOUNT_NAME = 3,
 	ACCOUNT_STATE = 5,
+	ACCOUNT_NAMED_AT = 6,
 	ROLE_ID = 1,
 	ROLE_TENANT = 2,
-	REVOKED_SESSION_ID = 1
+	REVOKED_SESSION_ID = 1,
+	SUPPORT_TO_ROLE = 3,
+	SUPPORT_SESSION = 9
 };
 
 typedef struct AccountKey
@@ -56,7 +59,7 @@ typedef struct AccountKey
 typedef struct CachedAccount
 {
 	AccountKey key; /* strings in the bucket's memory */
-	int64 account_id;
+	LeyserAccount account;
 } CachedAccount;
 
 static LeyserAccountBucket buckets[LEYSER_ACCOUNT_BUCKETS];
@@ -135,15 +138,31 @@ leyser_cache_account_bucket(const char *tenant_id)
 
 /* ---- accounts ---- */
 
-/* Reads an account; 0 where it is unknown or not active. */
-static int64
+static LeyserAccount
+account_of_tuple(HeapTuple tuple, Relation rel)
+{
+	LeyserAccount account = {0, DT_NOBEGIN};
+	TimestampTz named_at;
+	bool isnull;
+
+	if (strcmp(leyser_cache_text(tuple, rel, ACCOUNT_STATE), "active") != 0)
+		return account;
+	account.account_id =
+		DatumGetInt64(heap_getattr(tuple, ACCOUNT_ID, RelationGetDescr(rel), &isnull));
+	named_at = DatumGetTimestampTz(
+		heap_getattr(tuple, ACCOUNT_NAMED_AT, RelationGetDescr(rel), &isnull));
+	account.named_at = named_at - named_at % USECS_PER_SEC;
+	return account;
+}
+
+static LeyserAccount
 account_read(const char *tenant_id, const char *account_name)
 {
 	Relation rel = table_open(leyser_cache_relations[REL_ACCOUNT], AccessShareLock);
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple tuple;
-	int64 account_id = 0;
+	LeyserAccount account = {0, DT_NOBEGIN};
 
 	ScanKeyInit(&keys[0], ACCOUNT_TENANT, BTEqualStrategyNumber, F_TEXTEQ,
 				CStringGetTextDatum(tenant_id));
@@ -153,30 +172,24 @@ account_read(const char *tenant_id, const char *account_name)
 							  2, keys);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
-	{
-		char *state = leyser_cache_text(tuple, rel, ACCOUNT_STATE);
-		bool isnull;
-
-		if (strcmp(state, "active") == 0)
-			account_id = DatumGetInt64(
-				heap_getattr(tuple, ACCOUNT_ID, RelationGetDescr(rel), &isnull));
-	}
+		account = account_of_tuple(tuple, rel);
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-	return account_id;
+	return account;
 }
 
 static void
-account_remember(LeyserAccountBucket *bucket, const AccountKey *key, int64 account_id)
+account_remember(LeyserAccountBucket *bucket, const AccountKey *key,
+				 LeyserAccount account)
 {
 	AccountKey copy = {MemoryContextStrdup(bucket->memory, key->tenant_id),
 					   MemoryContextStrdup(bucket->memory, key->account_name)};
-	CachedAccount *account = hash_search(bucket->accounts, &copy, HASH_ENTER, NULL);
+	CachedAccount *entry = hash_search(bucket->accounts, &copy, HASH_ENTER, NULL);
 
-	account->account_id = account_id;
+	entry->account = account;
 }
 
-int64
+LeyserAccount
 leyser_cache_account(const char *tenant_id, const char *account_name)
 {
 	AccountKey key = {tenant_id, account_name};
@@ -185,22 +198,22 @@ leyser_cache_account(const char *tenant_id, const char *account_name)
 	{
 		LeyserAccountBucket *bucket;
 		CachedAccount *known;
+		LeyserAccount account = {0, DT_NOBEGIN};
 		uint64 before;
-		int64 account_id;
 
 		if (!leyser_cache_find_relations())
-			return 0;
+			return account;
 		bucket = leyser_cache_account_bucket(tenant_id);
 		known = hash_search(bucket->accounts, &key, HASH_FIND, NULL);
 		if (known)
-			return known->account_id;
+			return known->account;
 		before = leyser_cache_generation();
-		account_id = account_read(tenant_id, account_name);
+		account = account_read(tenant_id, account_name);
 		if (before != leyser_cache_generation())
 			continue; /* something came in while we read */
-		if (account_id != 0)
-			account_remember(bucket, &key, account_id);
-		return account_id;
+		if (account.account_id != 0)
+			account_remember(bucket, &key, account);
+		return account;
 	}
 }
 
@@ -225,6 +238,32 @@ leyser_cache_session_is_revoked(const pg_uuid_t *session)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return revoked;
+}
+
+Oid
+leyser_cache_support_role(const pg_uuid_t *session)
+{
+	Relation rel;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	Oid role = InvalidOid;
+	bool isnull;
+
+	if (!leyser_cache_find_relations())
+		return InvalidOid;
+	rel = table_open(leyser_cache_relations[REL_SUPPORT], AccessShareLock);
+	ScanKeyInit(&key, SUPPORT_SESSION, BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(session));
+	scan = systable_beginscan(rel, leyser_cache_relations[REL_SUPPORT_SESSION], true,
+							  NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		role = DatumGetObjectId(
+			heap_getattr(tuple, SUPPORT_TO_ROLE, RelationGetDescr(rel), &isnull));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return role;
 }
 
 /* ---- invalidation ---- */

@@ -336,6 +336,14 @@ connection_is_session_set(const VariableSetStmt *statement)
 	return true;
 }
 
+static bool
+connection_is_two_phase(const TransactionStmt *statement)
+{
+	return statement->kind == TRANS_STMT_PREPARE ||
+		   statement->kind == TRANS_STMT_COMMIT_PREPARED ||
+		   statement->kind == TRANS_STMT_ROLLBACK_PREPARED;
+}
+
 /* What needs a look at the role; everything else passes without a look-up. */
 static bool
 connection_is_ruled(Node *statement, bool is_ddl, bool context_is_set)
@@ -348,6 +356,8 @@ connection_is_ruled(Node *statement, bool is_ddl, bool context_is_set)
 			return true;
 		case T_DeclareCursorStmt:
 			return ((DeclareCursorStmt *) statement)->options & CURSOR_OPT_HOLD;
+		case T_TransactionStmt:
+			return connection_is_two_phase((TransactionStmt *) statement);
 		case T_VariableSetStmt:
 			return context_is_set &&
 				   connection_is_session_set((VariableSetStmt *) statement);
@@ -385,6 +395,13 @@ connection_refuse_residue(Node *statement)
 							  "The next client of the connection could read a cursor "
 							  "that outlives the transaction.",
 							  "Declare it without WITH HOLD.");
+			break;
+		case T_TransactionStmt:
+			connection_refuse(statement,
+							  "It would keep its locks after its client is gone, also "
+							  "against those who end the client's session; and all "
+							  "clients of the role could end it.",
+							  "Commit or roll back in the connection that did the work.");
 			break;
 		case T_VariableSetStmt:
 			connection_refuse(statement,

@@ -275,7 +275,6 @@ context_check_token(char **newval, void **extra, GucSource source)
 	LeyserTokenLimits limits;
 	LeyserTokenError error;
 	LeyserClaims claims;
-	int64 account_id;
 
 	if (!context_check_session(source, &error))
 		return context_check_failed(&error);
@@ -283,8 +282,6 @@ context_check_token(char **newval, void **extra, GucSource source)
 	if (!leyser_token_verify(*newval, leyser_cache_key, &limits, &claims, &error))
 		return context_check_failed(&error);
 	leyser_context_build(&built.context, &claims, context_lxid());
-	if (!context_check_switch(&built.context, &error))
-		return context_check_failed(&error);
 	if (!leyser_cache_tenant_is_active(claims.tenant))
 	{
 		leyser_context_error(
@@ -293,7 +290,9 @@ context_check_token(char **newval, void **extra, GucSource source)
 			"View leyser.tenant shows an operator the state of each tenant.");
 		return context_check_failed(&error);
 	}
-	if (!leyser_context_check_account(&built.context, &account_id, &error))
+	if (!leyser_context_check_account(&built.context, &built.context.account_id, &error))
+		return context_check_failed(&error);
+	if (!context_check_switch(&built.context, &error))
 		return context_check_failed(&error);
 	return leyser_context_encode(newval, extra, &built.context);
 }
@@ -407,7 +406,8 @@ context_define_settings(void)
 							366 * 24 * 60 * 60, PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"leyser.clock_leeway", "Difference between clocks that is tolerated in tokens.",
-		NULL, &clock_leeway, 30, 0, 600, PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+		"Not in the expiry of tokens that this server signed.", &clock_leeway, 30, 0, 600,
+		PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
 void

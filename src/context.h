@@ -21,6 +21,9 @@ typedef struct LeyserContext
 	uint32 size;             /* of the whole block */
 	LocalTransactionId lxid; /* the transaction in which it was set */
 	TimestampTz expires_at;
+	TimestampTz issued_at; /* of an issuer's token that says so, else DT_NOEND */
+	int64 account_id;      /* 0: none, or not known yet */
+	bool own;              /* of a token that an own key signed */
 	bool has_session;
 	pg_uuid_t session;
 	uint32 tenant; /* offsets of C strings */
@@ -65,8 +68,9 @@ typedef struct LeyserContextValues
 extern LeyserContextValues leyser_context_values;
 
 /*
- * Whether the context's account is active and its session not revoked; false
- * and *error (LY005) where not.  *account_id is 0 without an account.
+ * Whether the context's account is active, and still the one that the token was
+ * made for, and its session not revoked; false and *error (LY005) where not.
+ * *account_id is 0 without an account.
  */
 extern bool leyser_context_check_account(const LeyserContext *context, int64 *account_id,
 										 LeyserTokenError *error);

@@ -36,6 +36,12 @@ leyser_context_build(LeyserContext *context, const LeyserClaims *claims,
 	context->size = sizeof(LeyserContext);
 	context->lxid = lxid;
 	context->expires_at = claims->expires_at;
+	context->account_id = claims->account_id;
+	context->issued_at =
+		claims->account_id == 0 && !TIMESTAMP_IS_NOBEGIN(claims->issued_at)
+			? claims->issued_at
+			: DT_NOEND;
+	context->own = claims->own;
 	context->has_session = claims->has_session;
 	if (claims->has_session)
 		context->session = claims->session;
@@ -50,7 +56,7 @@ leyser_context_same_identity(const LeyserContext *a, const LeyserContext *b)
 {
 	if (strcmp(leyser_context_string(a, tenant), leyser_context_string(b, tenant)) != 0)
 		return false;
-	if ((a->account == 0) != (b->account == 0))
+	if ((a->account == 0) != (b->account == 0) || a->account_id != b->account_id)
 		return false;
 	return a->account == 0 || strcmp(leyser_context_string(a, account),
 									 leyser_context_string(b, account)) == 0;

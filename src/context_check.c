@@ -147,19 +147,40 @@ context_is_filled(const LeyserContext *context)
 		   memcmp(&filled.context.session, &context->session, sizeof(pg_uuid_t)) == 0;
 }
 
+/*
+ * A name can be taken by somebody else later.  Own tokens tell whom they mean by
+ * the account's id, and so do the contexts of issuers' tokens once they are set.
+ * An issuer's token itself has the name only: one that is older than the account's
+ * name was made for whoever had that name before.
+ */
+static bool
+context_means_account(const LeyserContext *context, const LeyserAccount *account)
+{
+	return (context->account_id == 0 || context->account_id == account->account_id) &&
+		   context->issued_at >= account->named_at;
+}
+
 bool
 leyser_context_check_account(const LeyserContext *context, int64 *account_id,
 							 LeyserTokenError *error)
 {
-	*account_id = 0;
+	LeyserAccount account = {0, DT_NOBEGIN};
+
 	if (context->account)
-		*account_id = leyser_cache_account(leyser_context_string(context, tenant),
-										   leyser_context_string(context, account));
-	if (context->account && *account_id == 0)
+		account = leyser_cache_account(leyser_context_string(context, tenant),
+									   leyser_context_string(context, account));
+	if (context->account && account.account_id == 0)
 	{
 		leyser_context_error(error, LEYSER_ERRCODE_SESSION_ENDED, "account is not active",
 							 "The context's account is unknown, disabled or deleted.",
 							 "An administrator of the tenant can invite or enable it.");
+		return false;
+	}
+	if (context->account && !context_means_account(context, &account))
+	{
+		leyser_context_error(
+			error, LEYSER_ERRCODE_SESSION_ENDED, "token is of another account",
+			"The account has got its name since the token was made.", "Get a new token.");
 		return false;
 	}
 	if (context->has_session && leyser_cache_session_is_revoked(&context->session))
@@ -168,6 +189,7 @@ leyser_context_check_account(const LeyserContext *context, int64 *account_id,
 							 "It was logged out or revoked.", "Log in again.");
 		return false;
 	}
+	*account_id = account.account_id;
 	return true;
 }
 
@@ -213,7 +235,7 @@ leyser_context_check(LeyserTokenError *error)
 		return false;
 	}
 	limits = leyser_context_limits();
-	if (limits.now >= context->expires_at + limits.leeway_us)
+	if (limits.now >= leyser_token_end(context->own, context->expires_at, &limits))
 	{
 		leyser_context_error(error, LEYSER_ERRCODE_TOKEN_EXPIRED, "token has expired",
 							 "Its time ran out after it was set.",
@@ -282,23 +304,10 @@ context_executor_start(QueryDesc *queryDesc, int eflags)
 		standard_ExecutorStart(queryDesc, eflags);
 }
 
-/*
- * A portal that is fetched from again: an index scan asked for the tenant when it
- * began, and would go on without asking.  leyser's own look-ups, which run as a
- * superuser, go on, also those that have just ended a session.
- */
-static void
-context_check_again(const QueryDesc *query)
-{
-	if (query->already_executed && leyser_context_is_set() && !superuser())
-		(void) leyser_context_require();
-}
-
 static void
 context_executor_run(LEYSER_EXECUTOR_RUN_PARAMS)
 {
 	leyser_context_new_statement();
-	context_check_again(queryDesc);
 	if (prev_executor_run)
 		prev_executor_run(LEYSER_EXECUTOR_RUN_ARGS);
 	else

@@ -321,9 +321,9 @@ guard_utility(UTILITY_PARAMS)
 	Node *statement = pstmt->utilityStmt;
 
 	leyser_context_new_statement();
-	if (IsA(statement, TransactionStmt) || context == PROCESS_UTILITY_SUBCOMMAND ||
-		creating_extension || IsBinaryUpgrade || !IsTransactionState() ||
-		!OidIsValid(MyDatabaseId) || (registry_work && superuser()))
+	if (context == PROCESS_UTILITY_SUBCOMMAND || creating_extension || IsBinaryUpgrade ||
+		!IsTransactionState() || !OidIsValid(MyDatabaseId) ||
+		(registry_work && superuser()))
 	{
 		guard_chain_utility(UTILITY_ARGS);
 		return;

@@ -23,6 +23,7 @@
 #include "keyring.h"
 #include "launcher.h"
 #include "password.h"
+#include "portal.h"
 #include "purge.h"
 #include "task.h"
 #include "token.h"
@@ -44,6 +45,7 @@ _PG_init(void)
 	leyser_token_init();
 	leyser_cache_init();
 	leyser_context_init();
+	leyser_portal_init();
 	leyser_contract_init();
 	leyser_guard_init();
 	leyser_support_init();
@@ -51,6 +53,7 @@ _PG_init(void)
 	leyser_launcher_init();
 	leyser_purge_delete_init();
 	leyser_password_init();
+	leyser_password_log_init();
 	MarkGUCPrefixReserved("leyser");
 }
 

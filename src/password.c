@@ -5,16 +5,13 @@
  * What is stored is bcrypt over base64url(HMAC-SHA-256(pepper, password)): 43
  * bytes whatever the password's length, for bcrypt reads 72 bytes and no more;
  * and worthless to whoever has a dump but not the keyring.  bcrypt itself is
- * pgcrypto's, found wherever that extension is installed.
+ * pgcrypto's, called in its library.
  *
  * A hash costs 50 milliseconds of processor time, on purpose.  So the server
- * computes only so many at a time, half of the machine's processors; the rest
- * wait at a gate.  Without that, wrong passwords by the thousand would stop
- * everybody's queries.  Who waits too long is refused: callers fail closed.
- *
- * The server log holds the text of statements that fail, and of others where it
- * was told to, with the password in it or among the parameters.  So statements
- * that name a function that takes a password are left out there.
+ * computes only so many at a time, half as many as the machine has processors, but
+ * two at least; the rest wait at a gate.  Without that, wrong passwords by the
+ * thousand would stop everybody's queries.  Who has waited for GATE_TIMEOUT is
+ * refused: callers fail closed.
  *
  * Copyright (c) 2026, the leyser authors
  */
@@ -22,25 +19,16 @@
 
 #include <unistd.h>
 
-#include "access/htup_details.h"
-#include "catalog/dependency.h"
-#include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "parser/parse_func.h"
 #include "pgstat.h"
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
-#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
-#include "utils/catcache.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
-#include "utils/syscache.h"
 #include "utils/uuid.h"
 
 #include "encoding.h"
@@ -65,7 +53,6 @@ static Gate *gate = NULL;
 static int password_cost = 10;
 static int password_min_length = 15;
 
-static emit_log_hook_type prev_emit_log = NULL;
 static shmem_request_hook_type prev_shmem_request = NULL;
 static shmem_startup_hook_type prev_shmem_startup = NULL;
 
@@ -152,53 +139,33 @@ gate_leave(int code, Datum arg)
 
 /* ---- pgcrypto ---- */
 
-/* A function of extension pgcrypto, wherever that lies; nobody else's. */
-static Oid
-pgcrypto_function(const char *name, Oid type1, Oid type2)
+/*
+ * A function of pgcrypto's library, taken from the library itself: whoever owns
+ * the extension (it is a trusted one) could make a function of their own a member
+ * of it, which would then see passwords, and run as a superuser.
+ */
+static PGFunction
+pgcrypto_function(const char *symbol)
 {
-	Oid extension = get_extension_oid("pgcrypto", true);
-	Oid types[2] = {type1, type2};
-	Oid function = InvalidOid;
-
-	if (OidIsValid(extension))
-	{
-		CatCList *named = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
-
-		for (int i = 0; i < named->n_members && !OidIsValid(function); i++)
-		{
-			Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(&named->members[i]->tuple);
-
-			if (proc->pronargs == 2 &&
-				memcmp(proc->proargtypes.values, types, sizeof(types)) == 0 &&
-				getExtensionOfObject(ProcedureRelationId, proc->oid) == extension)
-				function = proc->oid;
-		}
-		ReleaseSysCacheList(named);
-	}
-	if (!OidIsValid(function))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("extension \"pgcrypto\" is not installed"),
-						errdetail("leyser hashes passwords with its bcrypt."),
-						errhint("CREATE EXTENSION pgcrypto;")));
-	return function;
+	return (PGFunction) load_external_function("$libdir/pgcrypto", symbol, true, NULL);
 }
 
 static Datum
 bcrypt_salt(void)
 {
-	return OidFunctionCall2(pgcrypto_function("gen_salt", TEXTOID, INT4OID),
-							CStringGetTextDatum("bf"), Int32GetDatum(password_cost));
+	return DirectFunctionCall2(pgcrypto_function("pg_gen_salt_rounds"),
+							   CStringGetTextDatum("bf"), Int32GetDatum(password_cost));
 }
 
 /*
  * bcrypt(password text, salt text) → text.  The salt may be a hash, whose salt
  * and cost are used; null means a new salt and leyser.password_cost.  53000
- * where too many hash already, 55000 without pgcrypto.
+ * where too many hash already.
  */
 Datum
 leyser_password_bcrypt(PG_FUNCTION_ARGS)
 {
-	Oid crypt = pgcrypto_function("crypt", TEXTOID, TEXTOID);
+	PGFunction crypt = pgcrypto_function("pg_crypt");
 	Datum salt;
 	Datum hash;
 
@@ -209,7 +176,7 @@ leyser_password_bcrypt(PG_FUNCTION_ARGS)
 	PG_ENSURE_ERROR_CLEANUP(gate_leave, (Datum) 0);
 	{
 		gate_enter();
-		hash = OidFunctionCall2(crypt, PG_GETARG_DATUM(0), salt);
+		hash = DirectFunctionCall2(crypt, PG_GETARG_DATUM(0), salt);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(gate_leave, (Datum) 0);
 	gate_leave(0, (Datum) 0);
@@ -246,51 +213,6 @@ leyser_password_pepper(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(peppered, len));
 }
 
-/* ---- the server log ---- */
-
-/* Whether a name in a statement, perhaps quoted, is followed by arguments. */
-static bool
-statement_calls(const char *statement, const char *function)
-{
-	const char *found = statement;
-
-	while ((found = strcasestr(found, function)) != NULL)
-	{
-		found += strlen(function);
-		if (found[strspn(found, "\" \t\r\n")] == '(')
-			return true;
-	}
-	return false;
-}
-
-static bool
-statement_has_password(const char *statement)
-{
-	return statement != NULL && (statement_calls(statement, "login") ||
-								 statement_calls(statement, "accept_invitation") ||
-								 statement_calls(statement, "change_password") ||
-								 statement_calls(statement, "import_account"));
-}
-
-static void
-password_emit_log(ErrorData *edata)
-{
-	if (edata->output_to_server && statement_has_password(debug_query_string))
-	{
-		char *text = edata->message ? strstr(edata->message, debug_query_string) : NULL;
-
-		edata->hide_stmt = true;
-		if (text != NULL)
-		{
-			*text = '\0';
-			edata->detail = NULL; /* the parameters */
-			edata->detail_log = NULL;
-		}
-	}
-	if (prev_emit_log)
-		prev_emit_log(edata);
-}
-
 void
 leyser_password_init(void)
 {
@@ -301,8 +223,6 @@ leyser_password_init(void)
 	DefineCustomIntVariable(
 		"leyser.password_min_length", "Characters that a new password must have.", NULL,
 		&password_min_length, 15, 8, 1024, PGC_SUSET, 0, NULL, NULL, NULL);
-	prev_emit_log = emit_log_hook;
-	emit_log_hook = password_emit_log;
 	prev_shmem_request = shmem_request_hook;
 	shmem_request_hook = gate_shmem_request;
 	prev_shmem_startup = shmem_startup_hook;

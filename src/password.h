@@ -1,6 +1,6 @@
 /*
  * password.h
- *		Hashing passwords.
+ *		Hashing passwords, and keeping them out of the server log.
  *
  * Copyright (c) 2026, the leyser authors
  */
@@ -10,5 +10,6 @@
 #include "leyser.h"
 
 extern void leyser_password_init(void);
+extern void leyser_password_log_init(void);
 
 #endif /* LEYSER_PASSWORD_H */

@@ -17,7 +17,7 @@
  *
  * Copyright (c) 2026, the leyser authors
  */
-#include "leyser.h"
+#include "permission.h"
 
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
@@ -120,8 +120,8 @@ raise_unknown(const char *permission, int length)
 }
 
 /* The arguments, and nothing else, make the question. */
-static bool
-ask(text *permission, text *scope, bool from_policy)
+bool
+leyser_permission_ask(text *permission, text *scope, bool from_policy)
 {
 	LeyserPermissionQuestion question = {.account_id = leyser_context_values.account_id,
 										 .permission = VARDATA_ANY(permission),
@@ -152,6 +152,16 @@ ask(text *permission, text *scope, bool from_policy)
 	if (answer == LEYSER_PERMISSION_UNKNOWN)
 		raise_unknown(question.permission, question.permission_length);
 	return answer == LEYSER_PERMISSION_HELD;
+}
+
+static bool
+ask(text *permission, text *scope, bool from_policy)
+{
+	bool held = leyser_permission_ask(permission, scope, from_policy);
+
+	if (held && leyser_permission_notes)
+		leyser_permission_note(permission, scope, from_policy);
+	return held;
 }
 
 /* ---- call sites ---- */

@@ -17,29 +17,12 @@
  */
 #include "support.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "executor/executor.h"
-#include "fmgr.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
-#include "utils/rel.h"
-#include "utils/timestamp.h"
-#include "utils/uuid.h"
 
 #include "cache.h"
 #include "compat.h"
-
-/* Columns of leyser.support_record, in the order of sql/account_tables.sql. */
-#define SUPPORT_TO_ROLE 3
-#define SUPPORT_SESSION 9
-
-PG_FUNCTION_INFO_V1(leyser_support_sign_token);
 
 /* Statements that write and are being executed, one within the other. */
 static int writing = 0;
@@ -47,54 +30,7 @@ static int writing = 0;
 static ExecutorRun_hook_type prev_executor_run = NULL;
 static ExecutorFinish_hook_type prev_executor_finish = NULL;
 
-/* ---- entering ---- */
-
-/*
- * sign_support_token(tenant_id text, session_id uuid, ends_at timestamptz) → text:
- * internal; a token without an account that expires at the end of the window, or
- * after leyser.max_token_lifetime.  LY002 without a usable keyring.
- */
-Datum
-leyser_support_sign_token(PG_FUNCTION_ARGS)
-{
-	LeyserClaims claims = {.tenant = text_to_cstring(PG_GETARG_TEXT_PP(0)),
-						   .has_session = true,
-						   .session = *PG_GETARG_UUID_P(1)};
-
-	leyser_require_preloaded();
-	return leyser_context_sign_text(&claims, PG_GETARG_TIMESTAMPTZ(2));
-}
-
 /* ---- looking ---- */
-
-/* The role that a support session was made for, InvalidOid for other sessions. */
-static Oid
-support_role(const pg_uuid_t *session)
-{
-	Oid namespace = get_namespace_oid("leyser", false);
-	Oid index = get_relname_relid("support_record_session_id_key", namespace);
-	Oid role = InvalidOid;
-	Relation rel;
-	SysScanDesc scan;
-	ScanKeyData key;
-	HeapTuple tuple;
-
-	rel = table_open(get_relname_relid("support_record", namespace), AccessShareLock);
-	ScanKeyInit(&key, SUPPORT_SESSION, BTEqualStrategyNumber, F_UUID_EQ,
-				UUIDPGetDatum(session));
-	scan = systable_beginscan(rel, index, OidIsValid(index), NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		bool isnull;
-
-		role = DatumGetObjectId(
-			heap_getattr(tuple, SUPPORT_TO_ROLE, RelationGetDescr(rel), &isnull));
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return role;
-}
 
 bool
 leyser_support_check(const LeyserContext *context, LeyserTokenError *error)
@@ -115,7 +51,7 @@ leyser_support_is_open(void)
 	const LeyserContextValues *values = &leyser_context_values;
 
 	return values->account == NULL && values->session != NULL &&
-		   support_role(values->session) == GetOuterUserId();
+		   leyser_cache_support_role(values->session) == GetOuterUserId();
 }
 
 /* ---- statements that write ---- */

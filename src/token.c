@@ -333,6 +333,7 @@ append_payload(StringInfo json, const LeyserTokenKey *key, const LeyserClaims *c
 	{
 		appendStringInfoString(json, ",\"sub\":");
 		escape_json(json, claims->account);
+		appendStringInfo(json, ",\"account_id\":" INT64_FORMAT, claims->account_id);
 	}
 	if (claims->has_session)
 	{

@@ -47,8 +47,10 @@ typedef struct LeyserClaims
 {
 	char *tenant;     /* 1..LEYSER_NAME_MAX_CHARS characters */
 	char *account;    /* sub, or NULL */
+	int64 account_id; /* own keys only, with sub; 0: none */
 	bool has_session; /* sid, own keys only */
 	pg_uuid_t session;
+	bool own;               /* signed by an own key: no leeway for exp */
 	TimestampTz expires_at; /* exp */
 	TimestampTz not_before; /* nbf, or DT_NOBEGIN; not used in signing */
 	TimestampTz issued_at;  /* iat, likewise */
@@ -71,7 +73,7 @@ typedef const LeyserTokenKey *(*LeyserKeyLookup)(const char *key_id,
 typedef struct LeyserTokenLimits
 {
 	TimestampTz now;
-	int64 leeway_us;       /* leyser.clock_leeway */
+	int64 leeway_us;       /* leyser.clock_leeway; not for the end of own tokens */
 	int64 max_lifetime_us; /* leyser.max_token_lifetime */
 } LeyserTokenLimits;
 
@@ -94,6 +96,16 @@ extern bool leyser_token_verify(const char *token, LeyserKeyLookup lookup,
 /* Signs with an own key: palloc'd token; raises only where OpenSSL fails. */
 extern char *leyser_token_sign(const LeyserTokenKey *key, const LeyserClaims *claims,
 							   TimestampTz now);
+
+/*
+ * From when on a token is expired.  The clocks of issuers may differ from ours; an
+ * own token, and with it a session or support access, ends by the clock it began by.
+ */
+static inline TimestampTz
+leyser_token_end(bool own, TimestampTz expires_at, const LeyserTokenLimits *limits)
+{
+	return own ? expires_at : expires_at + limits->leeway_us;
+}
 
 /*
  * Reads a PEM public key (SPKI; never a private one) and tells its algorithm;

@@ -14,6 +14,7 @@
 
 #define NUMERIC_DATE_MAX INT64CONST(253402300799) /* the end of year 9999 */
 #define NUMERIC_DATE_CHARS 32
+#define ACCOUNT_ID_DIGITS 18
 
 bool
 leyser_token_refuse(LeyserTokenError *error, const char *message, const char *detail,
@@ -105,7 +106,7 @@ leyser_claims_are_timely(const LeyserClaims *claims, const LeyserTokenLimits *li
 	TimestampTz latest_begin = limits->now + limits->leeway_us;
 	TimestampTz exp = claims->expires_at;
 
-	if (exp + limits->leeway_us <= limits->now)
+	if (leyser_token_end(claims->own, exp, limits) <= limits->now)
 	{
 		leyser_token_refuse(error, "token has expired", "Its \"exp\" lies in the past.",
 							"Get a new token from its issuer.");
@@ -207,6 +208,24 @@ claims_read_tenant(const LeyserTokenKey *key, const LeyserJsonObject *payload,
 	return true;
 }
 
+/*
+ * The id of the account that an own token names, so that nobody who takes the name
+ * later is meant by it.  An issuer knows no ids, and what it calls so is its own.
+ */
+static bool
+claims_read_account_id(const LeyserJsonObject *payload, LeyserClaims *claims,
+					   LeyserTokenError *error)
+{
+	const LeyserJsonMember *id = leyser_json_find(payload, "account_id");
+
+	if (id == NULL || id->kind != LEYSER_JSON_NUMBER ||
+		strspn(id->text, "0123456789") != strlen(id->text) ||
+		strlen(id->text) > ACCOUNT_ID_DIGITS)
+		return claims_wrong(error, "\"account_id\" is missing or no number.");
+	claims->account_id = strtoll(id->text, NULL, 10);
+	return claims->account_id > 0 || claims_wrong(error, "\"account_id\" is 0.");
+}
+
 static bool
 claims_read_account(const LeyserTokenKey *key, const LeyserJsonObject *payload,
 					LeyserClaims *claims, LeyserTokenError *error)
@@ -219,6 +238,9 @@ claims_read_account(const LeyserTokenKey *key, const LeyserJsonObject *payload,
 		return claims_wrong(error, "\"sub\" is not a string of 1 to 200 printable "
 								   "characters.");
 	claims->account = sub != NULL ? sub->text : NULL;
+	claims->account_id = 0;
+	if (key->own && sub != NULL && !claims_read_account_id(payload, claims, error))
+		return false;
 
 	/* An issuer's session ids are its own affair: they name none of ours. */
 	claims->has_session = key->own && sid != NULL;
@@ -233,6 +255,7 @@ leyser_claims_read(const LeyserTokenKey *key, const LeyserJsonObject *payload,
 				   const LeyserTokenLimits *limits, LeyserClaims *claims,
 				   LeyserTokenError *error)
 {
+	claims->own = key->own;
 	if (!claims_check_parties(key, payload, error) ||
 		!claims_read_tenant(key, payload, &claims->tenant, error) ||
 		!claims_read_account(key, payload, claims, error) ||

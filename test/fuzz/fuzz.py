@@ -93,7 +93,7 @@ def define_functions():
 
 
 HEADER = {"alg": "HS256", "kid": "own", "typ": "JWT"}
-CLAIMS = {"tenant": "acme", "sub": "mia", "iat": NOW - 10, "exp": NOW + 300, "aud": "db"}
+CLAIMS = {"tenant": "acme", "sub": "mia", "account_id": 7, "iat": NOW - 10, "exp": NOW + 300, "aud": "db"}
 
 
 def test_claims():
@@ -124,14 +124,18 @@ def test_claims():
         payload("ok|" + good + "|", tenant=good)
     for bad in ("", None, 1, "x" * 201, "\t"):
         payload("LY002", sub=bad)
+    for bad in ("absent", "7", -7, 0, 7.5, None, [7], True, 10 ** 18):
+        payload("LY002", account_id=bad)
+    payload("ok", account_id=10 ** 18 - 1)
     payload("LY002", iss=5)
     payload("ok", iss="anybody")
     for bad in ("absent", None, "1", "abc", True, [], -1, 1e30, 99999999999999999999,
                 253402300800, NOW + 86431):
         payload("LY002", exp=bad)
     payload("ok", exp=NOW + 300.75)
-    payload("ok", exp=NOW - 29)
-    payload("LY003", exp=NOW - 30)
+    payload("ok", exp=NOW + 1)
+    payload("LY003", exp=NOW)
+    payload("LY003", exp=NOW - 29)
     payload("LY003", exp=0)
     payload("ok", exp=NOW + 86390 - 10)
     payload("LY002", exp=NOW + 86391)
@@ -257,7 +261,7 @@ def test_sign():
         check(verify(token) == f"ok|{tenant}|mia|{session}", f"signed {tenant}")
         read = jwt.decode(token, SECRET, ["HS256"], audience="db",
                           options={"verify_exp": False, "verify_iat": False})
-        check(read == {"tenant": tenant, "sub": "mia", "sid": session, "iat": NOW + 0.9,
+        check(read == {"tenant": tenant, "sub": "mia", "account_id": 7, "sid": session, "iat": NOW + 0.9,
                        "exp": NOW + 60.2, "aud": "db"}, f"read {read}")
 
 

@@ -135,6 +135,7 @@ fuzz_sign(PG_FUNCTION_ARGS)
 
 	claims.tenant = argument(fcinfo, 1);
 	claims.account = argument(fcinfo, 2);
+	claims.account_id = claims.account != NULL ? 7 : 0;
 	claims.has_session = claims.account != NULL;
 	memset(claims.session.data, 0xab, UUID_LEN);
 	claims.expires_at = PG_GETARG_TIMESTAMPTZ(4);

@@ -76,12 +76,24 @@ sub payload_of
 	return '{' . join(',', map { "\"$_\":$all{$_}" } grep { defined $all{$_} } sort keys %all) . '}';
 }
 
+# The id of the account that claims name, as own tokens have it; 1 where there is none.
+sub account_id_of
+{
+	my ($node, %claims) = @_;
+	my ($tenant, $account) = map { ($_ // '') =~ /^"(.*)"$/ ? $1 : '' } $claims{tenant} // '"t1"', $claims{sub};
+
+	return $node->safe_psql('postgres', "SELECT coalesce(max(account_id), 1) FROM leyser.account_record
+		WHERE (tenant_id, account_name) = ('$tenant', '$account')");
+}
+
 # A token of the database's own, right unless the claims say otherwise.
 sub own_token
 {
 	my ($node, %claims) = @_;
 	my ($key_id, $secret) = own_key($node);
 	my %ordinary = (tenant => '"t1"', aud => '"' . database_id($node) . '"');
+
+	$ordinary{account_id} = account_id_of($node, %claims) if defined $claims{sub};
 
 	return hs256_token("{\"alg\":\"HS256\",\"kid\":\"$key_id\"}",
 		payload_of(%ordinary, %claims), $secret);

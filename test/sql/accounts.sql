@@ -186,6 +186,30 @@ SELECT leyser.revoke_administrator('dan');
 CALL trial.attempt($$SELECT leyser.revoke_administrator('ann')$$);
 COMMIT;
 
+-- Enabled again: what it was before.  An account for an issuer's tokens stays active, also
+-- with a reset that is open; one that has not accepted its invitation stays invited.
+BEGIN;
+SELECT set_config('leyser.token', :'ann', true) \g /dev/null
+SELECT leyser.create_account('till') IS NOT NULL AS made, length(leyser.reset_password('till')) > 0 AS reset,
+    length(leyser.invite_account('gus')) > 0 AS invited;
+SELECT leyser.disable_account('till'), leyser.enable_account('till'), leyser.disable_account('gus'), leyser.enable_account('gus') \g /dev/null
+SELECT leyser.disable_account('till'), leyser.enable_account('till'), leyser.disable_account('gus'), leyser.enable_account('gus') \g /dev/null
+SELECT account_name, state FROM leyser.account WHERE account_name IN ('till', 'gus') ORDER BY 1;
+-- Invited again: a new secret each time, as an administrator, too.
+SELECT leyser.invite_account('ivy', administrator => true) AS first, leyser.invite_account('ivy', administrator => true) AS ivy_secret,
+    leyser.invite_account('gus', administrator => true) AS gus_secret \gset
+SELECT :'first' <> :'ivy_secret' AS renewed;
+SELECT account_name, kind, granted_by FROM leyser.granted WHERE account_name IN ('ivy', 'gus') ORDER BY 1;
+CALL trial.attempt($$SELECT leyser.invite_account('ann', administrator => true)$$);
+COMMIT;
+CALL trial.attempt(format('SELECT leyser.accept_invitation(%L, %L, %L, %L)', 'acc-a', 'ivy', :'first', 'what ivy alone knows'));
+SELECT leyser.accept_invitation('acc-a', 'ivy', :'ivy_secret', 'what ivy alone knows'),
+    leyser.accept_invitation('acc-a', 'gus', :'gus_secret', 'what gus alone knows');
+BEGIN;
+SELECT set_config('leyser.token', :'ann', true) \g /dev/null
+SELECT leyser.delete_account('ivy'), leyser.delete_account('gus'), leyser.delete_account('till') \g /dev/null
+COMMIT;
+
 -- Deleted: nothing personal stays, the name is free again, and the id is the history's.
 BEGIN;
 SELECT set_config('leyser.token', :'ann', true) \g /dev/null
@@ -256,6 +280,17 @@ BEGIN;
 SELECT set_config('leyser.token', :'ann', true) \g /dev/null
 SELECT leyser.change_password('password number five', 'a garden without any fence');
 COMMIT;
+
+-- Names of mixed scripts: Latin with Cherokee, Armenian, Georgian, Lisu and Coptic, and
+-- others that are mixed nowhere; then what is written somewhere.
+\c - :superuser
+\pset format unaligned
+SELECT name, leyser.name_problem(name) IS NOT NULL AS refused FROM (VALUES
+    (U&'d\13A2n'), (U&'\0561nn'), (U&'bo\10D5'), (U&'\A4EEnn'), (U&'ann\2C9F'), (U&'\0430\03BF'), (U&'\0585\0430'),
+    (U&'\AB70da'), (U&'\+01D44E\043D\043D'), (U&'\00B5sv'), (U&'\3042\AC00'), (U&'\3105\3042'), (U&'\0430\4E00'), (U&'\0905\0985'),
+    (U&'\0430\0441\0435_7'), (U&'\0431\043E\0440\0438\0441 2.0 @'), ('山田 Taro 2'), ('やまだタロー'), ('김철수 Kim 金'), (U&'\738B\3105 Wang'),
+    ('María-José O''Neil'), ('Ελένη'), ('Иван Иванов'), (U&'\0561\0576\056B'), (U&'\13D3\13B5'), (U&'e\0301\0323'), ('robot-7 😀'), ('محمد ١٢'), ('नमस्ते 7')) n (name);
+\pset format aligned
 
 -- What stays nowhere: a password or a secret.
 \c - :superuser

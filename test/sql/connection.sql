@@ -127,6 +127,16 @@ FETCH mine;
 LISTEN gossip;
 UNLISTEN *;
 
+-- A transaction in two phases: its locks would outlast the client.  One that failed ends.
+BEGIN;
+SET LOCAL leyser.token = :'a';
+PREPARE TRANSACTION 'regress_leyser_gone';
+ROLLBACK;
+COMMIT PREPARED 'regress_leyser_gone';
+BEGIN;
+SELECT 1 / 0;
+PREPARE TRANSACTION 'regress_leyser_gone';
+
 -- Settings of the session, in a context.
 BEGIN;
 SET LOCAL leyser.token = :'a';

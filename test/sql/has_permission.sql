@@ -5,7 +5,7 @@ SELECT leyser.grant_usage('regress_leyser_app', 'application');
 SELECT leyser.create_tenant('may-a'), leyser.create_tenant('may-b');
 INSERT INTO leyser.permission_record VALUES ('doc.read', 'read'), ('doc.write', 'write'), ('doc.sign', 'sign');
 INSERT INTO leyser.account_record (tenant_id, account_name, name_key, state)
-    SELECT t, n, n, 'active' FROM unnest('{may-a, may-b}'::text[]) t, unnest('{ann, bob, cat, dan, eve}'::text[]) n;
+    SELECT t, n, n, 'active' FROM unnest('{may-a, may-b}'::text[]) t, unnest('{ann, bob, cat, dan, eve, zoe}'::text[]) n;
 CREATE SCHEMA regress_leyser_may;
 -- gives one of tenant may-a's accounts something
 CREATE FUNCTION regress_leyser_may.give(account text, kind text, permission text, scope text,
@@ -35,7 +35,8 @@ RESET search_path;
 SELECT leyser.issue_token('may-a', 'ann') AS ann, leyser.issue_token('may-a', 'bob') AS bob,
     leyser.issue_token('may-a', 'cat') AS cat, leyser.issue_token('may-a', 'dan') AS dan,
     leyser.issue_token('may-a', 'eve') AS eve, leyser.issue_token('may-b', 'eve') AS other_eve,
-    leyser.issue_token('may-a') AS nobody, leyser.issue_token('may-a', 'zoe') AS unknown \gset
+    leyser.issue_token('may-a') AS nobody, leyser.issue_token('may-a', 'zoe') AS disabled \gset
+UPDATE leyser.account_record SET state = 'disabled' WHERE (tenant_id, account_name) = ('may-a', 'zoe');
 -- a token that reads: what its account may, everywhere and in some scopes
 \set may 'SELECT p AS permission, leyser.has_permission(p) AS everywhere, string_agg(s, '' '' ORDER BY s COLLATE "C") FILTER (WHERE leyser.has_permission(p, s)) AS scopes FROM unnest(''{doc.read,doc.sign,doc.write,leyser.grants}''::text[]) p, unnest(''{jp,jp.tokyo,jp.tokyo.shibuya,jp.tokyo2,jp.osaka,jpx,us}''::text[]) s GROUP BY p ORDER BY p'
 
@@ -64,7 +65,7 @@ BEGIN; SELECT set_config('leyser.token', :'nobody', true) \g /dev/null
 \set VERBOSITY default
 SELECT leyser.require_permission('doc.read');
 ROLLBACK;
-BEGIN; SELECT set_config('leyser.token', :'unknown', true) \g /dev/null
+BEGIN; SELECT set_config('leyser.token', :'disabled', true) \g /dev/null
 ROLLBACK;
 SELECT leyser.has_permission('doc.read');
 
@@ -76,16 +77,18 @@ ROLLBACK;
 
 -- Wrong questions.
 BEGIN; SELECT set_config('leyser.token', :'ann', true) \g /dev/null
-SELECT leyser.has_permission('doc.raed');
-ROLLBACK; BEGIN; SELECT set_config('leyser.token', :'ann', true) \g /dev/null
-SELECT leyser.has_permission(NULL);
-ROLLBACK; BEGIN; SELECT set_config('leyser.token', :'ann', true) \g /dev/null
-SELECT leyser.has_permission(repeat('x', 101));
-ROLLBACK; BEGIN; SELECT set_config('leyser.token', :'ann', true) \g /dev/null
-SELECT leyser.has_permission('doc.read', 'jp..tokyo');
+CALL trial.attempt($$SELECT leyser.has_permission('doc.raed')$$);
+CALL trial.attempt($$SELECT leyser.has_permission(NULL)$$);
+CALL trial.attempt($$SELECT leyser.has_permission(repeat('x', 101))$$);
+CALL trial.attempt($$SELECT leyser.has_permission('doc.read', 'jp..tokyo')$$);
+CALL trial.attempt($$SELECT leyser.require_permission('doc.raed')$$);
+CALL trial.attempt($$SELECT leyser.require_permission(NULL)$$);
+CALL trial.attempt($$SELECT leyser.require_permission('doc.read', 'jp.')$$);
 ROLLBACK; BEGIN; SELECT set_config('leyser.token', :'nobody', true) \g /dev/null
-SELECT leyser.has_permission('doc.read', '東京');
+CALL trial.attempt($$SELECT leyser.has_permission('doc.read', '東京')$$);
+CALL trial.attempt($$SELECT leyser.require_permission('doc.read')$$);
 ROLLBACK;
+CALL trial.attempt($$SELECT leyser.has_permission('doc.read')$$);
 SELECT s, leyser.scope_problem(s) FROM unnest(ARRAY['a', 'A-b_9.c', '', '.', 'a.', '.a', 'a..b', 'a b', 'a.*', E'a\n',
     'ａ', repeat('x', 63), repeat('x', 64), 'a' || repeat('.b', 15), 'a' || repeat('.b', 16)]) s;
 

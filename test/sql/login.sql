@@ -93,6 +93,11 @@ SELECT account_name, current FROM leyser.session;
 COMMIT;
 BEGIN READ ONLY;
 CALL trial.attempt($$SELECT leyser.login('log-a', 'bob', 'bob''s own password')$$);
+CALL trial.attempt($$SELECT leyser.accept_invitation('log-a', 'bob', '', 'bob''s own password')$$);
+SELECT set_config('leyser.token', :'bob', true) \g /dev/null
+CALL trial.attempt($$SELECT leyser.renew_token()$$);
+CALL trial.attempt($$SELECT leyser.logout()$$);
+CALL trial.attempt($$SELECT leyser.revoke_sessions('bob')$$);
 COMMIT;
 
 -- Lifetimes, and contexts that are set already.
@@ -128,6 +133,10 @@ ROLLBACK;
 
 -- Contexts without a session.
 \c - regress_leyser_gateway
+BEGIN;
+SELECT leyser.enter('log-a');
+CALL trial.attempt($$SELECT leyser.logout()$$);
+COMMIT;
 BEGIN;
 SELECT leyser.enter('log-a', 'ann');
 CALL trial.attempt($$SELECT leyser.logout()$$);
@@ -239,10 +248,65 @@ SELECT account_name, left(password, 36) = (SELECT keyring_id::text FROM leyser.i
     WHERE tenant_id = 'log-a' AND password IS NOT NULL ORDER BY account_name;
 ALTER DATABASE :"database" RESET leyser.password_cost;
 
+-- Many in one statement, by the tenant's administrator; all of them or none.
+\c - regress_leyser_app
+SELECT leyser.login('log-a', 'ann', 'ann''s own password') AS ann \gset
+BEGIN;
+SELECT set_config('leyser.token', :'ann', true) \g /dev/null
+CALL trial.attempt($$SELECT leyser.import_account('many-' || n, CASE WHEN n < 200 THEN
+    '$2b$04$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC' ELSE 'no hash' END) FROM generate_series(1, 200) n$$);
+CALL trial.attempt($$SELECT leyser.import_account('many-' || n % 199,
+    '$2b$04$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC') FROM generate_series(1, 200) n$$);
+SELECT count(*) FROM leyser.account WHERE account_name LIKE 'many-%';
+SELECT count(DISTINCT leyser.import_account(former.name, former.hash)) AS imported
+    FROM jsonb_to_recordset((SELECT jsonb_agg(jsonb_build_object('name', 'many-' || n,
+        'hash', '$2y$04$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC')) FROM generate_series(1, 200) n))
+    AS former (name text, hash text);
+SELECT count(*), bool_and(has_password) AS all_have_one, min(state), max(state)
+    FROM leyser.account WHERE account_name LIKE 'many-%';
+SELECT count(*) AS recorded FROM leyser.account_event WHERE event = 'account.imported' AND account_name LIKE 'many-%';
+COMMIT;
+SELECT count(*) FROM generate_series(10, 190, 90) n WHERE leyser.login('log-a', 'many-' || n, 'pässwörd') IS NOT NULL;
+\c - :superuser
+SELECT left(password, 4) = '$2a$' AS as_it_came, count(*) FROM leyser.account_record
+    WHERE tenant_id = 'log-a' AND account_name LIKE 'many-%' GROUP BY 1 ORDER BY 1;
+
 -- Set with another keyring's pepper: an error, and no wrong password.
 UPDATE leyser.account_record SET password = gen_random_uuid() || substr(password, 37) WHERE account_name = 'py';
 \c - regress_leyser_app
 CALL trial.attempt($$SELECT leyser.login('log-a', 'py', 'pässwörd')$$);
+
+-- What ended a day ago is removed, and nothing else is.
+\c - :superuser
+DELETE FROM leyser.login_delay;
+INSERT INTO leyser.login_delay SELECT 'address:' || hours, 1, now() - hours * interval '1 hour', now()
+    FROM unnest('{23, 25}'::int[]) hours;
+INSERT INTO leyser.session_record (session_id, tenant_id, account_id, expires_at, client_address)
+    SELECT gen_random_uuid(), a.tenant_id, a.account_id, now() - hours * interval '1 hour', '192.0.2.99'
+    FROM leyser.account_record a, unnest('{-1, 23, 25}'::int[]) hours
+    WHERE (a.tenant_id, a.account_name) = ('log-a', 'robot');
+INSERT INTO leyser.revoked_session SELECT session_id, expires_at FROM leyser.session_record
+    WHERE client_address = '192.0.2.99';
+SELECT count(*) AS sessions FROM leyser.session_record WHERE client_address IS DISTINCT FROM '192.0.2.99' \gset
+CREATE VIEW trial.kept AS
+    SELECT s.expires_at < now() AS expired, r.session_id IS NOT NULL AS revoked
+    FROM leyser.session_record s LEFT JOIN leyser.revoked_session r USING (session_id)
+    WHERE client_address = '192.0.2.99';
+SELECT leyser.prune_sessions();
+SELECT * FROM trial.kept ORDER BY 1;
+SELECT count(*) FROM leyser.revoked_session WHERE expires_at < now() - interval '1 day';
+SELECT subject FROM leyser.login_delay;
+SELECT count(*) = :sessions AS others_stay FROM leyser.session_record WHERE client_address IS DISTINCT FROM '192.0.2.99';
+-- the worker does so in one task of two hundred
+UPDATE leyser.session_record SET expires_at = now() - interval '25 hours' WHERE client_address = '192.0.2.99';
+DO $$ BEGIN
+    FOR task IN 1..10000 LOOP
+        PERFORM leyser.submit_task('forgive', 'nobody');
+        EXIT WHEN NOT EXISTS (SELECT FROM trial.kept);
+    END LOOP;
+END $$;
+SELECT * FROM trial.kept;
+DROP VIEW trial.kept;
 
 -- What was recorded, and where nothing of it can be changed.
 \c - :superuser

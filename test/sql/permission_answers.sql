@@ -142,6 +142,21 @@ SELECT change, account_now, changed_by FROM leyser.permission_history() WHERE ac
 SELECT count(*) FROM leyser.permission_history() h WHERE h::text ~* 'eve';
 COMMIT;
 
+-- A change is dated when it is made, although it counts for others from the COMMIT
+-- on; one that is rolled back was never made.
+BEGIN;
+SELECT leyser.enter('ans-a', 'ada');
+SELECT leyser.grant_permission('bob', 'ans.write', 'made');
+SAVEPOINT s;
+SELECT leyser.grant_permission('bob', 'ans.write', 'unmade');
+SELECT clock_timestamp() AS between \gset
+ROLLBACK TO s;
+COMMIT;
+BEGIN;
+SELECT leyser.enter('ans-a', 'ada');
+SELECT leyser.had_permission('bob', 'ans.write', 'made', :'between') AS made, leyser.had_permission('bob', 'ans.write', 'unmade', :'between') AS unmade;
+COMMIT;
+
 -- Every change is in the event log, too: by whom, and of whom by id.
 \c - :superuser
 SELECT event, account_name, object = :'deleted' AS of_deleted, object ~ '^\d+$' AS by_id, count(*) FROM leyser.event

@@ -210,8 +210,7 @@ SELECT regress_leyser_shop.total();
 RESET SESSION AUTHORIZATION;
 INSERT INTO regress_leyser_shop.invoice VALUES ('sep-b', 30, 3, 100);
 
--- A cursor needs its context as long as it reads; what it has sorted already it
--- hands out.
+-- A cursor needs its context as long as it reads, also for what it has sorted already.
 \c - regress_leyser_app
 BEGIN;
 SET LOCAL leyser.token = :'a';

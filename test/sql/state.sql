@@ -89,7 +89,7 @@ COMMIT;
 
 -- Who did what: role of the session, role in force, tenant, account, object.
 \c - regress_leyser_auditor
-SELECT event, tenant_id, session_role = caller_role AS same_role, nullif(caller_role, :'superuser') AS caller_role, account_name, object, detail, client_address
+SELECT event, tenant_id, session_role = caller_role AS same_role, nullif(caller_role, :'superuser') AS caller_role, account_name, regexp_replace(object, '^\d+$', '(an id)') AS object, detail, client_address
     FROM leyser.event WHERE event_id > :first_event ORDER BY event_id;
 SELECT bool_and(at BETWEEN now() - interval '5 minutes' AND clock_timestamp()) AS at, bool_and(length(digest) = 32) AS digest
     FROM leyser.event WHERE event_id > :first_event;
@@ -126,7 +126,7 @@ SELECT count(*) > 5 AS events, bool_and(e.digest = sha256(e.salt || convert_to(j
         'event', e.event, 'tenant_id', e.tenant_id,
         'at', to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
         'session_role', e.session_role, 'caller_role', e.caller_role,
-        'client_address', host(e.client_address), 'account_name', e.account_name,
+        'client_address', host(e.client_address), 'account_id', e.account_id,
         'object', e.object, 'detail', e.detail)::text, 'UTF8'))) AS digests_fit
     FROM leyser.event_record e;
 SELECT count(DISTINCT salt) = count(*) AS salted, bool_and(length(salt) = 32) AS long_enough FROM leyser.event_record;

@@ -152,8 +152,9 @@ CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''reg
 BEGIN;
 SELECT leyser.enter_support('sup-a');
 SELECT * FROM regress_leyser_support.item;
-COMMIT;
 SELECT pg_sleep(2);
+CALL trial.attempt('SELECT * FROM regress_leyser_support.item');
+COMMIT;
 CALL trial.attempt('SELECT leyser.enter_support(''sup-a'')');
 \c - :superuser
 SELECT tenant_id, item FROM regress_leyser_support.item ORDER BY 1, 2;

@@ -29,15 +29,15 @@ INSERT INTO doc SELECT t, n, (ARRAY['jp', 'jp.tokyo', 'us', NULL, 'not a path'])
 CREATE POLICY everybody ON doc USING (true) WITH CHECK (true);
 
 -- What cannot be.
-SELECT leyser.set_permissions('doc', 'doc.read');
+CALL trial.attempt($$SELECT leyser.set_permissions('doc', 'doc.read')$$);
 SELECT leyser.protect('doc');
-SELECT leyser.set_permissions('doc', 'doc.raed');
-SELECT leyser.set_permissions('doc', 'doc.read', scope_column => 'id');
-SELECT leyser.set_permissions('doc', 'doc.read', scope_column => 'plaec');
-SELECT leyser.set_permissions('doc', scope_column => 'place');
-SELECT leyser.set_permissions('doc_1', 'doc.read');
-SELECT leyser.set_permissions('leyser.grant_record', 'doc.read');
-SELECT leyser.set_permissions('pg_class', 'doc.read');
+CALL trial.attempt($$SELECT leyser.set_permissions('doc', 'doc.raed')$$);
+CALL trial.attempt($$SELECT leyser.set_permissions('doc', 'doc.read', scope_column => 'id')$$);
+CALL trial.attempt($$SELECT leyser.set_permissions('doc', 'doc.read', scope_column => 'plaec')$$);
+CALL trial.attempt($$SELECT leyser.set_permissions('doc', scope_column => 'place')$$);
+CALL trial.attempt($$SELECT leyser.set_permissions('doc_1', 'doc.read')$$);
+CALL trial.attempt($$SELECT leyser.set_permissions('leyser.grant_record', 'doc.read')$$);
+CALL trial.attempt($$SELECT leyser.set_permissions('pg_class', 'doc.read')$$);
 SELECT count(*) FROM pg_policy WHERE polname ~ 'permission' AND polrelid::regclass::text ~ 'doc';
 
 SELECT leyser.set_permissions('doc', 'doc.read', 'doc.write', 'place');
@@ -48,16 +48,16 @@ CREATE FUNCTION read_all() RETURNS SETOF int LANGUAGE sql SECURITY DEFINER AS 'S
 GRANT ALL ON ALL TABLES IN SCHEMA regress_leyser_permit TO regress_leyser_app;
 
 -- The owner adds; to change or to remove is an operator's, or nobody's.
-SELECT leyser.set_permissions('doc', 'doc.read');
-SELECT leyser.set_permissions('doc', write_permission => 'doc.read');
-SELECT leyser.set_permissions('doc', '');
-SELECT leyser.set_permissions('doc', scope_column => '');
-DROP POLICY leyser_permission_read ON doc;
-ALTER POLICY leyser_permission_read ON doc USING (true);
-ALTER TABLE doc DROP COLUMN location CASCADE;
+CALL trial.attempt($$SELECT leyser.set_permissions('doc', 'doc.read')$$);
+CALL trial.attempt($$SELECT leyser.set_permissions('doc', write_permission => 'doc.read')$$);
+CALL trial.attempt($$SELECT leyser.set_permissions('doc', '')$$);
+CALL trial.attempt($$SELECT leyser.set_permissions('doc', scope_column => '')$$);
+CALL trial.attempt($$DROP POLICY leyser_permission_read ON doc$$);
+CALL trial.attempt($$ALTER POLICY leyser_permission_read ON doc USING (true)$$);
+CALL trial.attempt($$ALTER TABLE doc DROP COLUMN location CASCADE$$);
 RESET search_path;
 \c - regress_leyser_app
-SELECT leyser.set_permissions('regress_leyser_permit.doc', 'doc.write');
+CALL trial.attempt($$SELECT leyser.set_permissions('regress_leyser_permit.doc', 'doc.write')$$);
 
 -- Each reads and writes what it may.
 BEGIN; SELECT set_config('leyser.token', :'all', true) \g /dev/null

@@ -64,7 +64,7 @@ sub header_is
 outcome_is($right, 'accepted', 'a right token');
 claims_are('accepted', 'several audiences', aud => "[\"other\",\"$audience\"]");
 claims_are('accepted', 'a fractional time', exp => time() + 60.5);
-claims_are('accepted', 'an expiry within the leeway', exp => time() - 10);
+claims_are('LY003', 'an expiry within the leeway, which is for issuers', exp => time() - 10);
 claims_are('accepted', 'claims that mean nothing to us', name => '"Ada"', roles => '["a"]');
 
 # Forged and altered.
@@ -164,6 +164,9 @@ claims_are('LY002', 'tenant that is too long', tenant => '"' . 'x' x 201 . '"');
 claims_are('LY002', 'half a surrogate pair', tenant => '"\ud800"');
 claims_are('LY002', 'sub that is no string', sub => '{"a":1}');
 claims_are('LY002', 'sid that is no uuid', sid => '"7"');
+claims_are('LY002', "account_id that is $_->[0]", sub => '"ann"', account_id => $_->[1])
+  for [ 'missing', undef ], [ 'a string', '"1"' ], [ 'no whole number', '1.0' ], [ 'below 0', '-1' ], [ '0', '0' ],
+  [ 'too large', '1' x 19 ], [ 'null', 'null' ];
 claims_are('LY004', 'unknown tenant', tenant => '"nobody"');
 claims_are('LY004', 'suspended tenant', tenant => '"t2"');
 claims_are('LY002', 'more than 8 KB of claims', padding => '"' . 'x' x 8000 . '"');

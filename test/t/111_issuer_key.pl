@@ -1,5 +1,6 @@
 # Outside issuers' keys: each speaks for its own issuer, audience and tenant,
-# with its own algorithm, and only as long as it is registered.
+# with its own algorithm, and only as long as it is registered; of an account
+# only while that is active.
 
 use strict;
 use warnings;
@@ -16,6 +17,10 @@ $node->safe_psql('postgres', q{
 	CREATE ROLE app LOGIN;
 	REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 	SELECT leyser.grant_usage('app', 'application');
+	CREATE ROLE gateway LOGIN;
+	SELECT leyser.grant_usage('gateway', 'gateway');
+	SELECT leyser.create_account('ada', 't1');
+	SELECT leyser.create_account('zoe', 't2');
 });
 install_attempt($node);
 my %pairs = map { $_ => make_key_pair($_) } qw(EdDSA ES256 RS256);
@@ -182,6 +187,66 @@ for my $level ('READ COMMITTED', 'REPEATABLE READ')
 	outcome_is(own_token($node), 'accepted', "$level: own key: its successor");
 	$session->quit;
 }
+
+# The account that a token names in "sub": active, in the token's tenant.
+sub as_administrator
+{
+	my ($statement) = @_;
+
+	$node->safe_psql('postgres', "BEGIN; SELECT leyser.enter('t1', 'ada'); $statement; COMMIT");
+	return;
+}
+
+sub token_of
+{
+	my ($account, %claims) = @_;
+
+	return token_by($pairs{EdDSA}, 'idp-EdDSA', sub => "\"$account\"", %claims);
+}
+
+as_administrator("SELECT leyser.create_account('ann')");
+is( $node->safe_psql('postgres',
+		"BEGIN; SELECT set_config('leyser.token', '" . token_of('ann') . "', true) \\g /dev/null\n"
+		  . 'SELECT leyser.account_name(), leyser.session_id() IS NULL, leyser.has_permission($$leyser.accounts$$)',
+		extra_params => [ '-U', 'app' ]),
+	'ann|t|f', 'an account of an issuer: itself, without a session, with what it was granted');
+outcome_is(token_of('nobody'), 'LY005', 'an account that is not there');
+outcome_is(token_of('zoe'), 'LY005', "another tenant's account");
+outcome_is(token_of('zoe', tenant => '"t2"'), 'accepted', '... which is one there');
+
+# Disabled: it ends what an issuer's token and enter() made, at the next statement.
+my %begun = (
+	'issuer' => [ 'app', "SELECT set_config('leyser.token', '" . token_of('ann') . "', true)" ],
+	'enter()' => [ 'gateway', "SELECT leyser.enter('t1', 'ann')" ]);
+
+for my $way (sort keys %begun)
+{
+	my ($user, $begin) = @{ $begun{$way} };
+
+	for my $level ('READ COMMITTED', 'REPEATABLE READ')
+	{
+		my $session = open_session($node, user => $user);
+
+		$session->query_safe("BEGIN ISOLATION LEVEL $level");
+		$session->query_safe($begin);
+		is($session->query_safe('SELECT leyser.account_name()'), 'ann', "$way, $level: active");
+		as_administrator("SELECT leyser.disable_account('ann')");
+		is_refused_in($session, 'SELECT leyser.account_name()', 'LY005', "$way, $level: disabled");
+		$session->query('ROLLBACK');
+		is_refused_in($session, "BEGIN; $begin", 'LY005',
+			"$way, $level: disabled, in a new transaction");
+		$session->query('ROLLBACK');
+		as_administrator("SELECT leyser.enable_account('ann')");
+		$session->query_safe('BEGIN');
+		$session->query_safe($begin);
+		is($session->query_safe('SELECT leyser.account_name()'), 'ann', "$way, $level: enabled");
+		$session->quit;
+	}
+}
+as_administrator("SELECT leyser.delete_account('ann')");
+outcome_is(token_of('ann'), 'LY005', 'issuer: deleted');
+is_refused($node, "BEGIN; SELECT leyser.enter('t1', 'ann')", 'LY005', 'enter(): deleted',
+	user => 'gateway');
 
 $node->stop;
 done_testing();

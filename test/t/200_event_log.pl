@@ -52,7 +52,7 @@ sub recorded
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is(join(' ', map { $_->{event} } @rows), $events, "row: $events");
 	is(join(' ', map { $_->{event} } @lines), $events, "line: $events");
-	for my $key (qw(tenant_id object session_role caller_role))
+	for my $key (qw(tenant_id object session_role caller_role account_id))
 	{
 		is(join('|', map { $_->{$key} // '' } @lines), join('|', map { $_->{$key} // '' } @rows),
 			"$events: row and line agree on $key");
@@ -92,8 +92,10 @@ recorded("SELECT leyser.retire_signing_key('$former')", 'signing_key.retired');
 recorded(q{SELECT leyser.create_account('ada', 't1')}, 'grant.added account.created', user => 'provisioner');
 ($result, @rows) = recorded(q{BEGIN; SELECT leyser.enter('t1', 'ada') \g /dev/null
 	SELECT count(*) FROM item; COMMIT}, 'context.entered', user => 'gateway');
-is("$rows[0]{session_role} $rows[0]{caller_role} $rows[0]{tenant_id} $rows[0]{object}", 'gateway gateway t1 ada',
+my $ada = $node->safe_psql('postgres', q{SELECT account_id FROM leyser.account_record WHERE account_name = 'ada'});
+is("$rows[0]{session_role} $rows[0]{caller_role} $rows[0]{tenant_id} $rows[0]{object}", "gateway gateway t1 $ada",
 	'enter(): who, for whom, as whom');
+is("$rows[0]{account_id} $rows[0]{account_name}", "$ada ada", '... and with which account from then on');
 ($result, @rows) = recorded(q{SELECT leyser.issue_token('t1', 'ada')}, 'token.issued', user => 'gateway');
 is(index(encode_json(\@rows), substr($result, -20)), -1, 'issue_token(): the token is not recorded');
 
@@ -260,11 +262,11 @@ cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM leyser.event', extra_p
 	'an auditor reads events');
 
 # Each digest is that of the row's content with its salt.
-is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.event_record WHERE digest IS DISTINCT FROM sha256(salt ||
+is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.event_record WHERE salt IS NOT NULL AND digest IS DISTINCT FROM sha256(salt ||
 	convert_to((jsonb_build_object('event', event, 'tenant_id', tenant_id,
 		'at', to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) ||
 	jsonb_build_object('session_role', session_role, 'caller_role', caller_role, 'client_address', host(client_address),
-		'account_name', account_name, 'object', object, 'detail', detail))::text, 'UTF8'))}), '0',
+		'account_id', account_id, 'object', object, 'detail', detail))::text, 'UTF8'))}), '0',
 	'each digest fits its content');
 
 $node->stop;

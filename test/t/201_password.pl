@@ -8,7 +8,7 @@ use IPC::Run;
 use LeyserTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
+use Time::HiRes qw(time usleep);
 
 my $node = new_node('password', conf => 'log_statement = none');
 my $password = 'all passwords begin like this';
@@ -49,6 +49,20 @@ sub start_slow_logins
 	$node->safe_psql('postgres', 'ALTER ROLE app RESET leyser.password_cost');
 	return @runs;
 }
+
+# Those who hash, or wait for their turn, are ended.
+sub end_logins
+{
+	$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'});
+	$_->finish for @_;
+	return;
+}
+
+sub hashing_pids
+{
+	return split(/\n/, $node->safe_psql('postgres',
+		q{SELECT pid FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' AND wait_event IS NULL}));
+}
 my $processors = `getconf _NPROCESSORS_ONLN`;
 my $allowed = int($processors / 2);
 $allowed = 2 if $allowed < 2;
@@ -57,17 +71,35 @@ my @runs = start_slow_logins($allowed + 6);
 my $most = 0;
 for (1 .. 10)
 {
-	my $hashing = $node->safe_psql('postgres',
-		q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' AND wait_event IS NULL});
+	my $hashing = hashing_pids();
 	$most = $hashing if $hashing > $most;
 	usleep(50_000);
 }
 cmp_ok($most, '<=', $allowed, "at most $allowed hash at a time");
 cmp_ok($most, '>', 0, '... and some do');
 # those inside and those waiting are ended, and leave nothing behind
-$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'});
-$_->finish for @runs;
+end_logins(@runs);
 is(login('ann', $password), 't', 'the place of those who were ended is free');
+
+# Those inside do not come to an end (nor use the processor meanwhile): who waits is
+# refused after ten seconds, and nothing is counted.
+@runs = start_slow_logins($allowed);
+my @stopped = hashing_pids();
+is(scalar @stopped, $allowed, 'as many hash as may');
+is(kill('STOP', @stopped), $allowed, '... and are stopped');
+my $started = time;
+my ($sqlstate, $message) = sqlstate_of($node, "SELECT leyser.login('t1', 'ann', 'no idea whatsoever')", user => 'app');
+my $waited = time - $started;
+is($sqlstate, '53000', 'one more is refused');
+cmp_ok($waited, '>=', 9.5, '... after ten seconds');
+cmp_ok($waited, '<', 15, '... and not much later');
+like($message, qr/too many passwords are being checked\nDETAIL:  The server checks $allowed at a time\.\nHINT:  Try again/,
+	'... and told why');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.login_delay d JOIN leyser.account_record a
+	ON d.subject = 'account:' || a.account_id}), '0', '... which is no failure of the account');
+kill 'CONT', @stopped;
+end_logins(@runs);
+is(login('ann', $password), 't', '... and login works again');
 
 # ---- dump and restore ----
 

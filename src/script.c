@@ -1,0 +1,229 @@
+/*
+ * script.c
+ *		Which scripts a text is written in.
+ *
+ * Letters that look alike are mostly of different scripts, so names that mix
+ * scripts are refused: by a rule that says what may stand together (leyser.
+ * name_problem() in account_name.sql), for a list of what may not never ends.
+ *
+ * The table is Unicode's property Script (Scripts.txt of Unicode 14.0, UAX 24), each
+ * script by the name it has there.  What is Common or Inherited (digits, signs,
+ * accents) goes with every script and is left out; so are code points that were not
+ * assigned then, except between two ranges of one script.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "leyser.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#define SCRIPTS_MAX 32 /* of one text: more make no difference */
+
+typedef struct ScriptRange
+{
+	pg_wchar first;
+	pg_wchar last;
+	const char *script;
+} ScriptRange;
+
+/* clang-format off */
+static const ScriptRange script_ranges[] = {
+	{0x0041, 0x005a, "Latin"}, {0x0061, 0x007a, "Latin"}, {0x00aa, 0x00aa, "Latin"},
+	{0x00ba, 0x00ba, "Latin"}, {0x00c0, 0x00d6, "Latin"}, {0x00d8, 0x00f6, "Latin"},
+	{0x00f8, 0x02b8, "Latin"}, {0x02e0, 0x02e4, "Latin"}, {0x02ea, 0x02eb, "Bopomofo"},
+	{0x0370, 0x0373, "Greek"}, {0x0375, 0x037d, "Greek"}, {0x037f, 0x0384, "Greek"},
+	{0x0386, 0x0386, "Greek"}, {0x0388, 0x03e1, "Greek"}, {0x03e2, 0x03ef, "Coptic"},
+	{0x03f0, 0x03ff, "Greek"}, {0x0400, 0x0484, "Cyrillic"}, {0x0487, 0x052f, "Cyrillic"},
+	{0x0531, 0x058f, "Armenian"}, {0x0591, 0x05f4, "Hebrew"}, {0x0600, 0x0604, "Arabic"},
+	{0x0606, 0x060b, "Arabic"}, {0x060d, 0x061a, "Arabic"}, {0x061c, 0x061e, "Arabic"},
+	{0x0620, 0x063f, "Arabic"}, {0x0641, 0x064a, "Arabic"}, {0x0656, 0x066f, "Arabic"},
+	{0x0671, 0x06dc, "Arabic"}, {0x06de, 0x06ff, "Arabic"}, {0x0700, 0x074f, "Syriac"},
+	{0x0750, 0x077f, "Arabic"}, {0x0780, 0x07b1, "Thaana"}, {0x07c0, 0x07ff, "Nko"},
+	{0x0800, 0x083e, "Samaritan"}, {0x0840, 0x085e, "Mandaic"},
+	{0x0860, 0x086a, "Syriac"}, {0x0870, 0x08e1, "Arabic"}, {0x08e3, 0x08ff, "Arabic"},
+	{0x0900, 0x0950, "Devanagari"}, {0x0955, 0x0963, "Devanagari"},
+	{0x0966, 0x097f, "Devanagari"}, {0x0980, 0x09fe, "Bengali"},
+	{0x0a01, 0x0a76, "Gurmukhi"}, {0x0a81, 0x0aff, "Gujarati"}, {0x0b01, 0x0b77, "Oriya"},
+	{0x0b82, 0x0bfa, "Tamil"}, {0x0c00, 0x0c7f, "Telugu"}, {0x0c80, 0x0cf2, "Kannada"},
+	{0x0d00, 0x0d7f, "Malayalam"}, {0x0d81, 0x0df4, "Sinhala"}, {0x0e01, 0x0e3a, "Thai"},
+	{0x0e40, 0x0e5b, "Thai"}, {0x0e81, 0x0edf, "Lao"}, {0x0f00, 0x0fd4, "Tibetan"},
+	{0x0fd9, 0x0fda, "Tibetan"}, {0x1000, 0x109f, "Myanmar"},
+	{0x10a0, 0x10fa, "Georgian"}, {0x10fc, 0x10ff, "Georgian"},
+	{0x1100, 0x11ff, "Hangul"}, {0x1200, 0x1399, "Ethiopic"},
+	{0x13a0, 0x13fd, "Cherokee"}, {0x1400, 0x167f, "Canadian_Aboriginal"},
+	{0x1680, 0x169c, "Ogham"}, {0x16a0, 0x16ea, "Runic"}, {0x16ee, 0x16f8, "Runic"},
+	{0x1700, 0x171f, "Tagalog"}, {0x1720, 0x1734, "Hanunoo"}, {0x1740, 0x1753, "Buhid"},
+	{0x1760, 0x1773, "Tagbanwa"}, {0x1780, 0x17f9, "Khmer"},
+	{0x1800, 0x1801, "Mongolian"}, {0x1804, 0x1804, "Mongolian"},
+	{0x1806, 0x18aa, "Mongolian"}, {0x18b0, 0x18f5, "Canadian_Aboriginal"},
+	{0x1900, 0x194f, "Limbu"}, {0x1950, 0x1974, "Tai_Le"},
+	{0x1980, 0x19df, "New_Tai_Lue"}, {0x19e0, 0x19ff, "Khmer"},
+	{0x1a00, 0x1a1f, "Buginese"}, {0x1a20, 0x1aad, "Tai_Tham"},
+	{0x1b00, 0x1b7e, "Balinese"}, {0x1b80, 0x1bbf, "Sundanese"},
+	{0x1bc0, 0x1bff, "Batak"}, {0x1c00, 0x1c4f, "Lepcha"}, {0x1c50, 0x1c7f, "Ol_Chiki"},
+	{0x1c80, 0x1c88, "Cyrillic"}, {0x1c90, 0x1cbf, "Georgian"},
+	{0x1cc0, 0x1cc7, "Sundanese"}, {0x1d00, 0x1d25, "Latin"}, {0x1d26, 0x1d2a, "Greek"},
+	{0x1d2b, 0x1d2b, "Cyrillic"}, {0x1d2c, 0x1d5c, "Latin"}, {0x1d5d, 0x1d61, "Greek"},
+	{0x1d62, 0x1d65, "Latin"}, {0x1d66, 0x1d6a, "Greek"}, {0x1d6b, 0x1d77, "Latin"},
+	{0x1d78, 0x1d78, "Cyrillic"}, {0x1d79, 0x1dbe, "Latin"}, {0x1dbf, 0x1dbf, "Greek"},
+	{0x1e00, 0x1eff, "Latin"}, {0x1f00, 0x1ffe, "Greek"}, {0x2071, 0x2071, "Latin"},
+	{0x207f, 0x207f, "Latin"}, {0x2090, 0x209c, "Latin"}, {0x2126, 0x2126, "Greek"},
+	{0x212a, 0x212b, "Latin"}, {0x2132, 0x2132, "Latin"}, {0x214e, 0x214e, "Latin"},
+	{0x2160, 0x2188, "Latin"}, {0x2800, 0x28ff, "Braille"},
+	{0x2c00, 0x2c5f, "Glagolitic"}, {0x2c60, 0x2c7f, "Latin"}, {0x2c80, 0x2cff, "Coptic"},
+	{0x2d00, 0x2d2d, "Georgian"}, {0x2d30, 0x2d7f, "Tifinagh"},
+	{0x2d80, 0x2dde, "Ethiopic"}, {0x2de0, 0x2dff, "Cyrillic"}, {0x2e80, 0x2fd5, "Han"},
+	{0x3005, 0x3005, "Han"}, {0x3007, 0x3007, "Han"}, {0x3021, 0x3029, "Han"},
+	{0x302e, 0x302f, "Hangul"}, {0x3038, 0x303b, "Han"}, {0x3041, 0x3096, "Hiragana"},
+	{0x309d, 0x309f, "Hiragana"}, {0x30a1, 0x30fa, "Katakana"},
+	{0x30fd, 0x30ff, "Katakana"}, {0x3105, 0x312f, "Bopomofo"},
+	{0x3131, 0x318e, "Hangul"}, {0x31a0, 0x31bf, "Bopomofo"},
+	{0x31f0, 0x31ff, "Katakana"}, {0x3200, 0x321e, "Hangul"}, {0x3260, 0x327e, "Hangul"},
+	{0x32d0, 0x32fe, "Katakana"}, {0x3300, 0x3357, "Katakana"}, {0x3400, 0x4dbf, "Han"},
+	{0x4e00, 0x9fff, "Han"}, {0xa000, 0xa4c6, "Yi"}, {0xa4d0, 0xa4ff, "Lisu"},
+	{0xa500, 0xa62b, "Vai"}, {0xa640, 0xa69f, "Cyrillic"}, {0xa6a0, 0xa6f7, "Bamum"},
+	{0xa722, 0xa787, "Latin"}, {0xa78b, 0xa7ff, "Latin"},
+	{0xa800, 0xa82c, "Syloti_Nagri"}, {0xa840, 0xa877, "Phags_Pa"},
+	{0xa880, 0xa8d9, "Saurashtra"}, {0xa8e0, 0xa8ff, "Devanagari"},
+	{0xa900, 0xa92d, "Kayah_Li"}, {0xa92f, 0xa92f, "Kayah_Li"},
+	{0xa930, 0xa95f, "Rejang"}, {0xa960, 0xa97c, "Hangul"}, {0xa980, 0xa9cd, "Javanese"},
+	{0xa9d0, 0xa9df, "Javanese"}, {0xa9e0, 0xa9fe, "Myanmar"}, {0xaa00, 0xaa5f, "Cham"},
+	{0xaa60, 0xaa7f, "Myanmar"}, {0xaa80, 0xaadf, "Tai_Viet"},
+	{0xaae0, 0xaaf6, "Meetei_Mayek"}, {0xab01, 0xab2e, "Ethiopic"},
+	{0xab30, 0xab5a, "Latin"}, {0xab5c, 0xab64, "Latin"}, {0xab65, 0xab65, "Greek"},
+	{0xab66, 0xab69, "Latin"}, {0xab70, 0xabbf, "Cherokee"},
+	{0xabc0, 0xabf9, "Meetei_Mayek"}, {0xac00, 0xd7fb, "Hangul"}, {0xf900, 0xfad9, "Han"},
+	{0xfb00, 0xfb06, "Latin"}, {0xfb13, 0xfb17, "Armenian"}, {0xfb1d, 0xfb4f, "Hebrew"},
+	{0xfb50, 0xfd3d, "Arabic"}, {0xfd40, 0xfdff, "Arabic"}, {0xfe2e, 0xfe2f, "Cyrillic"},
+	{0xfe70, 0xfefc, "Arabic"}, {0xff21, 0xff3a, "Latin"}, {0xff41, 0xff5a, "Latin"},
+	{0xff66, 0xff6f, "Katakana"}, {0xff71, 0xff9d, "Katakana"},
+	{0xffa0, 0xffdc, "Hangul"}, {0x10000, 0x100fa, "Linear_B"},
+	{0x10140, 0x1018e, "Greek"}, {0x101a0, 0x101a0, "Greek"},
+	{0x10280, 0x1029c, "Lycian"}, {0x102a0, 0x102d0, "Carian"},
+	{0x10300, 0x1032f, "Old_Italic"}, {0x10330, 0x1034a, "Gothic"},
+	{0x10350, 0x1037a, "Old_Permic"}, {0x10380, 0x1039f, "Ugaritic"},
+	{0x103a0, 0x103d5, "Old_Persian"}, {0x10400, 0x1044f, "Deseret"},
+	{0x10450, 0x1047f, "Shavian"}, {0x10480, 0x104a9, "Osmanya"},
+	{0x104b0, 0x104fb, "Osage"}, {0x10500, 0x10527, "Elbasan"},
+	{0x10530, 0x1056f, "Caucasian_Albanian"}, {0x10570, 0x105bc, "Vithkuqi"},
+	{0x10600, 0x10767, "Linear_A"}, {0x10780, 0x107ba, "Latin"},
+	{0x10800, 0x1083f, "Cypriot"}, {0x10840, 0x1085f, "Imperial_Aramaic"},
+	{0x10860, 0x1087f, "Palmyrene"}, {0x10880, 0x108af, "Nabataean"},
+	{0x108e0, 0x108ff, "Hatran"}, {0x10900, 0x1091f, "Phoenician"},
+	{0x10920, 0x1093f, "Lydian"}, {0x10980, 0x1099f, "Meroitic_Hieroglyphs"},
+	{0x109a0, 0x109ff, "Meroitic_Cursive"}, {0x10a00, 0x10a58, "Kharoshthi"},
+	{0x10a60, 0x10a7f, "Old_South_Arabian"}, {0x10a80, 0x10a9f, "Old_North_Arabian"},
+	{0x10ac0, 0x10af6, "Manichaean"}, {0x10b00, 0x10b3f, "Avestan"},
+	{0x10b40, 0x10b5f, "Inscriptional_Parthian"},
+	{0x10b60, 0x10b7f, "Inscriptional_Pahlavi"}, {0x10b80, 0x10baf, "Psalter_Pahlavi"},
+	{0x10c00, 0x10c48, "Old_Turkic"}, {0x10c80, 0x10cff, "Old_Hungarian"},
+	{0x10d00, 0x10d39, "Hanifi_Rohingya"}, {0x10e60, 0x10e7e, "Arabic"},
+	{0x10e80, 0x10eb1, "Yezidi"}, {0x10f00, 0x10f27, "Old_Sogdian"},
+	{0x10f30, 0x10f59, "Sogdian"}, {0x10f70, 0x10f89, "Old_Uyghur"},
+	{0x10fb0, 0x10fcb, "Chorasmian"}, {0x10fe0, 0x10ff6, "Elymaic"},
+	{0x11000, 0x1107f, "Brahmi"}, {0x11080, 0x110cd, "Kaithi"},
+	{0x110d0, 0x110f9, "Sora_Sompeng"}, {0x11100, 0x11147, "Chakma"},
+	{0x11150, 0x11176, "Mahajani"}, {0x11180, 0x111df, "Sharada"},
+	{0x111e1, 0x111f4, "Sinhala"}, {0x11200, 0x1123e, "Khojki"},
+	{0x11280, 0x112a9, "Multani"}, {0x112b0, 0x112f9, "Khudawadi"},
+	{0x11300, 0x11339, "Grantha"}, {0x1133c, 0x11374, "Grantha"},
+	{0x11400, 0x11461, "Newa"}, {0x11480, 0x114d9, "Tirhuta"},
+	{0x11580, 0x115dd, "Siddham"}, {0x11600, 0x11659, "Modi"},
+	{0x11660, 0x1166c, "Mongolian"}, {0x11680, 0x116c9, "Takri"},
+	{0x11700, 0x11746, "Ahom"}, {0x11800, 0x1183b, "Dogra"},
+	{0x118a0, 0x118ff, "Warang_Citi"}, {0x11900, 0x11959, "Dives_Akuru"},
+	{0x119a0, 0x119e4, "Nandinagari"}, {0x11a00, 0x11a47, "Zanabazar_Square"},
+	{0x11a50, 0x11aa2, "Soyombo"}, {0x11ab0, 0x11abf, "Canadian_Aboriginal"},
+	{0x11ac0, 0x11af8, "Pau_Cin_Hau"}, {0x11c00, 0x11c6c, "Bhaiksuki"},
+	{0x11c70, 0x11cb6, "Marchen"}, {0x11d00, 0x11d59, "Masaram_Gondi"},
+	{0x11d60, 0x11da9, "Gunjala_Gondi"}, {0x11ee0, 0x11ef8, "Makasar"},
+	{0x11fb0, 0x11fb0, "Lisu"}, {0x11fc0, 0x11fff, "Tamil"},
+	{0x12000, 0x12543, "Cuneiform"}, {0x12f90, 0x12ff2, "Cypro_Minoan"},
+	{0x13000, 0x13438, "Egyptian_Hieroglyphs"},
+	{0x14400, 0x14646, "Anatolian_Hieroglyphs"}, {0x16800, 0x16a38, "Bamum"},
+	{0x16a40, 0x16a6f, "Mro"}, {0x16a70, 0x16ac9, "Tangsa"},
+	{0x16ad0, 0x16af5, "Bassa_Vah"}, {0x16b00, 0x16b8f, "Pahawh_Hmong"},
+	{0x16e40, 0x16e9a, "Medefaidrin"}, {0x16f00, 0x16f9f, "Miao"},
+	{0x16fe0, 0x16fe0, "Tangut"}, {0x16fe1, 0x16fe1, "Nushu"}, {0x16fe2, 0x16fe3, "Han"},
+	{0x16fe4, 0x16fe4, "Khitan_Small_Script"}, {0x16ff0, 0x16ff1, "Han"},
+	{0x17000, 0x18aff, "Tangut"}, {0x18b00, 0x18cd5, "Khitan_Small_Script"},
+	{0x18d00, 0x18d08, "Tangut"}, {0x1aff0, 0x1b000, "Katakana"},
+	{0x1b001, 0x1b11f, "Hiragana"}, {0x1b120, 0x1b122, "Katakana"},
+	{0x1b150, 0x1b152, "Hiragana"}, {0x1b164, 0x1b167, "Katakana"},
+	{0x1b170, 0x1b2fb, "Nushu"}, {0x1bc00, 0x1bc9f, "Duployan"},
+	{0x1d200, 0x1d245, "Greek"}, {0x1d800, 0x1daaf, "SignWriting"},
+	{0x1df00, 0x1df1e, "Latin"}, {0x1e000, 0x1e02a, "Glagolitic"},
+	{0x1e100, 0x1e14f, "Nyiakeng_Puachue_Hmong"}, {0x1e290, 0x1e2ae, "Toto"},
+	{0x1e2c0, 0x1e2ff, "Wancho"}, {0x1e7e0, 0x1e7fe, "Ethiopic"},
+	{0x1e800, 0x1e8d6, "Mende_Kikakui"}, {0x1e900, 0x1e95f, "Adlam"},
+	{0x1ee00, 0x1eef1, "Arabic"}, {0x1f200, 0x1f200, "Hiragana"},
+	{0x20000, 0x3134a, "Han"},
+};
+/* clang-format on */
+
+PG_FUNCTION_INFO_V1(leyser_scripts_of);
+
+/* NULL for what is of every script. */
+static const char *
+script_of(pg_wchar c)
+{
+	int low = 0;
+	int high = lengthof(script_ranges) - 1;
+
+	while (low <= high)
+	{
+		int middle = (low + high) / 2;
+
+		if (c < script_ranges[middle].first)
+			high = middle - 1;
+		else if (c > script_ranges[middle].last)
+			low = middle + 1;
+		else
+			return script_ranges[middle].script;
+	}
+	return NULL;
+}
+
+static int
+script_add(const char **scripts, int count, const char *script)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (strcmp(scripts[i], script) == 0)
+			return count;
+	}
+	if (count < SCRIPTS_MAX)
+		scripts[count++] = script;
+	return count;
+}
+
+/* scripts_of(text) → text[]: the scripts of a text's letters, each once. */
+Datum
+leyser_scripts_of(PG_FUNCTION_ARGS)
+{
+	text *name = PG_GETARG_TEXT_PP(0);
+	const unsigned char *c = (const unsigned char *) VARDATA_ANY(name);
+	const unsigned char *end = c + VARSIZE_ANY_EXHDR(name);
+	const char *scripts[SCRIPTS_MAX];
+	Datum values[SCRIPTS_MAX];
+	int count = 0;
+
+	if (GetDatabaseEncoding() != PG_UTF8)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("scripts are known in databases with encoding UTF8 only"),
+						errhint("Use a database with encoding UTF8.")));
+	for (; c < end; c += pg_utf_mblen(c))
+	{
+		const char *script = script_of(utf8_to_unicode(c));
+
+		if (script)
+			count = script_add(scripts, count, script);
+	}
+	for (int i = 0; i < count; i++)
+		values[i] = CStringGetTextDatum(scripts[i]);
+	PG_RETURN_ARRAYTYPE_P(construct_array(values, count, TEXTOID, -1, false, 'i'));
+}
