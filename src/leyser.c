@@ -49,7 +49,7 @@ _PG_init(void)
 	leyser_support_init();
 	leyser_task_init();
 	leyser_launcher_init();
-	leyser_purge_delete_init();
+	leyser_purge_trigger_init();
 	leyser_password_init();
 	MarkGUCPrefixReserved("leyser");
 }
