@@ -48,6 +48,9 @@ OBJS = \
 	src/worker.o \
 	src/launcher.o \
 	src/purge.o \
+	src/purge_step.o \
+	src/purge_trigger.o \
+	src/purge_places.o \
 	src/purge_delete.o \
 	src/purge_scrub.o \
 	src/purge_call.o \

@@ -41,7 +41,10 @@ BEGIN
             JOIN above a ON a.top = r
             WHERE e.kind IN ('by_rule', 'leyser')
     )
-    SELECT array_agg(e.earlier), array_agg(e.later) INTO earlier, later FROM edge e;
+    SELECT array_agg(o.earlier ORDER BY o.place), array_agg(o.later ORDER BY o.place) INTO earlier, later FROM (
+        -- the same plan for the same tables, whatever their oids
+        SELECT e.earlier, e.later, row_number() OVER (ORDER BY (e.earlier / 4)::oid::regclass::text COLLATE "C", e.earlier % 4,
+            (e.later / 4)::oid::regclass::text COLLATE "C", e.later % 4) AS place FROM edge e) o;
     SELECT array_agg(n.node ORDER BY CASE n.kind WHEN 'virtual' THEN 2 WHEN 'leyser' THEN 1 ELSE 0 END, n.place) INTO nodes FROM (
         SELECT t.relation::bigint * 4 AS node, t.kind, t.place FROM unnest(targets) WITH ORDINALITY t
                 (relation, relation_name, relkind, kind, condition, assignments, tenant_attnum, reason, place)

@@ -57,8 +57,9 @@ AS $$
         SELECT r.reader FROM reading r JOIN touched t ON t.relation = r.source
         UNION SELECT r.reader FROM reader o JOIN reading r ON r.source = o.relation
     ), graph AS (
-        SELECT (SELECT array_agg(r.relation::bigint ORDER BY r.relation) FROM reader r) AS nodes,
-               array_agg(r.source::bigint) AS earlier, array_agg(r.reader::bigint) AS later
+        SELECT (SELECT array_agg(r.relation::bigint ORDER BY r.relation::regclass::text COLLATE "C") FROM reader r) AS nodes,
+               array_agg(r.source::bigint ORDER BY r.source::regclass::text COLLATE "C", r.reader::regclass::text COLLATE "C") AS earlier,
+               array_agg(r.reader::bigint ORDER BY r.source::regclass::text COLLATE "C", r.reader::regclass::text COLLATE "C") AS later
         FROM reading r WHERE r.source IN (SELECT o.relation FROM reader o)
     )
     SELECT c.oid, CASE WHEN p.problem IS NULL THEN '' ELSE 'materialized view ' END || c.oid::regclass::text,

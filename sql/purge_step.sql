@@ -101,11 +101,11 @@ COMMENT ON FUNCTION leyser.begin_pass(bigint) IS
 
 CREATE FUNCTION leyser.deletion_steps(purge_id bigint)
     RETURNS TABLE (step bigint, relation bigint, relation_name text, condition text, assignments text,
-                   together bigint, rows_planned bigint, rows_deleted bigint)
+                   together bigint, rows_planned bigint, rows_deleted bigint, whole bigint)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT t.step, t.relation::bigint, t.relation_name, t.condition, t.assignments, t.together,
-           t.rows_planned, t.rows_deleted
+           t.rows_planned, t.rows_deleted, (t.action = 'truncate')::integer
     FROM leyser.purge_table t
     WHERE t.purge_id = deletion_steps.purge_id AND t.condition IS NOT NULL
     ORDER BY t.step

@@ -9,9 +9,9 @@
  * not.  The rules:
  *
  *  - One database after the other: at most one worker starts at a time.
- *  - A database that was found to be without leyser is not asked again: CALL
- *    leyser.purge() starts the first worker there itself.  All others are asked
- *    each LOOK_INTERVAL, for a worker may have died, and on a standby purges
+ *  - A database that was found to be without leyser is not asked again until CALL
+ *    leyser.purge() starts a worker of its own somewhere: then all are asked
+ *    again.  All others are asked each LOOK_INTERVAL, for a worker may have died, and on a standby purges
  *    arrive without a CALL.
  *  - On a standby, too, from the moment on at which it can be read.
  *
@@ -50,6 +50,7 @@ typedef struct LauncherShared
 	LWLock *lock;
 	Oid asked; /* the database whose worker is to answer */
 	LeyserLauncherAnswer answer;
+	bool forget; /* leyser was made where there was none */
 } LauncherShared;
 
 static LauncherShared *launcher_shared = NULL;
@@ -103,6 +104,8 @@ leyser_launcher_answer(Oid database, LeyserLauncherAnswer answer)
 	LWLockAcquire(launcher_shared->lock, LW_EXCLUSIVE);
 	if (launcher_shared->asked == database)
 		launcher_shared->answer = answer;
+	else if (answer != LEYSER_LAUNCHER_NOT_INSTALLED)
+		launcher_shared->forget = true;
 	LWLockRelease(launcher_shared->lock);
 }
 
@@ -115,6 +118,23 @@ launcher_answered(void)
 	answer = launcher_shared->answer;
 	LWLockRelease(launcher_shared->lock);
 	return answer;
+}
+
+/* Forgets which databases are without leyser, where one of them has it by now. */
+static void
+launcher_forget(void)
+{
+	bool forget;
+
+	LWLockAcquire(launcher_shared->lock, LW_EXCLUSIVE);
+	forget = launcher_shared->forget;
+	launcher_shared->forget = false;
+	LWLockRelease(launcher_shared->lock);
+	if (forget)
+	{
+		list_free(without_leyser);
+		without_leyser = NIL;
+	}
 }
 
 /* ---- starting workers ---- */
@@ -233,6 +253,7 @@ leyser_launcher_main(Datum arg)
 		ListCell *cell;
 
 		MemoryContextSwitchTo(round);
+		launcher_forget();
 		foreach (cell, databases)
 		{
 			if (!list_member_oid(without_leyser, lfirst_oid(cell)))

@@ -51,7 +51,7 @@ _PG_init(void)
 	leyser_support_init();
 	leyser_task_init();
 	leyser_launcher_init();
-	leyser_purge_delete_init();
+	leyser_purge_trigger_init();
 	leyser_password_init();
 	leyser_password_log_init();
 	MarkGUCPrefixReserved("leyser");

@@ -9,7 +9,6 @@
 
 #include "leyser.h"
 
-#include "storage/itemptr.h"
 #include "utils/timestamp.h"
 
 typedef struct LeyserDeletion LeyserDeletion;
@@ -29,7 +28,7 @@ typedef struct LeyserPurge
 	LeyserDeletion *deletion; /* the pass it is in, or NULL; see purge_delete.c */
 } LeyserPurge;
 
-/* ---- purge.c: transactions and statements of the worker ---- */
+/* ---- purge_step.c ---- */
 
 extern void leyser_purge_begin(void);
 extern void leyser_purge_commit(void);
@@ -49,9 +48,14 @@ extern void leyser_purge_tell(const char *format, ...) pg_attribute_printf(1, 2)
 /* Lets some time pass; ends the wait, and perhaps the worker, when asked to. */
 extern void leyser_purge_wait(long milliseconds);
 
-/* ---- purge_delete.c ---- */
+/* ---- purge_trigger.c ---- */
 
-extern void leyser_purge_delete_init(void);
+extern void leyser_purge_trigger_init(void);
+
+/* From now on no trigger of users fires in this process. */
+extern void leyser_purge_triggers_off(bool off);
+
+/* ---- purge_delete.c ---- */
 
 /* One batch, or what comes between two passes. */
 extern void leyser_purge_delete(LeyserPurge *purge);

@@ -1,23 +1,19 @@
 /*
  * purge_delete.c
- *		Deletes a tenant's rows, batch by batch.
+ *		Deletes a tenant's rows: passes over the tables of a plan, in batches.
  *
  * A pass goes over all tables of the plan, children before parents; passes are
  * repeated until one finds nothing that began when nobody could still write.
- * For each table the places (ctid) of the tenant's rows are collected once into
- * a temporary file, which holds nothing else; each batch deletes the rows at the
- * next places, where the condition still holds, and commits.  The rules:
+ * For each table the places of the tenant's rows are collected once
+ * (purge_places.c); each batch deletes the rows at the next places, where the
+ * condition still holds, and commits.  The rules:
  *
- *  - No trigger of users fires: history and audit tables would get the data
- *    back, and others would act on what they believe is a user's deletion.
- *    Referential integrity stays on: what the server's own foreign key triggers
- *    do, in nested statements too, is done.  An ExecutorStart hook leaves only
- *    those in the result relations; session_replication_role would also drop
- *    integrity, and still fire ENABLE ALWAYS triggers.
- *  - What an owner attached to a table (index expressions, functions in a
- *    condition) runs with the owner's rights, never the worker's; see owner.c.
- *    So there is no cursor WITH HOLD: the commit would run the query to its end
- *    with the worker's rights.
+ *  - Tables whose foreign keys form a circle are emptied in one transaction, and
+ *    the keys are checked when all are: as within one statement, which could not
+ *    run with the rights of several owners.
+ *  - A partition that can hold nobody else's rows is truncated, if nobody uses it
+ *    at that moment; the old file is overwritten (scrub_file.c).
+ *  - A batch looks, under a lock of the purge's row, whether the purge is held.
  *  - A table that was dropped or changed ends the pass; the next one plans anew.
  *
  * Copyright (c) 2026, the leyser authors
@@ -25,27 +21,23 @@
 #include "purge.h"
 
 #include "access/relation.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "storage/buffile.h"
-#include "utils/array.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "owner.h"
+#include "purge_places.h"
 
-#define COLLECT_ROWS 10000 /* that are fetched at a time */
-#define WRITERS_WAIT 1000  /* milliseconds between looks for transactions */
+#define WRITERS_WAIT 1000 /* milliseconds between looks for transactions */
 
 /* A row of purge_table that deletes, or erases columns. */
 typedef struct DeletionStep
@@ -55,9 +47,11 @@ typedef struct DeletionStep
 	char *name;
 	char *condition;
 	char *assignments; /* of an UPDATE; NULL: rows are deleted */
-	int64 together;    /* steps of one number are one statement; 0: none */
+	int64 together;    /* steps of one number are one transaction; 0: none */
+	bool whole;        /* may be truncated */
 	int64 planned;
 	int64 deleted;
+	LeyserPlaces *places; /* of its rows, or NULL */
 } DeletionStep;
 
 struct LeyserDeletion
@@ -68,113 +62,26 @@ struct LeyserDeletion
 	int count;
 	int current;
 	DeletionStep *steps;
-	BufFile *places; /* of the current step's rows, or NULL */
-	int64 left;      /* places not yet read */
 };
 
-static bool deleting = false;
-static ExecutorStart_hook_type previous_executor_start = NULL;
-
-/* ---- triggers ---- */
-
-/* What the server itself attached to keep constraints. */
-static bool
-trigger_is_kept(const Trigger *trigger)
-{
-	return trigger->tgisinternal &&
-		   (RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_NONE ||
-			trigger->tgfoid == F_UNIQUE_KEY_RECHECK);
-}
-
-/* Which events the remaining triggers are for. */
-static void
-triggers_describe(TriggerDesc *triggers)
-{
-	triggers->trig_delete_before_row = triggers->trig_update_before_row = false;
-	triggers->trig_delete_instead_row = triggers->trig_update_instead_row = false;
-	triggers->trig_delete_before_statement = false;
-	triggers->trig_delete_after_statement = false;
-	triggers->trig_update_before_statement = false;
-	triggers->trig_update_after_statement = false;
-	triggers->trig_delete_old_table = false;
-	triggers->trig_update_old_table = triggers->trig_update_new_table = false;
-	triggers->trig_delete_after_row = triggers->trig_update_after_row = false;
-	for (int i = 0; i < triggers->numtriggers; i++)
-	{
-		int16 type = triggers->triggers[i].tgtype;
-
-		triggers->trig_delete_after_row |= TRIGGER_FOR_DELETE(type);
-		triggers->trig_update_after_row |= TRIGGER_FOR_UPDATE(type);
-	}
-}
-
-/*
- * The result relation has a copy of its own of the relation's triggers, whose
- * array we shorten in place; arrays beside it stay longer than needed.
- */
-static void
-triggers_filter(ResultRelInfo *target)
-{
-	TriggerDesc *triggers = target->ri_TrigDesc;
-	int kept = 0;
-
-	if (triggers == NULL)
-		return;
-	for (int i = 0; i < triggers->numtriggers; i++)
-	{
-		if (trigger_is_kept(&triggers->triggers[i]))
-			triggers->triggers[kept++] = triggers->triggers[i];
-	}
-	triggers->numtriggers = kept;
-	triggers_describe(triggers);
-}
-
-/* Nobody is left to read what transition tables would collect. */
-static void
-transition_tables_drop(PlanState *plan)
-{
-	if (plan != NULL && IsA(plan, ModifyTableState))
-	{
-		((ModifyTableState *) plan)->mt_transition_capture = NULL;
-		((ModifyTableState *) plan)->mt_oc_transition_capture = NULL;
-	}
-}
-
-static void
-delete_executor_start(QueryDesc *queryDesc, int eflags)
-{
-	ListCell *cell;
-
-	if (previous_executor_start)
-		previous_executor_start(queryDesc, eflags);
-	else
-		standard_ExecutorStart(queryDesc, eflags);
-	if (!deleting)
-		return;
-	foreach (cell, queryDesc->estate->es_opened_result_relations)
-		triggers_filter(lfirst(cell));
-	transition_tables_drop(queryDesc->planstate);
-	foreach (cell, queryDesc->estate->es_subplanstates)
-		transition_tables_drop(lfirst(cell));
-}
-
-void
-leyser_purge_delete_init(void)
-{
-	previous_executor_start = ExecutorStart_hook;
-	ExecutorStart_hook = delete_executor_start;
-}
-
 /* ---- a pass ---- */
+
+static void
+step_forget_places(DeletionStep *step)
+{
+	if (step->places != NULL)
+		leyser_places_close(step->places);
+	step->places = NULL;
+}
 
 void
 leyser_purge_delete_reset(LeyserPurge *purge)
 {
-	deleting = false;
+	leyser_purge_triggers_off(false);
 	if (purge->deletion == NULL)
 		return;
-	if (purge->deletion->places != NULL)
-		BufFileClose(purge->deletion->places);
+	for (int i = 0; i < purge->deletion->count; i++)
+		step_forget_places(&purge->deletion->steps[i]);
 	MemoryContextDelete(purge->deletion->context);
 	purge->deletion = NULL;
 }
@@ -200,10 +107,11 @@ step_number(int row, int column)
 static void
 pass_read_steps(LeyserDeletion *deletion)
 {
-	deletion->count = (int) SPI_processed;
-	deletion->steps = MemoryContextAllocZero(
-		deletion->context, mul_size(sizeof(DeletionStep), deletion->count + 1));
-	for (int i = 0; i < deletion->count; i++)
+	int count = (int) SPI_processed;
+
+	deletion->steps = MemoryContextAllocZero(deletion->context,
+											 mul_size(sizeof(DeletionStep), count + 1));
+	for (int i = 0; i < count; i++)
 	{
 		DeletionStep *step = &deletion->steps[i];
 
@@ -215,7 +123,9 @@ pass_read_steps(LeyserDeletion *deletion)
 		step->together = step_number(i, 6);
 		step->planned = step_number(i, 7);
 		step->deleted = step_number(i, 8);
+		step->whole = step_number(i, 9) != 0;
 	}
+	deletion->count = count;
 }
 
 static void
@@ -256,14 +166,14 @@ pass_end(LeyserPurge *purge)
 	leyser_purge_delete_reset(purge);
 }
 
-/* ---- a table's rows ---- */
+/* ---- statements ---- */
 
 static char *
-step_table(Relation rel)
+step_table(const DeletionStep *step)
 {
-	return psprintf("ONLY %s", quote_qualified_identifier(
-								   get_namespace_name(RelationGetNamespace(rel)),
-								   RelationGetRelationName(rel)));
+	return quote_qualified_identifier(
+		get_namespace_name(get_rel_namespace(step->relation)),
+		get_rel_name(step->relation));
 }
 
 /* A condition may end in a comment. */
@@ -273,107 +183,71 @@ step_condition(const DeletionStep *step)
 	return psprintf("(%s\n)", step->condition);
 }
 
-static void
-places_write(LeyserDeletion *deletion)
-{
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool isnull;
-		ItemPointer place = (ItemPointer) DatumGetPointer(
-			SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-
-		BufFileWrite(deletion->places, place, sizeof(ItemPointerData));
-	}
-	deletion->left += SPI_processed;
-}
-
-/* Finds the rows of the current step; true where there are any. */
-static bool
-places_collect(LeyserPurge *purge, const DeletionStep *step, Relation rel)
-{
-	LeyserDeletion *deletion = purge->deletion;
-	Oid types[1] = {TEXTOID};
-	Datum values[1] = {CStringGetTextDatum(purge->tenant_id)};
-	char *query =
-		psprintf("SELECT ctid FROM %s WHERE %s", step_table(rel), step_condition(step));
-	LeyserOwnerState owner;
-	MemoryContext caller = MemoryContextSwitchTo(deletion->context);
-	Portal portal;
-
-	leyser_purge_tell("purge %lld: looking for rows of %s", (long long) purge->purge_id,
-					  step->name);
-	deletion->places = BufFileCreateTemp(true);
-	deletion->left = 0;
-	MemoryContextSwitchTo(caller);
-	leyser_owner_begin_as(&owner, rel->rd_rel->relowner);
-	portal = SPI_cursor_open_with_args(NULL, query, 1, types, values, NULL, false, 0);
-	for (;;)
-	{
-		SPI_cursor_fetch(portal, true, COLLECT_ROWS);
-		if (SPI_processed == 0)
-			break;
-		places_write(deletion);
-		SPI_freetuptable(SPI_tuptable);
-		CHECK_FOR_INTERRUPTS();
-	}
-	SPI_cursor_close(portal);
-	leyser_owner_end(&owner);
-	if (BufFileSeek(deletion->places, 0, 0, SEEK_SET) != 0)
-		elog(ERROR, "could not rewind a temporary file");
-	return deletion->left > 0;
-}
-
-/* The next places, as tid[]. */
-static Datum
-places_read(LeyserDeletion *deletion, int count)
-{
-	ItemPointerData *places = palloc(mul_size(sizeof(ItemPointerData), count));
-	Datum *values = palloc(mul_size(sizeof(Datum), count));
-
-	if (BufFileRead(deletion->places, places, sizeof(ItemPointerData) * count) !=
-		sizeof(ItemPointerData) * count)
-		elog(ERROR, "could not read a temporary file");
-	for (int i = 0; i < count; i++)
-		values[i] = PointerGetDatum(&places[i]);
-	deletion->left -= count;
-	return PointerGetDatum(construct_array(values, count, TIDOID, sizeof(ItemPointerData),
-										   false, TYPALIGN_SHORT));
-}
-
+/* What empties places of a table; the rows of a circle were judged together. */
 static char *
-batch_query(const DeletionStep *step, Relation rel)
+batch_query(const DeletionStep *step)
 {
-	char *table = step_table(rel);
-	char *where = psprintf("%s AND ctid = ANY ($2)", step_condition(step));
+	char *table = step_table(step);
+	char *condition = step->together != 0 ? "true" : step_condition(step);
 
 	if (step->assignments != NULL)
-		return psprintf("UPDATE %s SET %s WHERE %s", table, step->assignments, where);
-	return psprintf("DELETE FROM %s WHERE %s", table, where);
+		return psprintf("UPDATE ONLY %s SET %s WHERE %s AND ctid = ANY ($2)", table,
+						step->assignments, condition);
+	return psprintf("DELETE FROM ONLY %s WHERE %s AND ctid = ANY ($2)", table, condition);
 }
 
-/* Runs a statement as the table's owner, without users' triggers. */
+/*
+ * Runs a statement with the rights of the table's owner, without users' triggers.
+ * The checks of foreign keys are made at its end, or, with "later", by whoever
+ * called AfterTriggerBeginQuery().
+ */
 static int64
-batch_execute(const char *query, LeyserPurge *purge, Oid owner_role, Datum places)
+batch_execute(const char *query, const LeyserPurge *purge, Relation rel, Datum places,
+			  bool later)
 {
 	Oid types[2] = {TEXTOID, TIDARRAYOID};
 	Datum values[2] = {CStringGetTextDatum(purge->tenant_id), places};
-	char nulls[] = {' ', places == (Datum) 0 ? 'n' : ' ', '\0'};
 	LeyserOwnerState owner;
+	SPIPlanPtr plan;
 	int64 rows;
 	int result;
 
-	leyser_owner_begin_as(&owner, owner_role);
-	deleting = true;
-	result = SPI_execute_with_args(query, 2, types, values, nulls, false, 0);
-	deleting = false;
-	if (result < 0)
+	leyser_owner_begin_as(&owner, rel->rd_rel->relowner);
+	leyser_purge_triggers_off(true);
+	plan = SPI_prepare(query, 2, types);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\"", query);
+	result = SPI_execute_snapshot(plan, values, NULL, InvalidSnapshot, InvalidSnapshot,
+								  false, !later, 0);
+	leyser_purge_triggers_off(false);
+	if (result != SPI_OK_DELETE && result != SPI_OK_UPDATE)
 		elog(ERROR, "could not run \"%s\"", query);
 	rows = (int64) SPI_processed;
 	leyser_owner_end(&owner);
 	return rows;
 }
 
-/* ---- a batch ---- */
+/* Whether a query of the table gives a row. */
+static bool
+step_finds(const LeyserPurge *purge, const DeletionStep *step, Relation rel,
+		   const char *condition)
+{
+	Oid types[1] = {TEXTOID};
+	Datum values[1] = {CStringGetTextDatum(purge->tenant_id)};
+	LeyserOwnerState owner;
+	bool found;
+
+	leyser_owner_begin_as(&owner, rel->rd_rel->relowner);
+	if (SPI_execute_with_args(
+			psprintf("SELECT FROM ONLY %s WHERE %s", step_table(step), condition), 1,
+			types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look into \"%s\"", step->name);
+	found = SPI_processed > 0;
+	leyser_owner_end(&owner);
+	return found;
+}
+
+/* ---- batches ---- */
 
 static void
 note_deleted(LeyserPurge *purge, DeletionStep *step, int64 deleted)
@@ -400,64 +274,179 @@ batch_throttle(LeyserPurge *purge, int64 deleted)
 static int
 batch_rows(const LeyserPurge *purge)
 {
-	int rows = purge->batch_size;
-
 	if (purge->max_rows_per_second > 0)
-		rows = Min(rows, purge->max_rows_per_second);
-	return (int) Min(rows, purge->deletion->left);
-}
-
-/* With the relation open; true where the step is done. */
-static bool
-step_batch(LeyserPurge *purge, DeletionStep *step, Relation rel)
-{
-	LeyserDeletion *deletion = purge->deletion;
-	int64 deleted;
-
-	if (deletion->places == NULL)
-		return !places_collect(purge, step, rel);
-	leyser_purge_tell("purge %lld: deleting from %s, %lld of %lld rows",
-					  (long long) purge->purge_id, step->name, (long long) step->deleted,
-					  (long long) Max(step->planned, step->deleted + deletion->left));
-	deleted = batch_execute(batch_query(step, rel), purge, rel->rd_rel->relowner,
-							places_read(deletion, batch_rows(purge)));
-	note_deleted(purge, step, deleted);
-	batch_throttle(purge, deleted);
-	return deletion->left == 0;
+		return Min(purge->batch_size, purge->max_rows_per_second);
+	return purge->batch_size;
 }
 
 static void
-step_finish(LeyserDeletion *deletion)
+batch_tell(const LeyserPurge *purge, const DeletionStep *step)
 {
-	if (deletion->places != NULL)
-		BufFileClose(deletion->places);
-	deletion->places = NULL;
-	deletion->current++;
+	leyser_purge_tell(
+		"purge %lld: deleting from %s, %lld of %lld rows", (long long) purge->purge_id,
+		step->name, (long long) step->deleted,
+		(long long) Max(step->planned, step->deleted + leyser_places_left(step->places)));
 }
 
-/* One batch of one table, and its commit. */
+static void
+step_collect(LeyserPurge *purge, DeletionStep *step, Relation rel)
+{
+	char *query = psprintf("SELECT ctid FROM ONLY %s WHERE %s", step_table(step),
+						   step_condition(step));
+
+	leyser_purge_tell("purge %lld: looking for rows of %s", (long long) purge->purge_id,
+					  step->name);
+	step->places = leyser_places_open(purge->deletion->context);
+	leyser_places_collect(step->places, query, rel->rd_rel->relowner, purge->tenant_id);
+}
+
+/*
+ * Truncates a table that holds this tenant's rows and nobody else's; false where
+ * it does not, or where somebody uses it.
+ */
+static bool
+step_truncate(LeyserPurge *purge, DeletionStep *step, Relation rel)
+{
+	int64 rows;
+
+	if (!step->whole || !ConditionalLockRelationOid(step->relation, AccessExclusiveLock))
+		return false;
+	if (step_finds(purge, step, rel, psprintf("%s IS NOT TRUE", step_condition(step))))
+		return false;
+	step_collect(purge, step, rel);
+	rows = leyser_places_left(step->places);
+	/* an open relation cannot be truncated */
+	relation_close(rel, NoLock);
+	if (SPI_execute(psprintf("TRUNCATE ONLY %s", step_table(step)), false, 0) !=
+		SPI_OK_UTILITY)
+		elog(ERROR, "could not truncate \"%s\"", step->name);
+	note_deleted(purge, step, rows);
+	return true;
+}
+
+/* With the table open, which it closes; true where the step is done. */
+static bool
+step_batch(LeyserPurge *purge, DeletionStep *step, Relation rel)
+{
+	int64 deleted;
+
+	if (step->places == NULL)
+	{
+		if (step_truncate(purge, step, rel))
+			return true;
+		if (step->places == NULL)
+			step_collect(purge, step, rel);
+		relation_close(rel, NoLock);
+		return leyser_places_left(step->places) == 0;
+	}
+	batch_tell(purge, step);
+	deleted = batch_execute(batch_query(step), purge, rel,
+							leyser_places_next(step->places, batch_rows(purge)), false);
+	note_deleted(purge, step, deleted);
+	batch_throttle(purge, deleted);
+	relation_close(rel, NoLock);
+	return leyser_places_left(step->places) == 0;
+}
+
+/* ---- circles ---- */
+
+static void
+circle_delete(LeyserPurge *purge, DeletionStep *step, Relation rel)
+{
+	while (leyser_places_left(step->places) > 0)
+	{
+		batch_tell(purge, step);
+		note_deleted(purge, step,
+					 batch_execute(batch_query(step), purge, rel,
+								   leyser_places_next(step->places, purge->batch_size),
+								   true));
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/*
+ * Deletes from all tables of a circle in this transaction.  What is to go is found
+ * in all of them before anything goes, for their conditions may read each other.
+ */
+static void
+circle_run(LeyserPurge *purge, DeletionStep *steps, Relation *rels, int count)
+{
+	for (int i = 0; i < count; i++)
+		step_collect(purge, &steps[i], rels[i]);
+	AfterTriggerBeginQuery();
+	for (int i = 0; i < count; i++)
+		circle_delete(purge, &steps[i], rels[i]);
+	leyser_purge_triggers_off(true);
+	AfterTriggerEndQuery(NULL);
+	leyser_purge_triggers_off(false);
+}
+
+/* How many steps from here on are one transaction. */
+static int
+circle_size(const LeyserDeletion *deletion)
+{
+	const DeletionStep *first = &deletion->steps[deletion->current];
+	int size = 1;
+
+	while (first->together != 0 && deletion->current + size < deletion->count &&
+		   first[size].together == first->together)
+		size++;
+	return size;
+}
+
+/* ---- a step ---- */
+
+/* Opens the tables of steps; false where one is gone. */
+static bool
+steps_open(const DeletionStep *steps, Relation *rels, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		rels[i] = try_relation_open(steps[i].relation, RowExclusiveLock);
+		if (rels[i] == NULL)
+			return false;
+	}
+	return true;
+}
+
+/* In a transaction: what is done until the next commit; true where the step is done. */
+static bool
+steps_work(LeyserPurge *purge, DeletionStep *steps, Relation *rels, int count)
+{
+	if (steps->together == 0)
+		return step_batch(purge, steps, rels[0]);
+	circle_run(purge, steps, rels, count);
+	for (int i = 0; i < count; i++)
+		relation_close(rels[i], NoLock);
+	return true;
+}
+
+/* One batch of one table, or all of a circle, and the commit. */
 static void
 step_run(LeyserPurge *purge)
 {
 	LeyserDeletion *deletion = purge->deletion;
-	DeletionStep *step = &deletion->steps[deletion->current];
-	Relation rel;
-	bool done = false;
+	DeletionStep *steps = &deletion->steps[deletion->current];
+	int count = circle_size(deletion);
+	Relation *rels = palloc0(mul_size(sizeof(Relation), count));
+	bool done;
 
 	leyser_purge_begin();
 	if (leyser_purge_query("SELECT leyser.lock_purge($1)", purge->purge_id) == 0 ||
-		(rel = try_relation_open(step->relation, RowExclusiveLock)) == NULL)
+		!steps_open(steps, rels, count))
 	{
 		/* it is held, or the plan is no longer right: begin again */
-		leyser_purge_commit();
+		AbortOutOfAnyTransaction();
 		leyser_purge_delete_reset(purge);
 		return;
 	}
-	done = step_batch(purge, step, rel);
-	relation_close(rel, NoLock);
+	done = steps_work(purge, steps, rels, count);
 	leyser_purge_commit();
-	if (done)
-		step_finish(deletion);
+	if (!done)
+		return;
+	for (int i = 0; i < count; i++)
+		step_forget_places(&steps[i]);
+	deletion->current += count;
 }
 
 /* After a pass that found nothing: whether somebody could still write. */

@@ -1,0 +1,89 @@
+/*
+ * purge_step.c
+ *		Transactions and statements of the purge worker.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "purge.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+
+void
+leyser_purge_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+leyser_purge_commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+}
+
+int64
+leyser_purge_query(const char *sql, int64 purge_id)
+{
+	Oid types[1] = {INT8OID};
+	Datum values[1] = {Int64GetDatum(purge_id)};
+	bool isnull = true;
+	Datum value = (Datum) 0;
+
+	if (SPI_execute_with_args(sql, purge_id != 0 ? 1 : 0, types, values, NULL, false, 0) <
+		0)
+		elog(ERROR, "could not run \"%s\"", sql);
+	if (SPI_processed > 0 && SPI_tuptable != NULL)
+		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+int64
+leyser_purge_step(const char *sql, int64 purge_id)
+{
+	int64 result;
+
+	leyser_purge_begin();
+	result = leyser_purge_query(sql, purge_id);
+	leyser_purge_commit();
+	return result;
+}
+
+void
+leyser_purge_tell(const char *format, ...)
+{
+	char line[NAMEDATALEN * 6];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	pgstat_report_activity(STATE_RUNNING, line);
+}
+
+void
+leyser_purge_wait(long milliseconds)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 milliseconds, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}

@@ -1,0 +1,116 @@
+/*
+ * purge_trigger.c
+ *		Deletions without users' triggers, with referential integrity.
+ *
+ * History and audit tables would get back what is erased, and other triggers
+ * would act on what they take for a user's deletion.  What the server's own
+ * triggers of foreign keys do, in nested statements too, is done.  So while the
+ * purge worker deletes, an ExecutorStart hook leaves only those in the result
+ * relations.  (session_replication_role would also drop integrity, and still fire
+ * ENABLE ALWAYS triggers.)
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "purge.h"
+
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "utils/fmgroids.h"
+
+static bool triggers_off = false;
+static ExecutorStart_hook_type previous_executor_start = NULL;
+
+/* What the server itself attached to keep constraints. */
+static bool
+trigger_is_kept(const Trigger *trigger)
+{
+	return trigger->tgisinternal &&
+		   (RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_NONE ||
+			trigger->tgfoid == F_UNIQUE_KEY_RECHECK);
+}
+
+/* Which events the remaining triggers are for. */
+static void
+triggers_describe(TriggerDesc *triggers)
+{
+	triggers->trig_delete_before_row = triggers->trig_update_before_row = false;
+	triggers->trig_delete_instead_row = triggers->trig_update_instead_row = false;
+	triggers->trig_delete_before_statement = false;
+	triggers->trig_delete_after_statement = false;
+	triggers->trig_update_before_statement = false;
+	triggers->trig_update_after_statement = false;
+	triggers->trig_delete_old_table = false;
+	triggers->trig_update_old_table = triggers->trig_update_new_table = false;
+	triggers->trig_delete_after_row = triggers->trig_update_after_row = false;
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		int16 type = triggers->triggers[i].tgtype;
+
+		triggers->trig_delete_after_row |= TRIGGER_FOR_DELETE(type);
+		triggers->trig_update_after_row |= TRIGGER_FOR_UPDATE(type);
+	}
+}
+
+/*
+ * The result relation has a copy of its own of the relation's triggers, whose
+ * array we shorten in place; arrays beside it stay longer than needed.
+ */
+static void
+triggers_filter(ResultRelInfo *target)
+{
+	TriggerDesc *triggers = target->ri_TrigDesc;
+	int kept = 0;
+
+	if (triggers == NULL)
+		return;
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		if (trigger_is_kept(&triggers->triggers[i]))
+			triggers->triggers[kept++] = triggers->triggers[i];
+	}
+	triggers->numtriggers = kept;
+	triggers_describe(triggers);
+}
+
+/* Nobody is left to read what transition tables would collect. */
+static void
+transition_tables_drop(PlanState *plan)
+{
+	if (plan != NULL && IsA(plan, ModifyTableState))
+	{
+		((ModifyTableState *) plan)->mt_transition_capture = NULL;
+		((ModifyTableState *) plan)->mt_oc_transition_capture = NULL;
+	}
+}
+
+static void
+trigger_executor_start(QueryDesc *queryDesc, int eflags)
+{
+	ListCell *cell;
+
+	if (previous_executor_start)
+		previous_executor_start(queryDesc, eflags);
+	else
+		standard_ExecutorStart(queryDesc, eflags);
+	if (!triggers_off)
+		return;
+	foreach (cell, queryDesc->estate->es_opened_result_relations)
+		triggers_filter(lfirst(cell));
+	transition_tables_drop(queryDesc->planstate);
+	foreach (cell, queryDesc->estate->es_subplanstates)
+		transition_tables_drop(lfirst(cell));
+}
+
+void
+leyser_purge_trigger_init(void)
+{
+	previous_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = trigger_executor_start;
+}
+
+void
+leyser_purge_triggers_off(bool off)
+{
+	triggers_off = off;
+}
