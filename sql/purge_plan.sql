@@ -243,34 +243,15 @@ BEGIN
         FROM unnest(steps) WITH ORDINALITY
             p (relation, relation_name, action, condition, assignments, together, rows, bytes, note, constraint_name, hint, step)
         LEFT JOIN unnest(former) f ON f.relation = p.relation AND p.relation <> 0;
+    -- what the rows that are gone by now named is to be confirmed all the same
+    INSERT INTO leyser.purge_table (purge_id, step, relation, relation_name, action, rows_planned, note)
+        SELECT f.purge_id, cardinality(steps) + row_number() OVER (ORDER BY f.step), f.relation, f.relation_name, f.action,
+               f.rows_planned, f.note
+        FROM unnest(former) f
+        WHERE f.action = 'confirm' AND f.relation_name NOT IN (SELECT p.relation_name FROM unnest(steps) p WHERE p.action = 'confirm')
+          AND f.relation_name NOT IN (SELECT x.name FROM leyser.external_erasure x WHERE x.tenant_id = planned_for);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.plan_purge(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.plan_purge(bigint) IS
     'internal: keeps the plan of a purge in purge_table; LY008 with table, constraint and number of rows where something stops it';
-
--- What a purge scrubs: the tables that it empties or rewrites, what statistics are
--- kept about them (also about their indexes and, with inheritance, their parents),
--- and their extended statistics.
-CREATE FUNCTION leyser.purge_relations(purge_id bigint)
-    RETURNS TABLE (step integer, relation oid, action text, statistics_of oid[], extended_statistics oid[])
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT t.step, t.relation, t.action, s.relations || i.indexes,
-           (SELECT coalesce(array_agg(e.oid ORDER BY e.oid), '{}') FROM pg_statistic_ext e WHERE e.stxrelid = ANY (s.relations))
-    FROM leyser.purge_table t
-    JOIN pg_class c ON c.oid = t.relation
-    CROSS JOIN LATERAL (
-        WITH RECURSIVE above (relation) AS (
-            SELECT t.relation UNION SELECT i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.relation)
-        SELECT array_agg(a.relation ORDER BY a.relation <> t.relation, a.relation) AS relations FROM above a) s
-    CROSS JOIN LATERAL (
-        SELECT coalesce(array_agg(x.indexrelid ORDER BY x.indexrelid), '{}') AS indexes FROM pg_index x
-        WHERE x.indrelid = ANY (s.relations) AND x.indexprs IS NOT NULL) i
-    WHERE t.purge_id = purge_relations.purge_id
-      AND t.action IN ('delete', 'delete together', 'truncate', 'erase', 'refresh')
-    ORDER BY t.step
-$$;
-REVOKE ALL ON FUNCTION leyser.purge_relations(bigint) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.purge_relations(bigint) IS
-    'internal: the relations that a purge scrubs, with what the statistics catalogues know about them';

@@ -324,6 +324,8 @@ purge_connect(Oid database)
 	purge_set("default_transaction_read_only", "off");
 	purge_set("session_replication_role", "origin");
 	purge_set("row_security", "on");
+	/* conditions were checked as they are read here */
+	purge_set("standard_conforming_strings", "on");
 	purge_set("temp_file_limit", "-1");
 	purge_set("synchronous_commit", "local");
 }
