@@ -2,7 +2,8 @@
 #
 # Random schemas for the tests of purges: tables of every kind, partitioned or not,
 # tied by random foreign keys, with rows of three tenants and of nobody.  The model
-# says of each row whether a purge of tenant "1" must delete it.
+# says of each row whether the tenant's purge must delete it; such rows, and no
+# others, carry the schema's marker.
 
 package PurgeSchema;
 
@@ -18,11 +19,18 @@ my @actions = ('NO ACTION', 'NO ACTION', 'CASCADE', 'SET NULL', 'RESTRICT');
 sub pick { return $_[ int(rand(@_)) ] }
 sub chance { return rand() < $_[0] }
 
-# A schema: its name, the type of the tenants' column, tables and foreign keys.
+# A schema: its name, the tenant that is purged (a number), the type of the tenants'
+# column, tables and foreign keys.
 sub random_schema
 {
-	my ($name) = @_;
-	my %schema = (name => $name, type => pick('text', 'varchar(30)', 'int', 'bigint', 'smallint'), tables => [], keys => []);
+	my ($name, $tenant) = @_;
+	my %schema = (
+		name => $name,
+		tenant => $tenant,
+		marker => join('', map { pick('A' .. 'Z', 'a' .. 'z', 0 .. 9) } 1 .. 32),
+		type => pick('text', 'varchar(30)', 'int', 'bigint', 'smallint'),
+		tables => [],
+		keys => []);
 
 	for my $n (1 .. 3 + int(rand(7)))
 	{
@@ -30,6 +38,7 @@ sub random_schema
 		push @{ $schema{tables} },
 		  {
 			name => "$name.t$n",
+			tenant => $tenant,
 			kind => $kind,
 			partitions => pick('none', 'none', 'hash', $kind eq 'own' ? 'list' : 'hash'),
 			rows => int(rand(12))
@@ -69,7 +78,7 @@ sub table_sql
 
 	$sql .= join('', map { "CREATE TABLE ${name}_$_ PARTITION OF $name FOR VALUES WITH (MODULUS 3, REMAINDER $_);\n" } 0 .. 2)
 	  if $part eq 'hash';
-	$sql .= "CREATE TABLE ${name}_1 PARTITION OF $name FOR VALUES IN ('1'); CREATE TABLE ${name}_2 PARTITION OF $name FOR VALUES IN ('2');"
+	$sql .= "CREATE TABLE ${name}_1 PARTITION OF $name FOR VALUES IN ('$table->{tenant}'); CREATE TABLE ${name}_2 PARTITION OF $name FOR VALUES IN ('2');"
 	  . " CREATE TABLE ${name}_d PARTITION OF $name DEFAULT;\n" if $part eq 'list';
 	return $sql;
 }
@@ -106,17 +115,18 @@ sub reference_sql
 	for my $table (@{ $schema->{tables} })
 	{
 		my @rows = map {
-			my $tenant = $table->{kind} eq 'own' || chance(0.8) ? "'" . pick(1, 1, 2, 3) . "'" : 'NULL';
-			"($tenant, $_, 'row $_')"
+			my $tenant = $table->{kind} eq 'own' || chance(0.8) ? "'" . pick(($table->{tenant}) x 2, 2, 3) . "'" : 'NULL';
+			my $note = $tenant eq "'$table->{tenant}'" && is_emptied($table) ? $schema->{marker} : 'row';
+			"($tenant, $_, '$note $_')"
 		} 1 .. $table->{rows};
 		$sql .= "INSERT INTO $table->{name} (tid, id, note) VALUES " . join(', ', @rows) . ";\n" if @rows;
 	}
 	for my $key (@{ $schema->{keys} })
 	{
 		# mostly within a tenant; what nobody owns refers to nobody's, mostly
-		my $keeps = $key->{child}{kind} =~ /^(retained|undeclared)$/ || $key->{parent}{kind} =~ /^(retained|undeclared)$/;
+		my $keeps = !is_emptied($key->{child}) || !is_emptied($key->{parent});
 		my $match = $key->{tied} ? 'p.tid = c.tid' : chance(0.4) ? 'p.id <> -c.id'
-		  : $keeps && $key->{parent}{kind} !~ /^(retained|undeclared)$/ ? "p.tid IS DISTINCT FROM '1' AND p.id <> -c.id"
+		  : $keeps && is_emptied($key->{parent}) ? "p.tid IS DISTINCT FROM '$schema->{tenant}' AND p.id <> -c.id"
 		  : 'p.tid IS NOT DISTINCT FROM c.tid';
 		$sql .= "UPDATE $key->{child}{name} c SET $key->{name} = (SELECT p.id FROM $key->{parent}{name} p WHERE $match"
 		  . " ORDER BY random() LIMIT 1) WHERE random() < 0.7;\n";
@@ -124,12 +134,19 @@ sub reference_sql
 	return $sql;
 }
 
-# The condition, over an alias, of rows that a purge of tenant "1" deletes.
+sub is_emptied
+{
+	my ($table) = @_;
+
+	return $table->{kind} =~ /^(own|own_and_global|by_rule)$/;
+}
+
+# The condition, over an alias, of rows that the purge deletes.
 sub purged
 {
 	my ($table, $alias) = @_;
 
-	return $table->{kind} =~ /^(own|own_and_global|by_rule)$/ ? "($alias.tid IS NOT NULL AND $alias.tid::text = '1')" : 'false';
+	return is_emptied($table) ? "($alias.tid IS NOT NULL AND $alias.tid::text = '$table->{tenant}')" : 'false';
 }
 
 sub offending

@@ -56,7 +56,7 @@ my $told = q{SELECT DISTINCT substring(note FROM 'foreign key "(.*?)"'), sum(row
 
 for my $round (1 .. $rounds)
 {
-	my $schema = random_schema("r$round");
+	my $schema = random_schema("r$round", 1);
 	my $filling = 'SELECT setseed(' . rand() . ");\n" . reference_sql($schema);
 	my $sql = schema_sql($schema) . $filling;
 	$node->safe_psql('postgres', $sql);
