@@ -53,6 +53,7 @@ OBJS = \
 	src/purge_places.o \
 	src/purge_delete.o \
 	src/purge_scrub.o \
+	src/purge_standby.o \
 	src/purge_call.o \
 	src/password.o \
 	src/password_log.o \

@@ -106,6 +106,12 @@ COMMENT ON PROCEDURE leyser.purge(text, integer, integer, boolean) IS
 
 -- ---- the report ----
 
+CREATE FUNCTION leyser.standby_scrubbed() RETURNS pg_lsn
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_standby_scrubbed';
+REVOKE ALL ON FUNCTION leyser.standby_scrubbed() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.standby_scrubbed() IS
+    'internal: on a standby, before which place its pg_wal holds nothing; NULL where it has not looked yet';
+
 -- What no database can reach is said in the same place as what it did.
 CREATE FUNCTION leyser.purge_report(tenant_id text)
     RETURNS TABLE (part text, subject text, state text, detail text)
@@ -140,9 +146,14 @@ BEGIN
             'by ' || e.confirmed_by || ' at ' || to_char(e.confirmed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"')
         FROM leyser.external_store s LEFT JOIN leyser.external_erasure e
             ON e.name = s.name AND e.tenant_id = purge_report.tenant_id ORDER BY s.name;
+    IF pg_is_in_recovery() THEN
+        RETURN QUERY SELECT 'standby', 'pg_wal', CASE WHEN purge.scrub_end_lsn <= leyser.standby_scrubbed() THEN 'clean' ELSE 'not yet' END,
+            'The write-ahead log of the standby on which this is asked.';
+    END IF;
     RETURN QUERY SELECT 'outside the database', o.subject, 'not reached', o.detail FROM (VALUES
         ('freed disk blocks', 'Files that were removed before the purge leave their blocks to the file system and the disk.'),
         ('volume snapshots', 'Snapshots of the volume keep the files as they were.'),
+        ('standbys', 'Each writes over its own old write-ahead log; ask it for its report.'),
         ('server logs', 'Lines of the server log may quote statements and their parameters.'),
         ('backups', 'Base backups and archived write-ahead log from before scrub_end_lsn hold the rows until they expire.')
         ) o (subject, detail);

@@ -10,9 +10,10 @@
  *
  *  - One database after the other: at most one worker starts at a time.
  *  - A database that was found to be without leyser is not asked again until CALL
- *    leyser.purge() starts a worker of its own somewhere: then all are asked
- *    again.  All others are asked each LOOK_INTERVAL, for a worker may have died, and on a standby purges
- *    arrive without a CALL.
+ *    leyser.purge() starts a worker of its own somewhere: then all are asked.
+ *    Those with leyser are asked each minute, for on a standby purges arrive
+ *    without a CALL; those where purges were open each OPEN_INTERVAL, for their
+ *    worker may have died.  Where one works (it holds a lock), nobody is asked.
  *  - On a standby, too, from the moment on at which it can be read.
  *
  * Copyright (c) 2026, the leyser authors
@@ -26,12 +27,14 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "tcop/tcopprot.h"
@@ -40,21 +43,27 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define LOOK_INTERVAL 60000 /* milliseconds between rounds over all databases */
+#define OPEN_INTERVAL 5000 /* milliseconds between rounds */
+#define LOOK_ROUNDS 12     /* rounds until all databases are asked again */
 #define RESTART_SECONDS 10
 #define ANSWER_INTERVAL 50   /* milliseconds between looks for an answer */
 #define ANSWER_TIMEOUT 30000 /* milliseconds until it is the next database's turn */
+
+#define LOCK_NUMBER 0x6c79
 
 typedef struct LauncherShared
 {
 	LWLock *lock;
 	Oid asked; /* the database whose worker is to answer */
 	LeyserLauncherAnswer answer;
-	bool forget; /* leyser was made where there was none */
+	bool forget;                 /* leyser was made where there was none */
+	XLogRecPtr standby_scrubbed; /* pg_wal of this standby holds nothing older */
 } LauncherShared;
 
 static LauncherShared *launcher_shared = NULL;
-static List *without_leyser = NIL; /* databases, by oid */
+/* Databases, by oid, as they answered. */
+static List *without_leyser = NIL;
+static List *with_purges = NIL;
 
 static shmem_request_hook_type prev_shmem_request = NULL;
 static shmem_startup_hook_type prev_shmem_startup = NULL;
@@ -120,8 +129,8 @@ launcher_answered(void)
 	return answer;
 }
 
-/* Forgets which databases are without leyser, where one of them has it by now. */
-static void
+/* Forgets which databases are without leyser; true where one of them has it by now. */
+static bool
 launcher_forget(void)
 {
 	bool forget;
@@ -135,6 +144,26 @@ launcher_forget(void)
 		list_free(without_leyser);
 		without_leyser = NIL;
 	}
+	return forget;
+}
+
+void
+leyser_launcher_set_standby_scrubbed(XLogRecPtr end)
+{
+	LWLockAcquire(launcher_shared->lock, LW_EXCLUSIVE);
+	launcher_shared->standby_scrubbed = Max(launcher_shared->standby_scrubbed, end);
+	LWLockRelease(launcher_shared->lock);
+}
+
+XLogRecPtr
+leyser_launcher_standby_scrubbed(void)
+{
+	XLogRecPtr end;
+
+	LWLockAcquire(launcher_shared->lock, LW_SHARED);
+	end = launcher_shared->standby_scrubbed;
+	LWLockRelease(launcher_shared->lock);
+	return end;
 }
 
 /* ---- starting workers ---- */
@@ -154,6 +183,38 @@ leyser_launcher_start(Oid database, BackgroundWorkerHandle **handle)
 	strlcpy(worker.bgw_name, "leyser purge worker", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "leyser purge worker", BGW_MAXLEN);
 	return RegisterDynamicBackgroundWorker(&worker, handle);
+}
+
+/*
+ * A lock of the kind that a session keeps until it ends, also on a standby, with
+ * a last number that pg_advisory_lock() does not give: nobody else can take it.
+ */
+static void
+launcher_lock_tag(LOCKTAG *tag, Oid database)
+{
+	SET_LOCKTAG_ADVISORY(*tag, database, ExtensionRelationId, 0, LOCK_NUMBER);
+}
+
+bool
+leyser_launcher_lock(Oid database)
+{
+	LOCKTAG tag;
+
+	launcher_lock_tag(&tag, database);
+	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Whether a purge worker works in a database. */
+static bool
+launcher_is_served(Oid database)
+{
+	LOCKTAG tag;
+
+	if (!leyser_launcher_lock(database))
+		return true;
+	launcher_lock_tag(&tag, database);
+	(void) LockRelease(&tag, ExclusiveLock, true);
+	return false;
 }
 
 static void
@@ -180,6 +241,19 @@ launcher_wait_until(TimestampTz end)
 		launcher_wait(left);
 }
 
+static void
+launcher_remember(Oid database, LeyserLauncherAnswer answer)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+
+	with_purges = list_delete_oid(with_purges, database);
+	if (answer == LEYSER_LAUNCHER_NOT_INSTALLED)
+		without_leyser = list_append_unique_oid(without_leyser, database);
+	else if (answer != LEYSER_LAUNCHER_IDLE)
+		with_purges = lappend_oid(with_purges, database);
+	MemoryContextSwitchTo(caller);
+}
+
 /* Has a worker look into a database, and waits for its answer or its end. */
 static void
 launcher_look(Oid database)
@@ -195,13 +269,7 @@ launcher_look(Oid database)
 		   GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED &&
 		   !TimestampDifferenceExceeds(started, GetCurrentTimestamp(), ANSWER_TIMEOUT))
 		launcher_wait(ANSWER_INTERVAL);
-	if (launcher_answered() == LEYSER_LAUNCHER_NOT_INSTALLED)
-	{
-		MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
-
-		without_leyser = list_append_unique_oid(without_leyser, database);
-		MemoryContextSwitchTo(caller);
-	}
+	launcher_remember(database, launcher_answered());
 	launcher_ask(InvalidOid);
 	pfree(handle);
 }
@@ -234,6 +302,27 @@ launcher_databases(MemoryContext context)
 	return databases;
 }
 
+/* Asks all databases, or those where purges were open; ends when its time is up. */
+static void
+launcher_round(List *databases, bool all)
+{
+	TimestampTz next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OPEN_INTERVAL);
+	ListCell *cell;
+
+	all |= launcher_forget();
+	foreach (cell, databases)
+	{
+		Oid database = lfirst_oid(cell);
+
+		if (launcher_is_served(database))
+			launcher_remember(database, LEYSER_LAUNCHER_OPEN);
+		else if (all ? !list_member_oid(without_leyser, database)
+					 : list_member_oid(with_purges, database))
+			launcher_look(database);
+	}
+	launcher_wait_until(next);
+}
+
 void
 leyser_launcher_main(Datum arg)
 {
@@ -245,22 +334,10 @@ leyser_launcher_main(Datum arg)
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	round = AllocSetContextCreate(TopMemoryContext, "leyser launcher",
 								  ALLOCSET_DEFAULT_SIZES);
-	for (;;)
+	for (int number = 0;; number++)
 	{
-		TimestampTz next =
-			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_INTERVAL);
-		List *databases = launcher_databases(round);
-		ListCell *cell;
-
-		MemoryContextSwitchTo(round);
-		launcher_forget();
-		foreach (cell, databases)
-		{
-			if (!list_member_oid(without_leyser, lfirst_oid(cell)))
-				launcher_look(lfirst_oid(cell));
-		}
+		launcher_round(launcher_databases(round), number % LOOK_ROUNDS == 0);
 		MemoryContextReset(round);
-		launcher_wait_until(next);
 	}
 }
 

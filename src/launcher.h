@@ -9,6 +9,8 @@
 
 #include "leyser.h"
 
+#include "access/xlogdefs.h"
+
 /* What a worker that was started for a look found in its database. */
 typedef enum LeyserLauncherAnswer
 {
@@ -22,6 +24,16 @@ extern void leyser_launcher_init(void);
 
 /* In a worker: what it found. */
 extern void leyser_launcher_answer(Oid database, LeyserLauncherAnswer answer);
+
+/*
+ * Takes the lock under which a database's only purge worker works, until the
+ * process ends; false where another has it.
+ */
+extern bool leyser_launcher_lock(Oid database);
+
+/* On a standby: up to which end of a scrub its pg_wal is clean; 0: unknown. */
+extern void leyser_launcher_set_standby_scrubbed(XLogRecPtr end);
+extern XLogRecPtr leyser_launcher_standby_scrubbed(void);
 
 /* Starts a purge worker for a database; false where no slot is free. */
 struct BackgroundWorkerHandle;

@@ -26,7 +26,6 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -35,7 +34,6 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lock.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
@@ -164,32 +162,28 @@ purge_failed(LeyserPurge *purge, const ErrorData *error)
 	leyser_purge_commit();
 }
 
-/*
- * Does one step; false where it failed or was cancelled.  Without a purge: a
- * step that all share.
- */
+/* A purge's step, or without a purge one that all share. */
+typedef struct PurgeWork
+{
+	void (*work)(LeyserPurge *);
+	LeyserPurge *purge;
+} PurgeWork;
+
+static void
+purge_work(void *arg)
+{
+	PurgeWork *work = arg;
+
+	work->work(work->purge);
+}
+
+/* Does one step; false where it failed or was cancelled. */
 static bool
 purge_try(void (*work)(LeyserPurge *), LeyserPurge *purge)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ErrorData *volatile error = NULL;
+	PurgeWork step = {.work = work, .purge = purge};
+	ErrorData *error = leyser_purge_guard(purge_work, &step);
 
-	PG_TRY();
-	{
-		work(purge);
-	}
-	PG_CATCH();
-	{
-		HOLD_INTERRUPTS();
-		EmitErrorReport();
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		AbortOutOfAnyTransaction();
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
 	if (error == NULL)
 		return true;
 	purge_failed(purge, error);
@@ -330,28 +324,13 @@ purge_connect(Oid database)
 	purge_set("synchronous_commit", "local");
 }
 
-/* The lock under which this database's only purge worker runs. */
-static bool
-purge_lock(Oid extension)
-{
-	LOCKTAG tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 1);
-	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
-}
-
 /* Another worker may be just about to end. */
 static bool
-purge_join(Oid extension)
+purge_join(void)
 {
 	for (int i = 0; i < JOIN_LOOKS; i++)
 	{
-		bool joined;
-
-		StartTransactionCommand();
-		joined = purge_lock(extension);
-		CommitTransactionCommand();
-		if (joined)
+		if (leyser_launcher_lock(MyDatabaseId))
 			return true;
 		leyser_purge_wait(JOIN_WAIT);
 	}
@@ -359,16 +338,18 @@ purge_join(Oid extension)
 }
 
 static LeyserLauncherAnswer
-purge_look(Oid *extension)
+purge_look(void)
 {
+	bool installed;
 	bool open = false;
 
 	leyser_purge_begin();
-	*extension = leyser_cache_extension();
-	if (OidIsValid(*extension))
-		open = leyser_purge_query("SELECT count(*) FROM leyser.open_purges()", 0) > 0;
+	installed = OidIsValid(leyser_cache_extension());
+	if (installed)
+		open = leyser_purge_query("SELECT count(*) FROM leyser.open_purges()", 0) > 0 ||
+			   (RecoveryInProgress() && leyser_purge_standby_due());
 	leyser_purge_commit();
-	if (!OidIsValid(*extension))
+	if (!installed)
 		return LEYSER_LAUNCHER_NOT_INSTALLED;
 	return open ? LEYSER_LAUNCHER_OPEN : LEYSER_LAUNCHER_IDLE;
 }
@@ -377,16 +358,20 @@ void
 leyser_purge_main(Datum arg)
 {
 	Oid database = DatumGetObjectId(arg);
-	Oid extension;
 	LeyserLauncherAnswer answer;
 
 	purge_connect(database);
 	purges_context =
 		AllocSetContextCreate(TopMemoryContext, "leyser purges", ALLOCSET_DEFAULT_SIZES);
-	answer = purge_look(&extension);
+	answer = purge_look();
 	leyser_launcher_answer(database, answer);
-	if (answer != LEYSER_LAUNCHER_OPEN || RecoveryInProgress() || !purge_join(extension))
+	if (answer != LEYSER_LAUNCHER_OPEN || !purge_join())
 		return;
-	leyser_scrub_dropped_files(true);
-	purges_run();
+	if (RecoveryInProgress())
+		leyser_purge_standby();
+	else
+	{
+		leyser_scrub_dropped_files(true);
+		purges_run();
+	}
 }

@@ -48,6 +48,12 @@ extern void leyser_purge_tell(const char *format, ...) pg_attribute_printf(1, 2)
 /* Lets some time pass; ends the wait, and perhaps the worker, when asked to. */
 extern void leyser_purge_wait(long milliseconds);
 
+/*
+ * Runs a part of the worker's work.  Where that fails, also by a cancel, the
+ * error is in the server log, every transaction is over, and it is returned.
+ */
+extern ErrorData *leyser_purge_guard(void (*work)(void *), void *arg);
+
 /* ---- purge_trigger.c ---- */
 
 extern void leyser_purge_trigger_init(void);
@@ -70,5 +76,13 @@ extern void leyser_purge_delete_reset(LeyserPurge *purge);
  * there is none, or none at the moment.
  */
 extern bool leyser_purge_scrub(void);
+
+/* ---- purge_standby.c ---- */
+
+/* Within a transaction: whether a scrub of the primary is not yet done here. */
+extern bool leyser_purge_standby_due(void);
+
+/* The standby's part, until none is due and no purge is open there. */
+extern void leyser_purge_standby(void);
 
 #endif /* LEYSER_PURGE_H */
