@@ -219,11 +219,7 @@ purges_advance(void)
 
 		if (purge->deleted || purge->next_at > GetCurrentTimestamp())
 			continue;
-		if (purge_try(purge_advance, purge))
-		{
-			purge->failures = 0;
-			worked = true;
-		}
+		worked |= purge_try(purge_advance, purge);
 	}
 	return worked;
 }

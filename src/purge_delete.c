@@ -162,6 +162,7 @@ pass_end(LeyserPurge *purge)
 		leyser_purge_commit();
 		purge->deleted = true;
 	}
+	purge->failures = 0;
 	purge->emptied = deletion->found == 0;
 	leyser_purge_delete_reset(purge);
 }
@@ -260,6 +261,8 @@ note_deleted(LeyserPurge *purge, DeletionStep *step, int64 deleted)
 								 values, NULL, false, 0);
 	step->deleted += deleted;
 	purge->deletion->found += deleted;
+	if (deleted > 0)
+		purge->failures = 0;
 }
 
 /* When as many rows may be deleted again. */
