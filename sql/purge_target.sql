@@ -93,8 +93,8 @@ AS $$
         ('leyser.issuer_key', 'tenant_id = $1', NULL),
         -- none while a purge runs, but the bytes of former ones
         ('leyser.hold_record', 'tenant_id = $1', NULL),
-        ('leyser.event_record', 'tenant_id = $1 AND salt IS NOT NULL',
-            'session_role = NULL, caller_role = NULL, client_address = NULL, account_name = NULL, object = NULL, detail = NULL, salt = NULL'),
+        ('leyser.event_record', 'tenant_id = $1 AND num_nonnulls(session_role, caller_role, client_address, account_id, object, detail, salt) > 0',
+            'session_role = NULL, caller_role = NULL, client_address = NULL, account_id = NULL, object = NULL, detail = NULL, salt = NULL'),
         ('leyser.termination_record', 'tenant_id = $1 AND reason IS NOT NULL', 'reason = NULL'),
         ('leyser.tenant_record', 'tenant_id = $1 AND (name IS NOT NULL OR region IS NOT NULL)', 'name = NULL, region = NULL')
     ) o (relation, condition, assignments)
