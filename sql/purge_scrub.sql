@@ -83,7 +83,8 @@ AS $$
            CASE f.phase
                WHEN 3 THEN (SELECT max(t.scrubbed_since) FROM part t WHERE t.relation = f.relation)
                WHEN 4 THEN (SELECT max(p.scrub_end_lsn) FROM purge p
-                            HAVING NOT bool_or(p.wal_at IS NULL AND p.scrub_end_lsn IS NULL)) END,
+                            HAVING NOT bool_or(p.wal_at IS NULL AND p.scrub_end_lsn IS NULL))
+               WHEN 5 THEN (SELECT max(p.scrub_end_lsn) FROM purge p) END,
            EXISTS (SELECT FROM part t WHERE t.relation = f.relation AND t.scrubbed_at IS NULL AND t.scrubbed_since IS NULL)
     FROM first f
 $$;
@@ -130,7 +131,7 @@ CREATE FUNCTION leyser.note_statistics(relation oid, lsn pg_lsn, done boolean, z
 AS $$
     UPDATE leyser.purge_record p SET statistics_at = clock_timestamp(), last_error = NULL
     FROM leyser.scrubbing_purges() s
-    WHERE p.purge_id = s.purge_id AND s.statistics_at IS NULL
+    WHERE note_statistics.done AND p.purge_id = s.purge_id AND s.statistics_at IS NULL
       AND NOT EXISTS (SELECT FROM leyser.purge_table t WHERE t.purge_id = p.purge_id
                       AND t.action NOT IN ('keep', 'confirm') AND t.scrubbed_at IS NULL)
 $$;

@@ -14,7 +14,9 @@
  *    Those with leyser are asked each minute, for on a standby purges arrive
  *    without a CALL; those where purges were open each OPEN_INTERVAL, for their
  *    worker may have died.  Where one works (it holds a lock), nobody is asked.
- *  - On a standby, too, from the moment on at which it can be read.
+ *  - On a standby, too, from the moment on at which it can be read.  There all are
+ *    asked in each round: a purge is to be noticed while the primary still writes
+ *    the log that helps the standby (leyser_scrub_standbys()).
  *
  * Copyright (c) 2026, the leyser authors
  */
@@ -26,6 +28,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "miscadmin.h"
@@ -336,7 +339,8 @@ leyser_launcher_main(Datum arg)
 								  ALLOCSET_DEFAULT_SIZES);
 	for (int number = 0;; number++)
 	{
-		launcher_round(launcher_databases(round), number % LOOK_ROUNDS == 0);
+		launcher_round(launcher_databases(round),
+					   RecoveryInProgress() || number % LOOK_ROUNDS == 0);
 		MemoryContextReset(round);
 	}
 }

@@ -222,8 +222,11 @@ scrub_statistics(void)
 	leyser_purge_tell("purge: renewing the statistics of %d tables",
 					  list_length(relations));
 	leyser_scrub_statistics(relations, &result);
-	scrub_note("note_statistics", InvalidOid, InvalidXLogRecPtr, true, &result);
+	scrub_note("note_statistics", InvalidOid, InvalidXLogRecPtr, result.leftover == 0,
+			   &result);
 	list_free(relations);
+	if (result.leftover > 0)
+		scrub_pause();
 }
 
 static void
@@ -237,6 +240,19 @@ scrub_wal(const ScrubNext *next)
 	done = leyser_scrub_wal(&end, &result);
 	scrub_note("note_wal", InvalidOid, end, done, &result);
 	if (!done)
+		scrub_pause();
+}
+
+/* Standbys know from their copy of the rows from where on WAL is clean. */
+static void
+scrub_finish(const ScrubNext *next)
+{
+	LeyserScrubResult result;
+
+	leyser_purge_tell("purge: helping standbys to clear their write-ahead log");
+	if (leyser_scrub_standbys(next->since, &result))
+		(void) leyser_purge_step("SELECT leyser.finish_purges()", 0);
+	else
 		scrub_pause();
 }
 
@@ -264,7 +280,7 @@ leyser_purge_scrub(void)
 			scrub_wal(&next);
 			return true;
 		case PHASE_FINISH:
-			(void) leyser_purge_step("SELECT leyser.finish_purges()", 0);
+			scrub_finish(&next);
 			return true;
 		case PHASE_NONE:
 			break;

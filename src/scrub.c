@@ -16,6 +16,7 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/catalog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -34,6 +35,9 @@
 #define REINDEX_LOCK_TIMEOUT "60s"
 /* An exclusion constraint's index is locked against readers: nobody shall queue long. */
 #define EXCLUSIVE_LOCK_TIMEOUT "2s"
+
+/* Calls of leyser_scrub_table() for tables of users. */
+uint64 leyser_scrub_count = 0;
 
 void
 leyser_scrub_note(LeyserScrubResult *result, const char *format, ...)
@@ -143,6 +147,8 @@ leyser_scrub_table(Oid relation, TransactionId limit, LeyserScrubResult *result)
 	MemoryContext caller = CurrentMemoryContext;
 
 	memset(result, 0, sizeof(*result));
+	if (!IsCatalogRelationOid(relation))
+		leyser_scrub_count++;
 	if (!TransactionIdIsValid(limit))
 		limit = ReadNextTransactionId();
 	/* TRUNCATE would free pages that nobody has overwritten */

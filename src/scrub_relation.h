@@ -12,6 +12,9 @@
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
+/* Calls of leyser_scrub_table() for tables of users. */
+extern uint64 leyser_scrub_count;
+
 /* Adds to the note of a result. */
 extern void leyser_scrub_note(LeyserScrubResult *result, const char *format, ...)
 	pg_attribute_printf(2, 3);

@@ -10,8 +10,9 @@
  * one before it says that it has got there.  A message never spans more than two
  * segments, so it cannot have opened a segment that is two ahead of what it says
  * after the file was renamed; such a file is overwritten under its other name.
- * Files that are nearer are left to the WAL that comes.  The server removes files
- * of that other name when it recovers.
+ * Files that are nearer are left to the WAL that comes (the primary sees to that:
+ * leyser_scrub_standbys()).  The server removes files of that other name when it
+ * recovers.
  *
  * Copyright (c) 2026, the leyser authors
  */
@@ -24,35 +25,37 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
+#include "miscadmin.h"
 #include "replication/walreceiver.h"
 #include "storage/fd.h"
 
 #include "scrub_relation.h"
 
-#define REMOVED_NAME XLOGDIR "/xlogtemp.leyser"
+/* Several databases may each have a worker at it. */
+static const char *
+removed_name(void)
+{
+	static char name[MAXPGPATH];
+
+	snprintf(name, sizeof(name), XLOGDIR "/xlogtemp.leyser.%d", MyProcPid);
+	return name;
+}
 
 /* Up to where WAL has come, as far as anybody has said. */
 static XLogRecPtr
 received_up_to(void)
 {
-	XLogRecPtr replayed = GetXLogReplayRecPtr(NULL);
-	XLogRecPtr written = WalRcvStreaming() ? GetWalRcvWriteRecPtr() : InvalidXLogRecPtr;
+	XLogRecPtr received = GetXLogReplayRecPtr(NULL);
 
-	return Max(replayed, written);
+	/* a walreceiver that starts again writes from further back */
+	received = Max(received, GetWalRcvFlushRecPtr(NULL, NULL));
+	return Max(received, GetWalRcvWriteRecPtr());
 }
 
 static bool
 is_ahead(XLogSegNo segment)
 {
 	return segment >= received_up_to() / wal_segment_size + 2;
-}
-
-static void
-removed_file_overwrite(void)
-{
-	if (!leyser_file_overwrite(REMOVED_NAME))
-		return;
-	(void) unlink(REMOVED_NAME);
 }
 
 /*
@@ -62,15 +65,15 @@ removed_file_overwrite(void)
 static bool
 removed_file_restore(const char *path)
 {
-	if (link(REMOVED_NAME, path) != 0)
+	if (link(removed_name(), path) != 0)
 	{
 		if (errno == EEXIST)
 			return false;
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not link file \"%s\" to \"%s\": %m", REMOVED_NAME, path)));
+		ereport(ERROR, (errcode_for_file_access(),
+						errmsg("could not link file \"%s\" to \"%s\": %m", removed_name(),
+							   path)));
 	}
-	(void) unlink(REMOVED_NAME);
+	(void) unlink(removed_name());
 	return true;
 }
 
@@ -83,11 +86,12 @@ recycled_file_found(LeyserWalLook *look, const char *name, XLogSegNo segment)
 	if (!RecoveryInProgress() || !IsXLogFileName(name) || !is_ahead(segment))
 		return;
 	snprintf(path, sizeof(path), XLOGDIR "/%s", name);
-	if (rename(path, REMOVED_NAME) != 0)
+	if (rename(path, removed_name()) != 0)
 		return;
 	if (!is_ahead(segment) && removed_file_restore(path))
 		return;
-	removed_file_overwrite();
+	(void) leyser_file_overwrite(removed_name());
+	(void) unlink(removed_name());
 }
 
 bool
@@ -102,8 +106,7 @@ leyser_scrub_standby_wal(XLogRecPtr end, LeyserScrubResult *result)
 						  LSN_FORMAT_ARGS(end));
 		return false;
 	}
-	removed_file_overwrite();
-	leyser_run_utility("CHECKPOINT");
+	leyser_run_utility("CHECKPOINT"); /* here: a restartpoint */
 	look.received = received_up_to();
 	look.found = recycled_file_found;
 	leyser_wal_look(&look);

@@ -25,6 +25,7 @@
 #include "catalog/pg_statistic_ext_data.h"
 #include "catalog/partition.h"
 #include "commands/defrem.h"
+#include "nodes/nodes.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -136,17 +137,11 @@ analyze_relations(List *relations)
 	}
 }
 
-void
-leyser_scrub_statistics(List *relations, LeyserScrubResult *result)
+static void
+scrub_catalogues(TransactionId limit, LeyserScrubResult *result)
 {
 	static const Oid catalogues[] = {StatisticRelationId, StatisticExtDataRelationId};
-	TransactionId limit;
 
-	memset(result, 0, sizeof(*result));
-	relations = with_ancestors(relations, CurrentMemoryContext);
-	forget_relations(relations);
-	limit = ReadNextTransactionId();
-	analyze_relations(relations);
 	for (int i = 0; i < (int) lengthof(catalogues); i++)
 	{
 		LeyserScrubResult one;
@@ -156,5 +151,38 @@ leyser_scrub_statistics(List *relations, LeyserScrubResult *result)
 		result->zeroed += one.zeroed;
 		result->leftover += one.leftover;
 	}
-	list_free(relations);
+}
+
+void
+leyser_scrub_statistics(List *relations, LeyserScrubResult *result)
+{
+	/*
+	 * What the last call renewed but could not scrub, for somebody still saw it.
+	 * A table that was scrubbed since may have been of another purge.
+	 */
+	static List *renewed = NIL;
+	static uint64 renewed_after = 0;
+	static TransactionId limit = InvalidTransactionId;
+	MemoryContext caller = CurrentMemoryContext;
+	List *all;
+
+	memset(result, 0, sizeof(*result));
+	if (renewed_after != leyser_scrub_count || !equal(relations, renewed))
+	{
+		all = with_ancestors(relations, CurrentMemoryContext);
+		forget_relations(all);
+		limit = ReadNextTransactionId();
+		analyze_relations(all);
+		list_free(all);
+	}
+	list_free(renewed);
+	renewed = NIL;
+	renewed_after = 0;
+	scrub_catalogues(limit, result);
+	if (result->leftover == 0)
+		return;
+	MemoryContextSwitchTo(TopMemoryContext);
+	renewed = list_copy(relations);
+	MemoryContextSwitchTo(caller);
+	renewed_after = leyser_scrub_count;
 }
