@@ -81,6 +81,9 @@ BEGIN
     END IF;
     -- it begins anew, which finds what is left
     UPDATE leyser.purge_record p SET state = 'due' WHERE p.tenant_id = tenant.tenant_id AND p.state = 'held';
+    IF FOUND THEN
+        PERFORM leyser.start_purge_worker();
+    END IF;
     PERFORM leyser.record_event('purge.released', tenant.tenant_id, held.legal_basis,
         jsonb_build_object('review_on', held.review_on, 'held_by', held.held_by, 'held_at', held.held_at));
 END

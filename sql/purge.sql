@@ -42,7 +42,7 @@ CREATE FUNCTION leyser.start_purge_worker() RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_start_purge_worker';
 REVOKE ALL ON FUNCTION leyser.start_purge_worker() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.start_purge_worker() IS
-    'internal: has the purge worker of this database start; a second one ends by itself';
+    'internal: has the purge worker of this database start when the transaction commits; a second one ends by itself';
 
 CREATE FUNCTION leyser.purge_worker() RETURNS integer
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp

@@ -58,6 +58,9 @@ typedef struct PurgeWatch
 
 /* ---- the worker ---- */
 
+/* This transaction's commit starts it. */
+static bool worker_wanted = false;
+
 static void
 worker_start(void)
 {
@@ -70,12 +73,38 @@ worker_start(void)
 				 errhint("Raise max_worker_processes.")));
 }
 
-/* start_purge_worker() → void: for purges that were queued otherwise. */
+/* It finds what was committed, so it is not started before that. */
+static void
+worker_start_at_commit(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			/* where there is no slot: the launcher tries again within a minute */
+			if (worker_wanted)
+				(void) leyser_launcher_start(MyDatabaseId, NULL);
+			worker_wanted = false;
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			worker_wanted = false;
+			break;
+		default:
+			break;
+	}
+}
+
+/* start_purge_worker() → void: for purges that may go on, once this is committed. */
 Datum
 leyser_start_purge_worker(PG_FUNCTION_ARGS)
 {
+	static bool registered = false;
+
 	leyser_require_preloaded();
-	worker_start();
+	if (!registered)
+		RegisterXactCallback(worker_start_at_commit, NULL);
+	registered = true;
+	worker_wanted = true;
 	PG_RETURN_VOID();
 }
 
