@@ -27,8 +27,8 @@ BEGIN
     INSERT INTO leyser.purge_record (tenant_id, state, batch_size, max_rows_per_second, queued_by)
         VALUES (tenant, 'due', 1000, 0, current_user) RETURNING purge_id INTO made;
     PERFORM leyser.plan_purge(made);
-    RAISE EXCEPTION 'undone' USING DETAIL = (SELECT count(*) || ' steps, ' || sum(t.rows_planned) FILTER (WHERE t.relation_name !~ '^leyser') || ' rows'
-        FROM leyser.purge_table t WHERE t.purge_id = made);
+    RAISE EXCEPTION 'undone' USING DETAIL = (SELECT count(*) || ' steps, ' || sum(t.rows_planned) || ' rows'
+        FROM leyser.purge_table t WHERE t.purge_id = made AND t.relation_name !~ '^leyser');
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS told_table = TABLE_NAME, told_constraint = CONSTRAINT_NAME, told_detail = PG_EXCEPTION_DETAIL,
         told_hint = PG_EXCEPTION_HINT;

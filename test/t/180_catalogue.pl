@@ -167,6 +167,38 @@ rows_are(q{SELECT (SELECT count(*) FROM leyser.issuer_key), (SELECT count(*) FRO
 	(SELECT count(*) FROM leyser.table_record), (SELECT count(*) FROM leyser.usage_record)},
 	['0|0|0|0'], 'the script leaves no seed rows, which a restore would meet again');
 
+# What a purge does to leyser's own tables, or consciously does not.
+my @emptied = qw(account_record event_record grant_lock grant_record hold_record invitation_record issuer_key login_delay
+  password_record permission_change revoked_session role_member role_permission role_record session_lock session_record
+  support_record tenant_record termination_record);
+my %not_emptied = (
+	contract_policy => 'of the provider',
+	external_store => 'of the provider',
+	external_erasure => 'who confirmed what: a part of the report',
+	purge_record => 'the report',
+	purge_table => 'the report',
+	purge_blocker => 'emptied when the purge ends',
+	identity => 'of the database',
+	signing_key => 'of the database',
+	table_record => 'of the schema',
+	usage_record => 'of the provider',
+	permission_record => 'for all tenants alike',
+	blocked_password => 'for all tenants alike');
+rows_are(q{SELECT relname FROM pg_class WHERE relnamespace = 'leyser'::regnamespace AND relkind = 'r' AND relname !~ '^proxy_'
+	ORDER BY relname COLLATE "C"}, [ sort @emptied, keys %not_emptied ], 'a purge knows every table of leyser');
+rows_are(q{SELECT c.relname FROM leyser.own_purge_targets() t JOIN pg_class c ON c.oid = t.relation
+	ORDER BY c.relname COLLATE "C"}, \@emptied, '... and empties these');
+$node->safe_psql('postgres', q{DO $$
+	DECLARE
+		target leyser.purge_target;
+	BEGIN
+		FOR target IN SELECT * FROM leyser.own_purge_targets() WHERE assignments IS NOT NULL LOOP
+			EXECUTE format(E'EXPLAIN UPDATE ONLY %s SET %s WHERE (%s\n)', target.relation_name, target.assignments,
+				replace(target.condition, '$1', '''x'''));
+		END LOOP;
+	END $$});
+pass('... or erases columns that they have');
+
 # The library's symbols: PostgreSQL 15 exports what is not static.
 my $library = $node->safe_psql('postgres', q{SELECT DISTINCT probin FROM pg_proc
 	WHERE pronamespace = 'leyser'::regnamespace AND probin IS NOT NULL});
