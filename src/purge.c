@@ -48,7 +48,8 @@
 #define IDLE_WAIT 1000 /* milliseconds between looks for something to do */
 #define JOIN_WAIT 100  /* milliseconds between looks for the session's lock */
 #define JOIN_LOOKS 10
-#define RETRY_WAIT 1000    /* milliseconds after the first failure */
+#define RETRY_WAIT 1000 /* milliseconds after the first failure */
+#define MAX_FAILURES 5
 #define RETRY_DOUBLINGS 6  /* at most 64 times as long */
 #define LOCK_TIMEOUT "10s" /* for a table that somebody else has locked */
 
@@ -107,12 +108,13 @@ purge_read(int row)
 }
 
 static void
-purges_read(void)
+purges_read(void *wait)
 {
 	List *open = NIL;
 	MemoryContext caller;
 	ListCell *cell;
 
+	leyser_purge_wait(*(long *) wait);
 	leyser_purge_begin();
 	(void) leyser_purge_query("SELECT * FROM leyser.open_purges()", 0);
 	caller = MemoryContextSwitchTo(purges_context);
@@ -269,24 +271,49 @@ purges_idle_time(void)
 }
 
 static void
+purges_work(void *worked)
+{
+	*(bool *) worked = purges_advance() || scrubs_advance();
+}
+
+static void
+purges_idle(void *unused)
+{
+	pgstat_report_activity(STATE_IDLE, NULL);
+	leyser_purge_wait(purges_idle_time());
+}
+
+/* One turn for all, after a while; false where that failed, or was cancelled. */
+static bool
+purges_turn(long wait)
+{
+	bool worked = false;
+
+	if (leyser_purge_guard(purges_read, &wait) != NULL)
+		return false;
+	if (purges == NIL)
+		return true;
+	if (leyser_purge_guard(purges_work, &worked) != NULL)
+		return false;
+	if (!worked)
+		(void) leyser_purge_guard(purges_idle, NULL);
+	return true;
+}
+
+/* Until no purge is open, or, leyser being dropped, say, nothing works any longer. */
+static void
 purges_run(void)
 {
-	MemoryContext round = AllocSetContextCreate(TopMemoryContext, "leyser purge round",
-												ALLOCSET_DEFAULT_SIZES);
+	MemoryContext turn = AllocSetContextCreate(TopMemoryContext, "leyser purge turn",
+											   ALLOCSET_DEFAULT_SIZES);
+	int failures = 0;
 
-	for (;;)
+	do
 	{
-		MemoryContextReset(round);
-		MemoryContextSwitchTo(round);
-		leyser_purge_wait(0);
-		purges_read();
-		if (purges == NIL)
-			return;
-		if (purges_advance() || scrubs_advance())
-			continue;
-		pgstat_report_activity(STATE_IDLE, NULL);
-		leyser_purge_wait(purges_idle_time());
-	}
+		MemoryContextReset(turn);
+		MemoryContextSwitchTo(turn);
+		failures = purges_turn(failures == 0 ? 0 : RETRY_WAIT) ? 0 : failures + 1;
+	} while (failures < MAX_FAILURES && (failures > 0 || purges != NIL));
 }
 
 /* ---- the worker ---- */

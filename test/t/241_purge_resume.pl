@@ -40,8 +40,9 @@ $caller->quit;
 
 # The worker is cancelled: it tries again.
 my $worker = start_slowly('b');
-is($node->safe_psql('postgres', "SELECT pg_cancel_backend($worker)"), 't', 'the worker is cancelled');
-wait_for_purge($node, 'b', q{last_error LIKE '57014:%'}, 'b: the purge says so');
+wait_for_purge($node, 'b', q{pg_cancel_backend(leyser.purge_worker()) AND last_error LIKE '57014:%'},
+	'b: a worker that is cancelled in a step says so');
+is(wait_for_worker($node), $worker, '... and stays');
 $node->safe_psql('postgres', $fast);
 is_erased($node, 'b', 'b: it goes on');
 
