@@ -283,21 +283,28 @@ purges_idle(void *unused)
 	leyser_purge_wait(purges_idle_time());
 }
 
-/* One turn for all, after a while; false where that failed, or was cancelled. */
+/* Whether a part of a turn failed; there is nothing left to cancel. */
+static bool
+turn_failed(void (*work)(void *), void *arg)
+{
+	ErrorData *error = leyser_purge_guard(work, arg);
+
+	return error != NULL && error->sqlerrcode != ERRCODE_QUERY_CANCELED;
+}
+
+/* One turn for all, after a while; false where that failed. */
 static bool
 purges_turn(long wait)
 {
 	bool worked = false;
 
-	if (leyser_purge_guard(purges_read, &wait) != NULL)
+	if (turn_failed(purges_read, &wait))
 		return false;
 	if (purges == NIL)
 		return true;
-	if (leyser_purge_guard(purges_work, &worked) != NULL)
+	if (turn_failed(purges_work, &worked))
 		return false;
-	if (!worked)
-		(void) leyser_purge_guard(purges_idle, NULL);
-	return true;
+	return worked || !turn_failed(purges_idle, NULL);
 }
 
 /* Until no purge is open, or, leyser being dropped, say, nothing works any longer. */

@@ -38,12 +38,18 @@ $node->safe_psql('postgres', $fast);
 is_erased($node, 'a', 'a: a cancelled caller leaves the purge alone');
 $caller->quit;
 
-# The worker is cancelled: it tries again.
-my $worker = start_slowly('b');
-wait_for_purge($node, 'b', q{pg_cancel_backend(leyser.purge_worker()) AND last_error LIKE '57014:%'},
-	'b: a worker that is cancelled in a step says so');
-is(wait_for_worker($node), $worker, '... and stays');
-$node->safe_psql('postgres', $fast);
+# The worker is cancelled, in a step that waits for a row, and between steps.
+my $locker = open_session($node);
+$locker->query(q{BEGIN; SELECT FROM item WHERE tenant_id = 'b' FOR UPDATE});
+queue_purges($node, '', 'b');
+ok($node->poll_query_until('postgres', q{SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = leyser.purge_worker()}),
+	'b: the worker waits for a row');
+my $worker = wait_for_worker($node);
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($worker)");
+wait_for_purge($node, 'b', q{last_error LIKE '57014:%'}, 'b: the purge says that it was cancelled');
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($worker)") for 1 .. 10;
+is(wait_for_worker($node), $worker, '... and the worker stays');
+$locker->query('ROLLBACK');
 is_erased($node, 'b', 'b: it goes on');
 
 # The worker is terminated: the launcher starts another.
@@ -55,7 +61,6 @@ is_erased($node, 'c', 'c: which goes on');
 
 # A lock that somebody else holds is waited for, but not for ever.
 end_contracts($node, 'd');
-my $locker = open_session($node);
 $locker->query('BEGIN; LOCK TABLE item IN ACCESS EXCLUSIVE MODE');
 $node->safe_psql('postgres', q{INSERT INTO leyser.purge_record (tenant_id, state, batch_size, max_rows_per_second, queued_by)
 	VALUES ('d', 'due', 5000, 0, 'test'); SELECT leyser.start_purge_worker()});
@@ -81,7 +86,7 @@ start_slowly('f');
 $node->safe_psql('postgres', q{
 	ALTER TABLE item RENAME TO item_renamed;
 	ALTER TABLE item_renamed ADD COLUMN more text DEFAULT 'x';
-	CREATE TABLE late (tenant_id text, id int, content text);
+	CREATE TABLE late (tenant_id text NOT NULL, id int, content text);
 	SELECT leyser.protect('late');
 	INSERT INTO late SELECT 'f', g, 'late' FROM generate_series(1, 10) g;
 	ALTER TABLE item_renamed RENAME TO item;
