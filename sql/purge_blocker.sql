@@ -88,6 +88,31 @@ REVOKE ALL ON FUNCTION leyser.writers(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.writers(bigint) IS
     'internal: transactions that may hold rows of the tenant which nobody sees yet';
 
+-- Who holds locks of a purge's tables: a lock that was waited for in vain does not
+-- say whose it is.  Of readers' locks only those count that a deletion waits for.
+CREATE FUNCTION leyser.lockers(purge_id bigint)
+    RETURNS TABLE (kind text, subject text, detail text, remedy text)
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH held AS MATERIALIZED (
+        SELECT l.pid, l.virtualtransaction, min(t.relation_name) AS relation_name
+        FROM pg_locks l JOIN leyser.purge_table t ON t.relation = l.relation
+        WHERE t.purge_id = lockers.purge_id AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+          AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+          AND l.mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock')
+        GROUP BY l.pid, l.virtualtransaction)
+    SELECT 'transaction', a.pid::text, format('%s, has locked %s', leyser.backend_detail(a.pid), h.relation_name),
+           format('It ends by itself, or by SELECT pg_terminate_backend(%s);', a.pid)
+    FROM held h JOIN pg_stat_activity a ON a.pid = h.pid AND a.leader_pid IS NULL
+    UNION ALL
+    SELECT 'prepared transaction', x.gid, format('role %s, database %s, has locked %s', x.owner, x.database, h.relation_name),
+           format('COMMIT PREPARED %L or ROLLBACK PREPARED %L', x.gid, x.gid)
+    FROM held h JOIN pg_prepared_xacts x ON h.pid IS NULL AND h.virtualtransaction = '-1/' || x.transaction
+$$;
+REVOKE ALL ON FUNCTION leyser.lockers(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.lockers(bigint) IS
+    'internal: transactions whose locks a deletion may wait for';
+
 -- ---- who still sees what was deleted ----
 
 -- With nobody left here, no later snapshot sees it either: ids that run anywhere in

@@ -113,11 +113,23 @@ $$;
 REVOKE ALL ON FUNCTION leyser.deletion_steps(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.deletion_steps(bigint) IS 'internal: what a pass empties, in order';
 
+-- What is deleted shows that nobody's lock is in the way any longer.
 CREATE FUNCTION leyser.note_deleted(purge_id bigint, step bigint, rows bigint) RETURNS void
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
+BEGIN
+    IF note_deleted.rows = 0 THEN
+        RETURN;
+    END IF;
     UPDATE leyser.purge_table t SET rows_deleted = t.rows_deleted + note_deleted.rows
-    WHERE t.purge_id = note_deleted.purge_id AND t.step = note_deleted.step AND note_deleted.rows > 0
+        WHERE t.purge_id = note_deleted.purge_id AND t.step = note_deleted.step;
+    UPDATE leyser.purge_record p SET state = 'deleting', last_error = NULL
+        WHERE p.purge_id = note_deleted.purge_id AND (p.state = 'waiting' OR p.last_error IS NOT NULL);
+    IF FOUND THEN
+        PERFORM leyser.replace_blockers(note_deleted.purge_id, NULL);
+    END IF;
+END
 $$;
 REVOKE ALL ON FUNCTION leyser.note_deleted(bigint, bigint, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.note_deleted(bigint, bigint, bigint) IS
@@ -162,15 +174,28 @@ REVOKE ALL ON FUNCTION leyser.finish_deletion(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.finish_deletion(bigint) IS
     'internal: a pass found nothing of the tenant any longer, and nobody could write';
 
--- Without a purge: a step that all share who are through with deleting.
-CREATE FUNCTION leyser.note_purge_error(purge_id bigint, error text) RETURNS void
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+-- Without a purge: a step that all share who are through with deleting.  A lock
+-- that was not to be had is a blocker, not an error.
+CREATE FUNCTION leyser.note_purge_error(purge_id bigint, sqlstate text, error text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-    UPDATE leyser.purge_record p SET last_error = note_purge_error.error
-    WHERE (p.purge_id = note_purge_error.purge_id
-           OR note_purge_error.purge_id = 0 AND p.deleted_at IS NOT NULL AND p.state IN ('waiting', 'scrubbing'))
-      AND p.last_error IS DISTINCT FROM note_purge_error.error
+#variable_conflict use_column
+DECLARE
+    listed jsonb;
+BEGIN
+    IF note_purge_error.sqlstate = '55P03' AND note_purge_error.purge_id <> 0 THEN
+        SELECT jsonb_agg(to_jsonb(l)) INTO listed FROM leyser.lockers(note_purge_error.purge_id) l;
+    END IF;
+    IF listed IS NOT NULL AND leyser.lock_purge(note_purge_error.purge_id) > 0 THEN
+        PERFORM leyser.move_purge(note_purge_error.purge_id, '{deleting,waiting}', 'waiting');
+        PERFORM leyser.replace_blockers(note_purge_error.purge_id, listed);
+        RETURN;
+    END IF;
+    UPDATE leyser.purge_record p SET last_error = format('%s: %s', note_purge_error.sqlstate, note_purge_error.error)
+        WHERE p.purge_id = note_purge_error.purge_id
+           OR note_purge_error.purge_id = 0 AND p.deleted_at IS NOT NULL AND p.state IN ('waiting', 'scrubbing');
+END
 $$;
-REVOKE ALL ON FUNCTION leyser.note_purge_error(bigint, text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.note_purge_error(bigint, text) IS
+REVOKE ALL ON FUNCTION leyser.note_purge_error(bigint, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_purge_error(bigint, text, text) IS
     'internal: why a step failed, which is tried again';

@@ -50,8 +50,8 @@
 #define JOIN_LOOKS 10
 #define RETRY_WAIT 1000 /* milliseconds after the first failure */
 #define MAX_FAILURES 5
-#define RETRY_DOUBLINGS 6  /* at most 64 times as long */
-#define LOCK_TIMEOUT "10s" /* for a table that somebody else has locked */
+#define RETRY_DOUBLINGS 6 /* at most 64 times as long */
+#define LOCK_TIMEOUT "2s" /* for a table that somebody else has locked */
 
 extern PGDLLEXPORT void leyser_purge_main(Datum arg);
 
@@ -138,29 +138,41 @@ purges_read(void *wait)
 
 /* ---- steps that may fail ---- */
 
+/* When a purge whose step failed tries again: later each time, but for locks. */
+static void
+purge_delay(LeyserPurge *purge, int sqlstate)
+{
+	int doublings = Min(purge->failures, RETRY_DOUBLINGS);
+
+	if (sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+		doublings = 0;
+	else
+		purge->failures++;
+	purge->next_at =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_WAIT << doublings);
+}
+
 /* After an error: what is told about it; the transaction is over. */
 static void
 purge_failed(LeyserPurge *purge, const ErrorData *error)
 {
-	Oid types[2] = {INT8OID, TEXTOID};
-	Datum values[2];
-	int doublings = 0;
+	Oid types[3] = {INT8OID, TEXTOID, TEXTOID};
+	Datum values[3];
 
 	if (purge != NULL)
 	{
 		leyser_purge_delete_reset(purge);
-		doublings = Min(purge->failures, RETRY_DOUBLINGS);
-		purge->failures++;
-		purge->next_at =
-			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_WAIT << doublings);
+		purge_delay(purge, error->sqlerrcode);
 	}
 	leyser_purge_begin();
 	values[0] = Int64GetDatum(purge != NULL ? purge->purge_id : 0);
-	values[1] = CStringGetTextDatum(
-		psprintf("%s: %s%s%s", unpack_sql_state(error->sqlerrcode), error->message,
-				 error->detail ? " " : "", error->detail ? error->detail : ""));
-	(void) SPI_execute_with_args("SELECT leyser.note_purge_error($1, $2)", 2, types,
-								 values, NULL, false, 0);
+	values[1] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
+	values[2] =
+		CStringGetTextDatum(psprintf("%s%s%s", error->message, error->detail ? " " : "",
+									 error->detail ? error->detail : ""));
+	if (SPI_execute_with_args("SELECT leyser.note_purge_error($1, $2, $3)", 3, types,
+							  values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not note an error");
 	leyser_purge_commit();
 }
 

@@ -98,7 +98,7 @@ sub blockers_are
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	wait_for_purge($node, $tenant, qq{ARRAY(SELECT split_part(b, ':', 1) FROM unnest(blockers) b)
-		IS NOT DISTINCT FROM '{$expected}' AND state = 'waiting'}, $name);
+		IS NOT DISTINCT FROM '$expected' AND state = 'waiting'}, $name);
 	return;
 }
 

@@ -64,7 +64,7 @@ end_contracts($node, 'd');
 $locker->query('BEGIN; LOCK TABLE item IN ACCESS EXCLUSIVE MODE');
 $node->safe_psql('postgres', q{INSERT INTO leyser.purge_record (tenant_id, state, batch_size, max_rows_per_second, queued_by)
 	VALUES ('d', 'due', 5000, 0, 'test'); SELECT leyser.start_purge_worker()});
-wait_for_purge($node, 'd', q{last_error LIKE '55P03:%'}, 'd: a table that is locked is told after a while');
+blockers_are($node, 'd', '{transaction ' . $locker->query('SELECT pg_backend_pid()') . '}', 'd: whoever has locked a table is named');
 $locker->query('COMMIT');
 is_erased($node, 'd', 'd: and the purge goes on when it is free');
 
