@@ -328,6 +328,7 @@ CALL refused();
 SELECT p.* FROM leyser.purge_plan('stop-b') p WHERE p.action = 'stop';
 
 SELECT leyser.unprotect('job'), leyser.unprotect('customer');
+DROP DOMAIN pg_temp.spying_for_a_while;
 DROP SCHEMA regress_leyser_stop CASCADE;
 SELECT leyser.revoke_usage('regress_leyser_operator', 'operator');
 DROP ROLE regress_leyser_owner, regress_leyser_neighbour, regress_leyser_operator;
