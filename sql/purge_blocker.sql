@@ -107,7 +107,9 @@ AS $$
     UNION ALL
     SELECT 'prepared transaction', x.gid, format('role %s, database %s, has locked %s', x.owner, x.database, h.relation_name),
            format('COMMIT PREPARED %L or ROLLBACK PREPARED %L', x.gid, x.gid)
-    FROM held h JOIN pg_prepared_xacts x ON h.pid IS NULL AND h.virtualtransaction = '-1/' || x.transaction
+    FROM held h
+    JOIN pg_locks l ON h.pid IS NULL AND l.pid IS NULL AND l.locktype = 'transactionid' AND l.virtualtransaction = h.virtualtransaction
+    JOIN pg_prepared_xacts x ON x.transaction = l.transactionid
 $$;
 REVOKE ALL ON FUNCTION leyser.lockers(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.lockers(bigint) IS
@@ -168,6 +170,8 @@ REVOKE ALL ON FUNCTION leyser.standbys_behind(pg_lsn) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.standbys_behind(pg_lsn) IS
     'internal: standbys that are connected and have not replayed up to this';
 
+-- One byte further, for a place between two segments counts to the former one in
+-- some versions of the server, and to the latter in others.
 CREATE FUNCTION leyser.wal_keepers(scrub_end_lsn pg_lsn)
     RETURNS TABLE (kind text, subject text, detail text, remedy text)
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -181,12 +185,12 @@ AS $$
     FROM pg_settings s
     WHERE s.name = 'wal_keep_size' AND s.setting <> '0'
       AND EXISTS (SELECT FROM pg_ls_waldir() w WHERE w.name ~ '^[0-9A-F]{24}$'
-                  AND w.name < pg_walfile_name(wal_keepers.scrub_end_lsn))
+                  AND w.name < pg_walfile_name(wal_keepers.scrub_end_lsn + 1))
     UNION ALL
     SELECT 'archiver', 'archive_command', format('%s segments wait to be archived, the first is %s', count(*), min(f.name)),
            'See view pg_stat_archiver and the server log for why archiving fails.'
     FROM pg_ls_archive_statusdir() f WHERE f.name LIKE '%.ready' AND current_setting('archive_mode') <> 'off'
-      AND left(f.name, 24) < pg_walfile_name(wal_keepers.scrub_end_lsn)
+      AND left(f.name, 24) < pg_walfile_name(wal_keepers.scrub_end_lsn + 1)
     HAVING count(*) > 0
     UNION ALL
     SELECT * FROM leyser.standbys_behind(scrub_end_lsn)
