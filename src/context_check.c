@@ -7,9 +7,10 @@
  * utility statements clear leyser_context_values.checked.  The first getter
  * then compares the expiry and the end of the tenant's contract with the clock,
  * takes in invalidations, and looks up the tenant, the key, the account and the
- * session where anything may have changed: some 100 nanoseconds.  Later calls in the statement return a static
- * value.  Simple expressions of plpgsql and calls by the fast-path protocol pass
- * none of these hooks: they rely on the last check of the transaction.
+ * session where anything may have changed: some 100 nanoseconds.  Later calls in
+ * the statement return a static value.  Simple expressions of plpgsql and calls by
+ * the fast-path protocol pass none of these hooks: they rely on the last check of
+ * the transaction.
  *
  * Copyright (c) 2026, the leyser authors
  */
