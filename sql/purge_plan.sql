@@ -127,6 +127,36 @@ REVOKE ALL ON FUNCTION leyser.deleting_steps(leyser.purge_target[], text) FROM P
 COMMENT ON FUNCTION leyser.deleting_steps(leyser.purge_target[], text) IS
     'internal: the tables that a purge empties, in order, with what is to be known';
 
+-- The tables that are emptied, as they are and stay until the transaction ends: DDL
+-- that is under way is waited for, and what it changed is read anew.
+CREATE FUNCTION leyser.lock_purge_targets(tenant_id text) RETURNS leyser.purge_target[]
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    before leyser.purge_target[];
+    targets leyser.purge_target[];
+    target leyser.purge_target;
+BEGIN
+    LOOP
+        SELECT array_agg(t ORDER BY t.relation_name COLLATE "C") INTO targets FROM leyser.purge_targets(tenant_id) t;
+        EXIT WHEN targets = before;
+        before := targets;
+        BEGIN
+            FOREACH target IN ARRAY targets LOOP
+                CONTINUE WHEN target.condition IS NULL OR target.relkind <> 'r' OR target.kind = 'leyser';
+                EXECUTE format('LOCK TABLE ONLY %s IN ACCESS SHARE MODE', target.relation_name);
+            END LOOP;
+        EXCEPTION WHEN undefined_table OR invalid_schema_name THEN
+            before := NULL;
+        END;
+    END LOOP;
+    RETURN targets;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.lock_purge_targets(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.lock_purge_targets(text) IS
+    'internal: what a purge deals with, its tables locked against DDL';
+
 -- The whole plan, for purge_plan() to show and plan_purge() to keep: first what
 -- stops it.
 CREATE FUNCTION leyser.make_purge_plan(tenant_id text) RETURNS SETOF leyser.purge_step
@@ -134,13 +164,11 @@ CREATE FUNCTION leyser.make_purge_plan(tenant_id text) RETURNS SETOF leyser.purg
 AS $$
 #variable_conflict use_column
 DECLARE
-    targets leyser.purge_target[];
+    targets leyser.purge_target[] := leyser.lock_purge_targets(make_purge_plan.tenant_id);
     stops leyser.purge_step[];
     deletes leyser.purge_step[];
     refreshes leyser.purge_step[];
 BEGIN
-    SELECT array_agg(t ORDER BY t.relation_name COLLATE "C") INTO targets
-        FROM leyser.purge_targets(make_purge_plan.tenant_id) t;
     SELECT array_agg(s) INTO stops FROM leyser.stopping_conditions(targets, make_purge_plan.tenant_id) s;
     -- the rest is told without the tables whose conditions are wrong
     SELECT array_agg(t ORDER BY t.relation_name COLLATE "C") INTO targets FROM unnest(targets) t

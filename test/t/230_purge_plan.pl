@@ -9,15 +9,16 @@ use warnings;
 
 use LeyserTest;
 use PurgeSchema;
+use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $rounds = $ENV{LEYSER_PROPERTY_ROUNDS} // 25;
+my $rounds = $ENV{LEYSER_PROPERTY_ROUNDS} // 20;
 my $seed = $ENV{LEYSER_PROPERTY_SEED} // int(rand(1_000_000));
 note("seed $seed");
 srand($seed);
 
-my $node = new_node('plan', conf => "client_min_messages = error\nfsync = off");
+my $node = new_node('plan', init => { allows_streaming => 1 }, conf => "client_min_messages = error\nfsync = off");
 $node->safe_psql('postgres', q{
 	SELECT leyser.create_tenant(t) FROM unnest('{1,2,3}'::text[]) t;
 	-- what the worker does, without its transactions
@@ -84,6 +85,17 @@ for my $round (1 .. $rounds)
 	  or do { diag($sql); last };
 	$node->safe_psql('postgres', "DROP SCHEMA r$round CASCADE");
 }
+
+# On a standby it can be read, too.
+my $last = random_schema('last', 1);
+$node->safe_psql('postgres', schema_sql($last) . reference_sql($last));
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+my $plan = q{SELECT action, count(*), sum(rows) FROM leyser.purge_plan('1') WHERE coalesce(relation::text, '') !~ '^leyser' GROUP BY 1 ORDER BY 1};
+is($standby->safe_psql('postgres', $plan), $node->safe_psql('postgres', $plan), 'a standby has the same plan');
+$standby->stop;
 
 # the test itself: it has seen something
 cmp_ok($seen{$_}, '>', 0, "some rounds: $_") for sort keys %seen;
