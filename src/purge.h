@@ -61,6 +61,9 @@ extern void leyser_purge_trigger_init(void);
 /* From now on no trigger of users fires in this process. */
 extern void leyser_purge_triggers_off(bool off);
 
+/* Deferred foreign keys are checked at once for the rest of the transaction. */
+extern void leyser_purge_constraints_immediate(void);
+
 /* ---- purge_delete.c ---- */
 
 /* One batch, or what comes between two passes. */

@@ -435,6 +435,7 @@ step_run(LeyserPurge *purge)
 	bool done;
 
 	leyser_purge_begin();
+	leyser_purge_constraints_immediate();
 	if (leyser_purge_query("SELECT leyser.lock_purge($1)", purge->purge_id) == 0 ||
 		!steps_open(steps, rels, count))
 	{

@@ -114,3 +114,17 @@ leyser_purge_triggers_off(bool off)
 {
 	triggers_off = off;
 }
+
+/*
+ * A trigger cannot be deferred out of a restricted operation, and where children go
+ * before parents there is nothing to wait for.
+ */
+void
+leyser_purge_constraints_immediate(void)
+{
+	ConstraintsSetStmt *all = makeNode(ConstraintsSetStmt);
+
+	all->constraints = NIL;
+	all->deferred = false;
+	AfterTriggerSetState(all);
+}

@@ -57,8 +57,9 @@ for my $round (1 .. $rounds)
 	$seen{rows} += $rows;
 	$seen{files} += $files;
 
-	my ($sqlstate, $message) = sqlstate_of($node, "CALL leyser.purge('$tenant')");
-	is($sqlstate, '', "round $round: the purge ends") or diag($message);
+	my ($sqlstate, $message) = sqlstate_of($node, "SET statement_timeout = '2min'; CALL leyser.purge('$tenant')");
+	is($sqlstate, '', "round $round: the purge ends")
+	  or diag($message . $node->safe_psql('postgres', 'SELECT blockers, last_error FROM leyser.purge_status') . "\n$sql");
 	is($node->safe_psql('postgres', "SELECT state, cardinality(blockers) FROM leyser.purge_status WHERE tenant_id = '$tenant'"),
 		'erased|0', "round $round: ... as erased") or last;
 	is($node->safe_psql('postgres', rows_of_purged($schema)), '0', "round $round: no row of $rows is left");
