@@ -96,9 +96,11 @@ relation_occurrences(Relation relation, const bytea *needle)
 static int64
 family_occurrences(Oid relation, const bytea *needle)
 {
-	Relation opened = relation_open(relation, AccessShareLock);
+	Relation opened = try_relation_open(relation, AccessShareLock);
 	int64 found = 0;
 
+	if (opened == NULL)
+		relation_is_gone(relation);
 	if (RELKIND_HAS_STORAGE(opened->rd_rel->relkind))
 		found += relation_occurrences(opened, needle);
 	if (opened->rd_rel->relhasindex)

@@ -14,12 +14,24 @@ use File::Find;
 use PostgreSQL::Test::Utils;
 
 use Exporter qw(import);
-our @EXPORT = qw(make_markers write_markers markers_found marker_places);
+our @EXPORT = qw(learn_known make_markers write_markers markers_found marker_places);
 
 my $piece = 6;
 
-# Random markers of upper-case letters, which nothing else in a data directory has
-# in such numbers.  Other tenants' markers are lower-case.
+# Pieces that a server has by itself: words of its catalogues.
+my %known;
+
+# Learns them from folders that have no markers yet.
+sub learn_known
+{
+	my (@folders) = @_;
+
+	each_file(sub { $known{$_} = 1 foreach @{ file_pieces($_[0]) } }, @folders);
+	return;
+}
+
+# Random markers of upper-case letters.  Other tenants' are lower-case, and so can
+# never have the same pieces.
 sub make_markers
 {
 	my ($count, @alphabet) = @_;
@@ -57,38 +69,48 @@ sub pieces_of
 	return \%pieces;
 }
 
-# How often pieces occur in one file.
-sub file_count
+# All pieces in one file that are upper-case, whosever they are.
+sub file_pieces
 {
-	my ($file, $pieces) = @_;
-	my $found = 0;
+	my ($file) = @_;
+	my @found;
 	my $content;
 
-	open(my $handle, '<:raw', $file) or return 0;
+	open(my $handle, '<:raw', $file) or return [];
 	$content = do { local $/; <$handle> };
 	close $handle;
 	while ($content =~ /([A-Z]{$piece,})/g)
 	{
 		my $run = $1;
 
-		$found += grep { exists $pieces->{ substr($run, $_, $piece) } } 0 .. length($run) - $piece;
+		push @found, map { substr($run, $_, $piece) } 0 .. length($run) - $piece;
 	}
-	return $found;
+	return \@found;
 }
 
-# Searches folders (tablespaces' links are followed): a count for each file that
-# has pieces.
+# Calls a function for all files below folders (tablespaces' links are followed).
+sub each_file
+{
+	my ($function, @folders) = @_;
+
+	find({ follow_fast => 1, follow_skip => 2, no_chdir => 1, wanted => sub { $function->($_) if -f $_ } }, @folders);
+	return;
+}
+
+# Searches folders: a count for each file that has pieces of markers.
 sub marker_places
 {
 	my ($markers, @folders) = @_;
 	my $pieces = pieces_of($markers);
 	my %places;
 
-	find({ follow_fast => 1, follow_skip => 2, no_chdir => 1, wanted => sub {
-		return unless -f $_;
-		my $count = file_count($_, $pieces);
-		$places{$_} = $count if $count > 0;
-	} }, @folders);
+	delete @{$pieces}{ keys %known };
+	each_file(sub {
+		my ($file) = @_;
+		my $count = grep { exists $pieces->{$_} } @{ file_pieces($file) };
+
+		$places{$file} = $count if $count > 0;
+	}, @folders);
 	return \%places;
 }
 
