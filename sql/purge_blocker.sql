@@ -51,7 +51,8 @@ DECLARE
         WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.leader_pid IS NULL
           AND a.backend_type NOT IN ('autovacuum worker', 'walsender')
           AND a.backend_xmin IS NOT NULL
-          AND (a.state = 'disabled' OR a.query_start <= began AND a.xact_start <= began));
+          AND (a.state = 'disabled' OR a.state IN ('active', 'fastpath function call')
+               AND a.query_start <= began AND a.xact_start <= began));
 BEGIN
     UPDATE leyser.purge_record p SET writers_before = pg_snapshot_xmax(pg_current_snapshot())
         WHERE p.purge_id = set_writers_limit.purge_id AND (running OR p.writers_before IS NULL);
@@ -77,7 +78,8 @@ AS $$
       AND a.backend_type NOT IN ('autovacuum worker', 'walsender')
       AND (a.backend_xid IN (SELECT o.id::xid FROM old o)
            OR a.backend_xmin IS NOT NULL
-              AND (a.state = 'disabled' OR a.query_start <= purge.started_at AND a.xact_start <= purge.started_at))
+              AND (a.state = 'disabled' OR a.state IN ('active', 'fastpath function call')
+                   AND a.query_start <= purge.started_at AND a.xact_start <= purge.started_at))
     UNION ALL
     SELECT 'prepared transaction', x.gid, format('role %s, database %s', x.owner, x.database),
            format('COMMIT PREPARED %L or ROLLBACK PREPARED %L', x.gid, x.gid)

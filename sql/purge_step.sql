@@ -63,6 +63,11 @@ CREATE FUNCTION leyser.start_purge(purge_id bigint) RETURNS void
 AS $$
 #variable_conflict use_column
 BEGIN
+    -- it may have been held since the worker looked
+    PERFORM FROM leyser.purge_record p WHERE p.purge_id = start_purge.purge_id AND p.state = 'due' FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
     PERFORM leyser.move_purge(start_purge.purge_id, '{due}', 'deleting');
     UPDATE leyser.purge_record p
         SET started_at = coalesce(p.started_at, clock_timestamp()), deleted_at = NULL, deleted_xid = NULL,

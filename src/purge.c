@@ -45,8 +45,9 @@
 #include "launcher.h"
 #include "scrub.h"
 
-#define IDLE_WAIT 1000 /* milliseconds between looks for something to do */
-#define JOIN_WAIT 100  /* milliseconds between looks for the session's lock */
+#define IDLE_WAIT 1000    /* milliseconds between looks for something to do */
+#define READ_INTERVAL 200 /* milliseconds between looks at the list of purges */
+#define JOIN_WAIT 100     /* milliseconds between looks for the session's lock */
 #define JOIN_LOOKS 10
 #define RETRY_WAIT 1000 /* milliseconds after the first failure */
 #define MAX_FAILURES 5
@@ -57,6 +58,7 @@ extern PGDLLEXPORT void leyser_purge_main(Datum arg);
 
 static MemoryContext purges_context = NULL;
 static List *purges = NIL; /* of LeyserPurge */
+static TimestampTz purges_read_at = 0;
 
 /* ---- which purges there are ---- */
 
@@ -115,6 +117,9 @@ purges_read(void *wait)
 	ListCell *cell;
 
 	leyser_purge_wait(*(long *) wait);
+	if (purges != NIL &&
+		!TimestampDifferenceExceeds(purges_read_at, GetCurrentTimestamp(), READ_INTERVAL))
+		return;
 	leyser_purge_begin();
 	(void) leyser_purge_query("SELECT * FROM leyser.open_purges()", 0);
 	caller = MemoryContextSwitchTo(purges_context);
@@ -133,6 +138,7 @@ purges_read(void *wait)
 	}
 	list_free(purges);
 	purges = open;
+	purges_read_at = GetCurrentTimestamp();
 	leyser_purge_commit();
 }
 
@@ -360,6 +366,7 @@ purge_connect(Oid database)
 	purge_set("default_transaction_read_only", "off");
 	purge_set("session_replication_role", "origin");
 	purge_set("row_security", "on");
+	purge_set("enable_tidscan", "on");
 	/* conditions were checked as they are read here */
 	purge_set("standard_conforming_strings", "on");
 	purge_set("temp_file_limit", "-1");

@@ -4,9 +4,10 @@
  *
  * A pass goes over all tables of the plan, children before parents; passes are
  * repeated until one finds nothing that began when nobody could still write.
- * For each table the places of the tenant's rows are collected once
- * (purge_places.c); each batch deletes the rows at the next places, where the
- * condition still holds, and commits.  The rules:
+ * Each batch deletes, where the condition holds, rows at certain places, and
+ * commits.  Where a table has a row of the tenant a page or more, these are so many
+ * blocks as hold about a batch; where they are fewer, their places are collected
+ * once before (purge_places.c), through an index if there is one.  The rules:
  *
  *  - Tables whose foreign keys form a circle are emptied in one transaction, and
  *    the keys are checked when all are: as within one statement, which could not
@@ -26,6 +27,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -52,6 +54,9 @@ typedef struct DeletionStep
 	int64 planned;
 	int64 deleted;
 	LeyserPlaces *places; /* of its rows, or NULL */
+	BlockNumber blocks;   /* of the table, where it is gone through from end to end */
+	BlockNumber next_block;
+	BlockNumber window; /* blocks a batch */
 } DeletionStep;
 
 struct LeyserDeletion
@@ -208,6 +213,7 @@ batch_execute(const char *query, const LeyserPurge *purge, Relation rel, Datum p
 {
 	Oid types[2] = {TEXTOID, TIDARRAYOID};
 	Datum values[2] = {CStringGetTextDatum(purge->tenant_id), places};
+	char nulls[] = {' ', places == (Datum) 0 ? 'n' : ' ', '\0'};
 	LeyserOwnerState owner;
 	SPIPlanPtr plan;
 	int64 rows;
@@ -218,7 +224,7 @@ batch_execute(const char *query, const LeyserPurge *purge, Relation rel, Datum p
 	plan = SPI_prepare(query, 2, types);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\"", query);
-	result = SPI_execute_snapshot(plan, values, NULL, InvalidSnapshot, InvalidSnapshot,
+	result = SPI_execute_snapshot(plan, values, nulls, InvalidSnapshot, InvalidSnapshot,
 								  false, !later, 0);
 	leyser_purge_triggers_off(false);
 	if (result != SPI_OK_DELETE && result != SPI_OK_UPDATE)
@@ -226,6 +232,31 @@ batch_execute(const char *query, const LeyserPurge *purge, Relation rel, Datum p
 	rows = (int64) SPI_processed;
 	leyser_owner_end(&owner);
 	return rows;
+}
+
+static int
+batch_rows(const LeyserPurge *purge)
+{
+	if (purge->max_rows_per_second > 0)
+		return Min(purge->batch_size, purge->max_rows_per_second);
+	return purge->batch_size;
+}
+
+/* A batch of the rows in the next blocks. */
+static int64
+window_delete(LeyserPurge *purge, DeletionStep *step, Relation rel)
+{
+	BlockNumber first = step->next_block;
+	BlockNumber end = first + Min(step->window, step->blocks - first);
+	char *query = psprintf("DELETE FROM ONLY %s WHERE %s AND ctid >= '(%u,0)'::tid "
+						   "AND ctid < '(%u,0)'::tid AND $2 IS NULL",
+						   step_table(step), step_condition(step), first, end);
+	int64 deleted = batch_execute(query, purge, rel, (Datum) 0, false);
+
+	step->next_block = end;
+	if (deleted > batch_rows(purge))
+		step->window = Max(step->window / 2, 1);
+	return deleted;
 }
 
 /* Whether a query of the table gives a row. */
@@ -274,21 +305,14 @@ batch_throttle(LeyserPurge *purge, int64 deleted)
 			GetCurrentTimestamp(), deleted * 1000 / purge->max_rows_per_second);
 }
 
-static int
-batch_rows(const LeyserPurge *purge)
-{
-	if (purge->max_rows_per_second > 0)
-		return Min(purge->batch_size, purge->max_rows_per_second);
-	return purge->batch_size;
-}
-
 static void
 batch_tell(const LeyserPurge *purge, const DeletionStep *step)
 {
-	leyser_purge_tell(
-		"purge %lld: deleting from %s, %lld of %lld rows", (long long) purge->purge_id,
-		step->name, (long long) step->deleted,
-		(long long) Max(step->planned, step->deleted + leyser_places_left(step->places)));
+	int64 left = step->places != NULL ? leyser_places_left(step->places) : 0;
+
+	leyser_purge_tell("purge %lld: deleting from %s, %lld of %lld rows",
+					  (long long) purge->purge_id, step->name, (long long) step->deleted,
+					  (long long) Max(step->planned, step->deleted + left));
 }
 
 static void
@@ -327,28 +351,62 @@ step_truncate(LeyserPurge *purge, DeletionStep *step, Relation rel)
 	return true;
 }
 
+/* Looks at the table in one way or the other; true where nothing is to be deleted. */
+static bool
+step_begin(LeyserPurge *purge, DeletionStep *step, Relation rel)
+{
+	int64 rows = step->planned - step->deleted;
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+
+	if (step->assignments == NULL && blocks > 0 && rows >= blocks)
+	{
+		step->blocks = blocks;
+		step->window = (BlockNumber) Max(batch_rows(purge) * (double) blocks / rows, 1);
+		return false;
+	}
+	if (step->places == NULL)
+		step_collect(purge, step, rel);
+	return leyser_places_left(step->places) == 0;
+}
+
+static int64
+step_delete(LeyserPurge *purge, DeletionStep *step, Relation rel)
+{
+	if (step->blocks > 0)
+		return window_delete(purge, step, rel);
+	return batch_execute(batch_query(step), purge, rel,
+						 leyser_places_next(step->places, batch_rows(purge)), false);
+}
+
+static bool
+step_is_done(const DeletionStep *step)
+{
+	if (step->blocks > 0)
+		return step->next_block >= step->blocks;
+	return leyser_places_left(step->places) == 0;
+}
+
 /* With the table open, which it closes; true where the step is done. */
 static bool
 step_batch(LeyserPurge *purge, DeletionStep *step, Relation rel)
 {
 	int64 deleted;
+	bool done;
 
-	if (step->places == NULL)
+	if (step->places == NULL && step->blocks == 0)
 	{
 		if (step_truncate(purge, step, rel))
 			return true;
-		if (step->places == NULL)
-			step_collect(purge, step, rel);
+		done = step_begin(purge, step, rel);
 		relation_close(rel, NoLock);
-		return leyser_places_left(step->places) == 0;
+		return done;
 	}
 	batch_tell(purge, step);
-	deleted = batch_execute(batch_query(step), purge, rel,
-							leyser_places_next(step->places, batch_rows(purge)), false);
+	deleted = step_delete(purge, step, rel);
 	note_deleted(purge, step, deleted);
 	batch_throttle(purge, deleted);
 	relation_close(rel, NoLock);
-	return leyser_places_left(step->places) == 0;
+	return step_is_done(step);
 }
 
 /* ---- circles ---- */
