@@ -116,7 +116,7 @@ BEGIN
     PERFORM leyser.begin_change();
     PERFORM leyser.require_account_permission('leyser.accounts');
     IF administrator THEN
-        PERFORM leyser.require_administrator();
+        PERFORM leyser.require_all();
     END IF;
 END
 $$;
@@ -128,28 +128,19 @@ COMMENT ON FUNCTION leyser.begin_account(text, text, boolean) IS
 CREATE FUNCTION leyser.require_power_over(account_id bigint) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    actor bigint;
 BEGIN
-    IF NOT leyser.in_context() THEN
-        RETURN; -- begin_account() has judged
+    -- outside of a context begin_account() has judged
+    IF leyser.in_context() AND NOT leyser.has_power_over(leyser.acting_account(), account_id) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+            MESSAGE = 'permission denied: the account has grants',
+            DETAIL = 'Whoever does this could act as the account; the context''s account could not grant all that it was granted.',
+            HINT = 'Ask an administrator of the tenant.';
     END IF;
-    actor := leyser.acting_account();
-    IF actor IS NULL OR actor = require_power_over.account_id OR leyser.is_administrator(actor)
-       OR NOT EXISTS (SELECT FROM leyser.grant_record g
-                      WHERE g.account_id = require_power_over.account_id AND g.kind <> 'deny'
-                        AND g.valid_until > clock_timestamp()) THEN
-        RETURN;
-    END IF;
-    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
-        MESSAGE = 'permission denied: the account has grants',
-        DETAIL = 'Whoever does this could act as the account, with what it was granted.',
-        HINT = 'Ask an administrator of the tenant.';
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.require_power_over(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.require_power_over(bigint) IS
-    'internal: 42501 unless the caller is an administrator, or the account has no grants';
+    'internal: 42501 unless the caller could grant all that the account was granted';
 
 -- ---- making accounts ----
 

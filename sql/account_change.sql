@@ -127,7 +127,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.rename_account(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.rename_account(text, text) IS
-    'with permission leyser.accounts (an administrator, where the account has grants): gives an account another name, and ends its sessions and the tokens of its former name; 22023 for a name that cannot be, 42710 for one that is taken, 42704 for an unknown account, LY008 for one''s own';
+    'with permission leyser.accounts (and who could grant all that the account was granted): gives an account another name, and ends its sessions and the tokens of its former name; 22023 for a name that cannot be, 42710 for one that is taken, 42704 for an unknown account, LY008 for one''s own';
 
 CREATE FUNCTION leyser.delete_account(account_name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -174,7 +174,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.reset_password(text, interval) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.reset_password(text, interval) IS
-    'with permission leyser.accounts (an administrator, where the account has grants): the password counts no longer and the sessions end; returns a one-time secret for accept_invitation(); LY008 for a disabled account, 42704 for an unknown one';
+    'with permission leyser.accounts (and who could grant all that the account was granted): the password counts no longer and the sessions end; returns a one-time secret for accept_invitation(); LY008 for a disabled account, 42704 for an unknown one';
 
 CREATE FUNCTION leyser.refuse_password() RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

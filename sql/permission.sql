@@ -221,11 +221,13 @@ BEGIN
             DETAIL = 'The context''s account is no administrator of its tenant.',
             HINT = 'Ask an administrator of the tenant.';
     END IF;
+    -- which may be denied to it
+    PERFORM leyser.require_account_permission('leyser.grants');
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.require_administrator() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.require_administrator() IS
-    'internal: raises 42501 unless the context''s account is an administrator; a superuser in a context without an account passes';
+    'internal: raises 42501 unless the context''s account is an administrator to whom leyser.grants is not denied; a superuser in a context without an account passes';
 
 -- ---- changes ----
 

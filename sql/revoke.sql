@@ -249,9 +249,7 @@ BEGIN
     PERFORM leyser.require_account_permission('leyser.grants', scope);
     wanted.account_id := leyser.find_account(account_name);
     PERFORM leyser.check_denial(wanted.account_id, scope);
-    IF permission IN ('leyser.accounts', 'leyser.grants') THEN
-        PERFORM leyser.require_other_administrator(wanted.account_id);
-    END IF;
+    PERFORM leyser.require_other_administrator(wanted.account_id);
     wanted.kind := 'deny';
     wanted.permission := permission;
     wanted.scope := scope;
@@ -264,7 +262,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.deny_permission(text, text, text, timestamptz, timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.deny_permission(text, text, text, timestamptz, timestamptz) IS
-    'application, with permission leyser.grants: denies a permission in a scope and below to an account, whatever grants it, administrators'' too; 42501, LY008 for the last administrator who can manage accounts and grants, 42704, 22023';
+    'application, with permission leyser.grants: denies a permission in a scope and below to an account, whatever grants it, administrators'' too; 42501, LY008 for the last administrator to whom nothing is denied, 42704, 22023';
 
 CREATE FUNCTION leyser.lift_denial(account_name text, permission text, scope text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
