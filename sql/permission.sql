@@ -3,7 +3,8 @@
 -- An account has a permission in a scope when it is active, a grant in force
 -- gives the permission in that scope or above it, and no denial in force takes
 -- it there or above.  Denials beat everything.  src/permission.c answers the
--- same for every row from a cache; what is here reads the tables.
+-- same for every row from a cache, and says what a caller may, whatever the
+-- isolation level; the answers about accounts that are here read the tables.
 --
 -- Changes of roles and grants are made one after another in each tenant:
 -- begin_change() writes the tenant's row of grant_lock, so that a later one sees
@@ -183,10 +184,11 @@ REVOKE ALL ON FUNCTION leyser.acting_account() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.acting_account() IS
     'internal: the account that calls, NULL for a superuser in a context without an account; LY001 without a context, 42501 for others without an account';
 
+-- By the cache, which is fresh where the transaction's snapshot is old.
 CREATE FUNCTION leyser.account_may(account_id bigint, permission text, scope text DEFAULT NULL) RETURNS boolean
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT account_id IS NULL OR leyser.effective_permission(account_id, permission, scope, clock_timestamp())
+    SELECT account_id IS NULL OR leyser.has_permission(permission, scope)
 $$;
 REVOKE ALL ON FUNCTION leyser.account_may(bigint, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.account_may(bigint, text, text) IS

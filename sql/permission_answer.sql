@@ -1,6 +1,7 @@
 -- Who may do what, why, and who could when.
 --
--- All of it is read from the tables, never from the cache of src/permission.c.
+-- All of it is read from the tables, as the transaction's snapshot sees them, never
+-- from the cache of src/permission.c.  Who may ask is known afresh at each statement.
 -- An account may ask about itself; with leyser.grants about others of its tenant.
 
 CREATE FUNCTION leyser.account_to_tell(account_name text, scope text DEFAULT NULL) RETURNS bigint
