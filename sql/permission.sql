@@ -233,15 +233,23 @@ COMMENT ON FUNCTION leyser.require_administrator() IS
 
 -- ---- changes ----
 
+-- A change that is left open keeps the others waiting, but not for ever.
 CREATE FUNCTION leyser.lock_grants(tenant_id text) RETURNS void
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
 AS $$
+BEGIN
     INSERT INTO leyser.grant_lock AS l (tenant_id, changes) VALUES (lock_grants.tenant_id, 1)
-    ON CONFLICT ON CONSTRAINT grant_lock_pkey DO UPDATE SET changes = l.changes + 1
+    ON CONFLICT ON CONSTRAINT grant_lock_pkey DO UPDATE SET changes = l.changes + 1;
+EXCEPTION WHEN lock_not_available THEN
+    RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+        MESSAGE = 'somebody else is changing accounts, roles or grants of this tenant',
+        DETAIL = 'A transaction that made such a change has not ended within 3 seconds.',
+        HINT = 'Try again in a moment; pg_blocking_pids() shows an operator of the database which session it is, while another one waits.';
+END
 $$;
 REVOKE ALL ON FUNCTION leyser.lock_grants(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.lock_grants(text) IS
-    'internal: makes changes of a tenant''s roles, grants and administrators wait for each other until the transaction ends; 40001 where its snapshot is too old';
+    'internal: makes changes of a tenant''s roles, grants and administrators wait for each other until the transaction ends; 40001 where its snapshot is too old, 55P03 where it waits for more than 3 seconds';
 
 CREATE FUNCTION leyser.begin_change() RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
