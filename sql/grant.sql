@@ -174,7 +174,7 @@ DECLARE
     grantor CONSTANT bigint := leyser.begin_change();
     wanted leyser.grant_record;
 BEGIN
-    PERFORM leyser.check_permission(permission);
+    PERFORM leyser.hold_permission(permission);
     wanted.kind := 'permission';
     wanted.permission := permission;
     wanted.scope := scope;

@@ -39,13 +39,10 @@ REVOKE ALL ON FUNCTION leyser.permission_exists(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.permission_exists(text) IS
     'internal: whether a permission is in the catalogue';
 
-CREATE FUNCTION leyser.check_permission(permission text) RETURNS void
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION leyser.refuse_permission(permission text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF leyser.permission_exists(permission) THEN
-        RETURN;
-    END IF;
     RAISE EXCEPTION USING ERRCODE = 'undefined_object',
         MESSAGE = 'permission does not exist',
         DETAIL = CASE WHEN permission IS NULL THEN 'No permission was given.'
@@ -53,9 +50,44 @@ BEGIN
         HINT = 'View leyser.permission shows the catalogue; an operator adds to it with leyser.create_permission().';
 END
 $$;
+REVOKE ALL ON FUNCTION leyser.refuse_permission(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refuse_permission(text) IS
+    'internal: raises 42704';
+
+CREATE FUNCTION leyser.check_permission(permission text) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT leyser.permission_exists(permission) THEN
+        PERFORM leyser.refuse_permission(permission);
+    END IF;
+END
+$$;
 REVOKE ALL ON FUNCTION leyser.check_permission(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.check_permission(text) IS
     'internal: raises 42704 for a permission that is not in the catalogue';
+
+-- Foreign keys do not look when a name is written (account_tables.sql).  Dropped
+-- meanwhile, it would be held by somebody once there is another one of that name.
+CREATE FUNCTION leyser.hold_permission(permission text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM FROM leyser.permission_record p WHERE p.permission = hold_permission.permission FOR KEY SHARE;
+    IF NOT FOUND THEN
+        PERFORM leyser.refuse_permission(hold_permission.permission);
+    END IF;
+EXCEPTION WHEN lock_not_available THEN
+    RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+        MESSAGE = format('permission "%s" is being dropped', hold_permission.permission),
+        DETAIL = 'The transaction that drops it has not ended within 3 seconds.',
+        HINT = 'Try again in a moment.';
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.hold_permission(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.hold_permission(text) IS
+    'internal: keeps a permission in the catalogue until the transaction ends, for whoever writes its name; 42704 where it is not in it, 40001 where it was dropped since the snapshot, 55P03 where that is about to happen';
 
 CREATE FUNCTION leyser.check_scope(scope text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -345,7 +377,7 @@ COMMENT ON FUNCTION leyser.create_permission(text, text) IS
     'operator: adds a permission to the catalogue, for all tenants; 22023 for a name or description that cannot be, 42710 for one that exists';
 
 CREATE FUNCTION leyser.drop_permission(permission text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -362,11 +394,16 @@ EXCEPTION WHEN foreign_key_violation THEN
         MESSAGE = format('permission "%s" is in use', drop_permission.permission),
         DETAIL = 'Roles, grants or denials of tenants name it.',
         HINT = 'The tenants'' administrators have to take it out of their roles and grants first.';
+WHEN lock_not_available THEN
+    RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+        MESSAGE = format('permission "%s" is being used', drop_permission.permission),
+        DETAIL = 'A transaction that grants it, or puts it into a role or on a table, has not ended within 3 seconds.',
+        HINT = 'Try again in a moment.';
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.drop_permission(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.drop_permission(text) IS
-    'operator: takes a permission out of the catalogue; 42704 for an unknown one, 2BP01 where it is in use, 22023 for leyser''s own';
+    'operator: takes a permission out of the catalogue; 42704 for an unknown one, 2BP01 where it is in use, 55P03 where somebody is about to use it, 22023 for leyser''s own';
 
 CREATE VIEW leyser.permission AS
     SELECT p.permission, p.description, p.created_at FROM leyser.permission_record p;

@@ -269,7 +269,7 @@ DECLARE
     wanted leyser.grant_record;
 BEGIN
     PERFORM leyser.check_window(valid_from, valid_until);
-    PERFORM leyser.check_permission(permission);
+    PERFORM leyser.hold_permission(permission);
     PERFORM leyser.check_scope(scope);
     PERFORM leyser.require_account_permission('leyser.grants', scope);
     wanted.account_id := leyser.find_account(account_name);

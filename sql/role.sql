@@ -89,7 +89,7 @@ DECLARE
     included bigint;
 BEGIN
     FOREACH one IN ARRAY permissions LOOP
-        PERFORM leyser.check_permission(one);
+        PERFORM leyser.hold_permission(one);
     END LOOP;
     PERFORM leyser.check_role_contents(account, permissions);
     INSERT INTO leyser.role_permission (role_id, permission)
