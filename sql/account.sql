@@ -200,11 +200,12 @@ BEGIN
             DETAIL = 'It must be at least one minute and at most 90 days.',
             HINT = 'Leave the argument out for the usual one.';
     END IF;
-    INSERT INTO leyser.invitation_record (account_id, secret_digest, expires_at)
+    INSERT INTO leyser.invitation_record (account_id, secret_digest, expires_at, invited_by)
         VALUES (open_invitation.account_id, sha256(convert_to(secret, 'UTF8')),
-                clock_timestamp() + open_invitation.valid_for)
-        ON CONFLICT (account_id) DO UPDATE
-            SET secret_digest = EXCLUDED.secret_digest, expires_at = EXCLUDED.expires_at;
+                clock_timestamp() + open_invitation.valid_for,
+                CASE WHEN leyser.in_context() THEN leyser.acting_account() END)
+        ON CONFLICT (account_id) DO UPDATE SET secret_digest = EXCLUDED.secret_digest,
+            expires_at = EXCLUDED.expires_at, invited_by = EXCLUDED.invited_by;
     RETURN secret;
 END
 $$;
@@ -296,6 +297,37 @@ COMMENT ON FUNCTION leyser.import_account(text, text, text, boolean) IS
 
 -- ---- accepting ----
 
+-- Who made the secret may have kept it.  It is as good as its maker is now: what the
+-- account was granted since, and what its maker lost, counts.  A grant that is not
+-- committed yet comes after the acceptance: whoever grants sees the account active.
+CREATE FUNCTION leyser.invitation_holds(account_id bigint) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    inviter CONSTANT bigint := (SELECT i.invited_by FROM leyser.invitation_record i
+                                WHERE i.account_id = invitation_holds.account_id);
+BEGIN
+    IF inviter IS NULL THEN
+        RETURN true;
+    END IF;
+    -- refuses a snapshot that is older than the last change; waits for nobody, and
+    -- nobody waits for this: what is undone gives its locks back
+    BEGIN
+        PERFORM FROM leyser.grant_lock l
+            WHERE l.tenant_id = (SELECT a.tenant_id FROM leyser.account_record a WHERE a.account_id = inviter)
+            FOR SHARE SKIP LOCKED;
+        RAISE SQLSTATE 'LY000';
+    EXCEPTION WHEN SQLSTATE 'LY000' THEN
+        NULL;
+    END;
+    RETURN leyser.effective_permission(inviter, 'leyser.accounts', NULL, clock_timestamp())
+        AND leyser.has_power_over(inviter, invitation_holds.account_id);
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.invitation_holds(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.invitation_holds(bigint) IS
+    'internal: whether who made an account''s open secret could make it now; 40001 where the snapshot is too old to know';
+
 CREATE FUNCTION leyser.accept_invitation(tenant_id text, account_name text, secret text,
                                          password text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -312,10 +344,10 @@ BEGIN
           AND i.secret_digest = sha256(convert_to(secret, 'UTF8'))
           AND i.expires_at > clock_timestamp()
         FOR UPDATE OF a, i;
-    IF NOT FOUND THEN
+    IF NOT FOUND OR NOT leyser.invitation_holds(account.account_id) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_authorization_specification',
             MESSAGE = 'invitation is not valid',
-            DETAIL = 'It was used already, has expired, was replaced by another one, or never was.',
+            DETAIL = 'It was used already, has expired, was replaced by another one, is void because who made it could not do so now, or never was.',
             HINT = 'Ask an administrator of the tenant for a new one.';
     END IF;
     PERFORM leyser.set_password(account.account_id, password);
@@ -329,4 +361,4 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.accept_invitation(text, text, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.accept_invitation(text, text, text, text) IS
-    'application, before login: sets the account''s password with the one-time secret of invite_account() or reset_password(); 28000 for a secret that is wrong, used or late, 22023 for a password that is not taken, LY002 without a usable keyring, 53000 where the server has too many to check or no worker can be started, 58000 where that failed, 25006 on a standby or in a read-only transaction';
+    'application, before login: sets the account''s password with the one-time secret of invite_account() or reset_password(); 28000 for a secret that is wrong, used, late, or void because who made it could not do so now, 40001 where the snapshot is too old to know, 22023 for a password that is not taken, LY002 without a usable keyring, 53000 where the server has too many to check or no worker can be started, 58000 where that failed, 25006 on a standby or in a read-only transaction';

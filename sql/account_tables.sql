@@ -41,7 +41,8 @@ COMMENT ON INDEX leyser.account_record_name IS 'the account of a context';
 CREATE TABLE leyser.invitation_record (
     account_id bigint PRIMARY KEY REFERENCES leyser.account_record ON DELETE CASCADE,
     secret_digest bytea NOT NULL,   -- SHA-256 of the one-time secret
-    expires_at timestamptz NOT NULL
+    expires_at timestamptz NOT NULL,
+    invited_by bigint REFERENCES leyser.account_record ON DELETE CASCADE  -- NULL: from outside the tenant
 );
 COMMENT ON TABLE leyser.invitation_record IS 'open invitations and password resets';
 
