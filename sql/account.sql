@@ -271,7 +271,7 @@ COMMENT ON FUNCTION leyser.create_account(text, text, boolean) IS
 CREATE FUNCTION leyser.import_account(account_name text, password_hash text,
                                       tenant_id text DEFAULT leyser.tenant_id(),
                                       administrator boolean DEFAULT false) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 DECLARE
     name text := leyser.checked_name(account_name, 'an account');

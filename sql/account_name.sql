@@ -20,7 +20,7 @@ COMMENT ON FUNCTION leyser.scripts_of(text) IS
 -- that Chinese, Japanese and Korean mix: "Highly Restrictive" of Unicode Technical
 -- Standard 39, section 5.2.
 CREATE FUNCTION leyser.name_problem(name text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
     SELECT CASE
         WHEN name IS NULL OR name = '' THEN 'It is empty.'

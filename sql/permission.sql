@@ -342,7 +342,7 @@ COMMENT ON TRIGGER record_state ON leyser.account_record IS 'an account''s state
 -- ---- the catalogue ----
 
 CREATE FUNCTION leyser.create_permission(permission text, description text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 #variable_conflict use_column
 BEGIN

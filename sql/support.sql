@@ -23,7 +23,7 @@ COMMENT ON FUNCTION leyser.check_support_role(regrole) IS
     'internal: raises 0LP01 for a role that row security does not bind';
 
 CREATE FUNCTION leyser.grant_support_access(to_role regrole, valid_for interval, reason text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 #variable_conflict use_column
 DECLARE
