@@ -132,6 +132,19 @@ COMMENT ON FUNCTION leyser.scopes_above(text) IS
 
 -- ---- what an account holds ----
 
+-- A few rows by the index, which the planner would not expect: there is one table
+-- for the roles of all tenants.
+CREATE FUNCTION leyser.permissions_in(role_id bigint, permission text) RETURNS SETOF text
+    LANGUAGE sql STABLE ROWS 10 SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.permission FROM leyser.role_permission p
+    WHERE p.role_id = permissions_in.role_id
+      AND (permissions_in.permission IS NULL OR p.permission = permissions_in.permission)
+$$;
+REVOKE ALL ON FUNCTION leyser.permissions_in(bigint, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.permissions_in(bigint, text) IS
+    'internal: the permissions of a role itself, or one of them (permission NULL: all)';
+
 -- Grants and denials in force, roles followed; permission NULL: all of them, at
 -- NULL: whether in force or not.
 CREATE FUNCTION leyser.account_grants(account_id bigint, permission text, at timestamptz)
@@ -149,8 +162,8 @@ AS $$
         UNION
         SELECT r.top, i.included_role_id FROM reach r JOIN leyser.role_member i ON i.role_id = r.role_id
     ), through AS MATERIALIZED (
-        SELECT DISTINCT r.top, p.permission FROM reach r JOIN leyser.role_permission p ON p.role_id = r.role_id
-        WHERE account_grants.permission IS NULL OR p.permission = account_grants.permission
+        SELECT DISTINCT r.top, p.permission
+        FROM reach r CROSS JOIN LATERAL leyser.permissions_in(r.role_id, account_grants.permission) p (permission)
     )
     SELECT m.grant_id, m.kind, m.permission, m.scope, m.role_id, m.valid_until, m.with_grant_option
         FROM mine m WHERE m.kind IN ('permission', 'deny')
