@@ -83,9 +83,10 @@ COMMENT ON FUNCTION leyser.supported_grants(bigint[], bigint[]) IS
 
 -- Which of them go with those others: that their grantors could make before and
 -- cannot make any longer.  Two accounts that granted to each other do not support
--- each other: grants count from those that stay, step by step.
+-- each other: grants count from those that stay, step by step.  The planner expects
+-- millions of rows from the recursion, and would compile for longer than it runs.
 CREATE FUNCTION leyser.dependent_grants(gone bigint[]) RETURNS bigint[]
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
 DECLARE
     unsupported bigint[];
