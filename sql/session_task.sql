@@ -38,6 +38,26 @@ REVOKE ALL ON FUNCTION leyser.submit_task(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.submit_task(text, text) IS
     'internal: has the worker run perform_task() in a transaction of its own and returns its result; 53000 where it cannot, 58000 where the task fails';
 
+-- An address of IPv4 that comes inside one of IPv6, mapped or by NAT64 (RFC 6052),
+-- is the same client's; else all of IPv4 would be one network of IPv6.  The
+-- translators of RFC 8215 put it there in ways of their own: each address by itself.
+CREATE FUNCTION leyser.address_network(client_address inet) RETURNS inet
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN family(client_address) = 4 THEN set_masklen(client_address, 32)
+        WHEN client_address <<= '::ffff:0:0/96' THEN
+            inet '0.0.0.0' + (set_masklen(client_address, 128) - inet '::ffff:0:0')
+        WHEN client_address <<= '64:ff9b::/96' THEN
+            inet '0.0.0.0' + (set_masklen(client_address, 128) - inet '64:ff9b::')
+        WHEN client_address <<= '64:ff9b:1::/48' THEN set_masklen(client_address, 128)
+        ELSE network(set_masklen(client_address, 64))
+    END
+$$;
+REVOKE ALL ON FUNCTION leyser.address_network(inet) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.address_network(inet) IS
+    'internal: what waits together after failed logins: an address of IPv4, a /64 of IPv6';
+
 -- 1 s after the first failure that counts, then twice as long, up to 15 min.
 CREATE FUNCTION leyser.login_delay_after(failures integer, free integer) RETURNS interval
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp

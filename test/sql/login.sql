@@ -76,6 +76,9 @@ SELECT count(*) > 2 AS of_unknown FROM leyser.login_delay WHERE subject LIKE 'un
 SELECT d AS failures, leyser.login_delay_after(d, 0) AS account, leyser.login_delay_after(d, 4) AS address
     FROM unnest('{1, 2, 3, 4, 5, 6, 10, 11, 100000}'::int[]) d;
 
+SELECT a AS address, leyser.address_network(a) AS network FROM unnest('{192.0.2.7, 192.0.2.7/24, ::ffff:192.0.2.7,
+    64:ff9b::192.0.2.7, ::ffff:255.255.255.255, 64:ff9b::, 64:ff9b:1::192.0.2.7, 2001:db8:1:2:3::4, ::1, ::ffff:192.0.2.7/64}'::inet[]) a;
+
 -- A failure counts though its transaction is rolled back, and so does a session.
 \c - regress_leyser_app
 BEGIN;
@@ -218,6 +221,15 @@ SELECT leyser.login('log-a', 'y' || n, 'no idea whatsoever', client_address => (
 CALL trial.wait_longer();
 SELECT leyser.login('log-a', 'ann', 'ann''s own password', client_address => '2001:db8:0:1:ffff::1') IS NULL AS same_network,
     leyser.login('log-a', 'ann', 'ann''s own password', client_address => '2001:db8:0:2::1') IS NOT NULL AS other_network;
+-- an address of IPv4 waits by itself, in whatever it comes
+SELECT leyser.login('log-a', 'z' || n, 'no idea whatsoever', client_address => '::ffff:198.51.100.7') IS NULL AS wrong
+    FROM generate_series(1, 5) n;
+CALL trial.wait_longer();
+SELECT leyser.login('log-a', 'ann', 'ann''s own password', client_address => '::ffff:198.51.100.8') IS NOT NULL AS mapped,
+    leyser.login('log-a', 'ann', 'ann''s own password', client_address => '64:ff9b::198.51.100.8') IS NOT NULL AS translated,
+    leyser.login('log-a', 'ann', 'ann''s own password', client_address => '198.51.100.7') IS NULL AS same_client,
+    leyser.login('log-a', 'ann', 'ann''s own password', client_address => '64:ff9b::198.51.100.7') IS NULL AS same_translated,
+    leyser.login('log-a', 'ann', 'ann''s own password', client_address => '::198.51.100.7') IS NOT NULL AS something_else;
 
 -- A suspended tenant.
 \c - :superuser
