@@ -245,6 +245,14 @@ CALL trial.attempt($$SELECT leyser.import_account('old', '$1$abcdefgh$ncm1JiKfFF
 CALL trial.attempt($$SELECT leyser.import_account('old', 'password', 'log-a')$$);
 CALL trial.attempt($$SELECT leyser.import_account('old', NULL, 'log-a')$$);
 CALL trial.attempt($$SELECT leyser.import_account('old', '$2a$31$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC', 'log-a')$$);
+CALL trial.attempt($$SELECT leyser.import_account('old', '$2a$13$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC', 'log-a')$$);
+CALL trial.attempt($$SELECT leyser.import_account('old', '$2a$03$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC', 'log-a')$$);
+SET leyser.password_cost = 13;
+CALL trial.attempt($$SELECT leyser.import_account('old', '$2a$14$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC', 'log-a')$$);
+BEGIN;
+SELECT leyser.import_account('old', '$2a$13$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC', 'log-a') IS NOT NULL AS a_superuser_says_so;
+ROLLBACK;
+RESET leyser.password_cost;
 ALTER DATABASE :"database" SET leyser.password_cost = 6;
 \c - regress_leyser_app
 SELECT leyser.login('log-a', 'py', 'pässwörd') IS NOT NULL AS b, leyser.login('log-a', 'php', 'pässwörd') IS NOT NULL AS y;
