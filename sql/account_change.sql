@@ -143,6 +143,7 @@ BEGIN
     DELETE FROM leyser.invitation_record i WHERE i.account_id = account.account_id;
     DELETE FROM leyser.password_record p WHERE p.account_id = account.account_id;
     DELETE FROM leyser.session_record s WHERE s.account_id = account.account_id;
+    DELETE FROM leyser.familiar_address f WHERE f.account_id = account.account_id;
     UPDATE leyser.account_record a
         SET state = 'deleted', state_since = clock_timestamp(), account_name = NULL, name_key = NULL,
             password = NULL, password_set_at = NULL

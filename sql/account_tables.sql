@@ -61,12 +61,21 @@ COMMENT ON TABLE leyser.blocked_password IS 'passwords that nobody may have';
 
 -- Written by the worker only: failures survive a rollback, and it waits for nobody.
 CREATE TABLE leyser.login_delay (
-    subject text COLLATE "C" PRIMARY KEY,  -- 'account:<id>', 'address:<network>', 'unknown:<n>'
+    subject text COLLATE "C" PRIMARY KEY,  -- 'account:<id>', 'account:<id>@<network>', 'address:<network>', 'unknown:<n>'
     failures integer NOT NULL,
     last_failure_at timestamptz NOT NULL,
     locked_until timestamptz NOT NULL
 );
 COMMENT ON TABLE leyser.login_delay IS 'growing delays after failed logins';
+
+-- Written by the worker, and removed with the account.
+CREATE TABLE leyser.familiar_address (
+    account_id bigint NOT NULL REFERENCES leyser.account_record ON DELETE CASCADE,
+    network inet NOT NULL,                 -- leyser.address_network()
+    last_login_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (account_id, network)
+);
+COMMENT ON TABLE leyser.familiar_address IS 'addresses from which accounts logged in, in the last 90 days';
 
 CREATE TABLE leyser.session_record (
     session_id uuid PRIMARY KEY,

@@ -133,7 +133,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.judge_password(leyser.account_record, text, text, inet, timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_password(leyser.account_record, text, text, inet, timestamptz) IS
-    'internal: has the worker judge and count an attempt; the new session''s id (or "ok" without ends_at), NULL where anything was wrong; LY002 where the pepper is lost, 55P03 while somebody changes the account';
+    'internal: has the worker judge and count an attempt; the new session''s id (or "ok" without ends_at), NULL where anything was wrong; LY002 where the pepper is lost, 55P03 for change_password() while somebody changes the account';
 
 -- ---- what people call ----
 
@@ -187,7 +187,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.login(text, text, text, interval, inet) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.login(text, text, text, interval, inet) IS
-    'application: a token for set_config(''leyser.token'', …, true), bound to a new session that ends after lifetime (one second to 90 days) whatever is renewed; NULL whatever was wrong, also while the account or the address must wait after failures; counted and recorded even where the transaction is rolled back; LY009 in a context, LY002 without a usable keyring, 22023 for a lifetime that cannot be, 25006 on a standby or in a read-only transaction, 53000 where the server has too many to check or no worker can be started, 55P03 while somebody changes the account, 58000 where the worker failed';
+    'application: a token for set_config(''leyser.token'', …, true), bound to a new session that ends after lifetime (one second to 90 days) whatever is renewed; NULL whatever was wrong, also while the account or the address must wait after failures, or the account is being changed; counted and recorded even where the transaction is rolled back; LY009 in a context, LY002 without a usable keyring, 22023 for a lifetime that cannot be, 25006 on a standby or in a read-only transaction, 53000 where the server has too many to check or no worker can be started, 58000 where the worker failed';
 
 CREATE FUNCTION leyser.own_session() RETURNS leyser.session_record
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

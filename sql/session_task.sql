@@ -92,18 +92,18 @@ REVOKE ALL ON FUNCTION leyser.count_login_failure(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.count_login_failure(text) IS
     'internal: one more failed login of an account or address';
 
--- A failure while it waits is not counted, or others could lock an account for ever.
-CREATE FUNCTION leyser.refuse_login(request jsonb, delayed boolean) RETURNS void
+-- What fails while it must wait neither counts nor prolongs: the delay grows by
+-- failures that were judged.  The row is written all the same: equal work.
+CREATE FUNCTION leyser.refuse_login(request jsonb, subject text, delayed boolean) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    subjects text[] := array_remove(ARRAY[request ->> 'subject', request ->> 'address'], NULL);
+    subjects text[] := array_remove(ARRAY[subject, request ->> 'address'], NULL);
     one text;
 BEGIN
     FOREACH one IN ARRAY subjects LOOP
         IF delayed THEN
-            UPDATE leyser.login_delay d SET last_failure_at = clock_timestamp()
-                WHERE d.subject = one;
+            UPDATE leyser.login_delay d SET failures = d.failures WHERE d.subject = one;
         ELSE
             PERFORM leyser.count_login_failure(one);
         END IF;
@@ -114,9 +114,23 @@ BEGIN
             'delayed', CASE WHEN delayed THEN true END)));
 END
 $$;
-REVOKE ALL ON FUNCTION leyser.refuse_login(jsonb, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.refuse_login(jsonb, boolean) IS
+REVOKE ALL ON FUNCTION leyser.refuse_login(jsonb, text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refuse_login(jsonb, text, boolean) IS
     'internal, in the worker: counts and records a failed login';
+
+-- Who guesses makes an account wait.  That must not shut out its owner: addresses
+-- from which the account logged in before wait by themselves.
+CREATE FUNCTION leyser.delay_subject(request jsonb) RETURNS text
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT (request ->> 'subject') || coalesce((
+        SELECT '@' || f.network FROM leyser.familiar_address f
+        WHERE f.account_id = (request ->> 'account_id')::bigint
+          AND f.network = leyser.address_network((request ->> 'client_address')::inet)), '')
+$$;
+REVOKE ALL ON FUNCTION leyser.delay_subject(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.delay_subject(jsonb) IS
+    'internal, in the worker: what a login''s failures are counted for: an account, or an account at an address that is familiar';
 
 CREATE FUNCTION leyser.begin_session(request jsonb) RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -131,6 +145,11 @@ BEGIN
     INSERT INTO leyser.session_record (session_id, tenant_id, account_id, expires_at, client_address)
         VALUES (new_session, request ->> 'tenant_id', (request ->> 'account_id')::bigint,
                 (request ->> 'ends_at')::timestamptz, (request ->> 'client_address')::inet);
+    INSERT INTO leyser.familiar_address (account_id, network)
+        SELECT (request ->> 'account_id')::bigint, n.network
+        FROM leyser.address_network((request ->> 'client_address')::inet) n (network)
+        WHERE n.network IS NOT NULL
+        ON CONFLICT ON CONSTRAINT familiar_address_pkey DO UPDATE SET last_login_at = clock_timestamp();
     PERFORM leyser.record_event('session.began', request ->> 'tenant_id', request ->> 'account_id',
         jsonb_strip_nulls(jsonb_build_object('caller_role', request -> 'caller_role',
             'client_address', request -> 'client_address', 'session_id', new_session,
@@ -145,32 +164,39 @@ COMMENT ON FUNCTION leyser.begin_session(jsonb) IS
 CREATE FUNCTION leyser.judge_login(request jsonb) RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
+<<judge_login>>
 DECLARE
+    subject text := leyser.delay_subject(request);
     delayed boolean := EXISTS (SELECT FROM leyser.login_delay d
-        WHERE d.subject IN (request ->> 'subject', request ->> 'address')
+        WHERE d.subject IN (judge_login.subject, request ->> 'address')
           AND d.locked_until > clock_timestamp());
 BEGIN
-    -- not while the password is being changed: its former sessions end with that
+    -- Not while the account is being changed: sessions end with that.  A login is
+    -- refused then like any other: an answer of its own would tell that the account
+    -- exists.
     BEGIN
         PERFORM FROM leyser.account_record a
             WHERE a.account_id = (request ->> 'account_id')::bigint FOR SHARE NOWAIT;
     EXCEPTION WHEN lock_not_available THEN
-        RETURN 'busy';
+        IF request ->> 'ends_at' IS NULL THEN
+            RETURN 'busy'; -- change_password()
+        END IF;
+        delayed := true;
     END;
     PERFORM FROM leyser.account_record a JOIN leyser.tenant_record t USING (tenant_id)
         WHERE a.account_id = (request ->> 'account_id')::bigint AND a.state = 'active'
           AND t.state = 'active' AND a.password = request ->> 'stored';
     IF NOT FOUND OR delayed OR NOT (request ->> 'matches')::boolean THEN
-        PERFORM leyser.refuse_login(request, delayed);
+        PERFORM leyser.refuse_login(request, subject, delayed);
         RETURN '';
     END IF;
-    DELETE FROM leyser.login_delay d WHERE d.subject = request ->> 'subject';
+    DELETE FROM leyser.login_delay d WHERE d.subject = judge_login.subject;
     RETURN leyser.begin_session(request);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.judge_login(jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_login(jsonb) IS
-    'internal, in the worker: the answer to a login: "" for no, "busy" while the account is being changed';
+    'internal, in the worker: the answer to a login: "" for no, also while the account is being changed (to change_password(): "busy")';
 
 -- Not where it was changed meanwhile, or is being changed.
 CREATE FUNCTION leyser.renew_hash(request jsonb) RETURNS void
@@ -194,6 +220,9 @@ DECLARE
     past timestamptz := clock_timestamp() - interval '1 day';
 BEGIN
     DELETE FROM leyser.login_delay d WHERE d.last_failure_at < past;
+    DELETE FROM leyser.familiar_address f WHERE (f.account_id, f.network) IN (
+        SELECT o.account_id, o.network FROM leyser.familiar_address o
+        WHERE o.last_login_at < past - interval '89 days' FOR UPDATE SKIP LOCKED);
     -- an account that is being deleted holds its own, which are not waited for
     DELETE FROM leyser.session_record s WHERE s.session_id IN (
         SELECT o.session_id FROM leyser.session_record o WHERE o.expires_at < past
@@ -206,7 +235,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.prune_sessions() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.prune_sessions() IS
-    'internal, in the worker: removes sessions and delays that ended a day ago';
+    'internal, in the worker: removes sessions and delays that ended a day ago, and addresses without a login for 90 days';
 
 CREATE FUNCTION leyser.perform_task(task text, payload text) RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -218,7 +247,8 @@ BEGIN
     CASE task
         WHEN 'login' THEN RETURN leyser.judge_login(payload::jsonb);
         WHEN 'hash' THEN PERFORM leyser.renew_hash(payload::jsonb);
-        WHEN 'forgive' THEN DELETE FROM leyser.login_delay d WHERE d.subject = payload;
+        WHEN 'forgive' THEN DELETE FROM leyser.login_delay d
+            WHERE d.subject = payload OR d.subject LIKE payload || '@%';
     END CASE;
     RETURN '';
 END

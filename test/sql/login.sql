@@ -231,6 +231,41 @@ SELECT leyser.login('log-a', 'ann', 'ann''s own password', client_address => '::
     leyser.login('log-a', 'ann', 'ann''s own password', client_address => '64:ff9b::198.51.100.7') IS NULL AS same_translated,
     leyser.login('log-a', 'ann', 'ann''s own password', client_address => '::198.51.100.7') IS NOT NULL AS something_else;
 
+-- Others who guess shut nobody out: an account waits for them, and not where it logged in before.
+SELECT leyser.login('log-a', 'ann', 'no idea whatsoever') IS NULL AS wrong;
+CALL trial.wait_longer();
+SELECT leyser.login('log-a', 'ann', 'ann''s own password', client_address => '192.0.2.9') IS NULL AS must_wait,
+    leyser.login('log-a', 'ann', 'ann''s own password') IS NULL AS without_an_address,
+    leyser.login('log-a', 'ann', 'ann''s own password', client_address => '192.0.2.8') IS NOT NULL AS at_home,
+    leyser.login('log-a', 'ann', 'ann''s own password', client_address => '::ffff:192.0.2.8') IS NOT NULL AS mapped,
+    leyser.login('log-b', 'ann', 'the other ann''s password', client_address => '192.0.2.9') IS NOT NULL AS another_account;
+SELECT leyser.login('log-a', 'ann', 'ann''s own password', client_address => '192.0.2.9') IS NULL AS must_still_wait;
+-- guesses from there wait by themselves
+SELECT leyser.login('log-a', 'ann', 'no idea whatsoever', client_address => '192.0.2.8') IS NULL AS wrong;
+CALL trial.wait_longer();
+SELECT leyser.login('log-a', 'ann', 'ann''s own password', client_address => '192.0.2.8') IS NULL AS must_wait,
+    leyser.login('log-a', 'ann', 'ann''s own password', client_address => '2001:db8:0:2::1') IS NOT NULL AS elsewhere_at_home;
+\c - :superuser
+SELECT left(subject, 8) AS kind, substring(subject FROM '@.*') AS at, failures FROM leyser.login_delay, leyser.account_record a
+    WHERE (a.tenant_id, a.account_name) = ('log-a', 'ann') AND subject ~ ('^account:' || account_id || '(@|$)') ORDER BY subject;
+-- what fails meanwhile neither counts nor prolongs
+CREATE TEMP TABLE before AS SELECT * FROM leyser.login_delay;
+SELECT leyser.login('log-a', 'ann', 'no idea whatsoever') IS NULL AS wrong_meanwhile,
+    leyser.login('log-a', 'ann', 'ann''s own password') IS NULL AS right_meanwhile;
+SELECT count(*) AS changed FROM (TABLE leyser.login_delay EXCEPT TABLE before) c;
+DROP TABLE before;
+\c - regress_leyser_app
+CALL trial.waited();
+
+-- An account that is being changed: the same answer as for one that is not there.
+\c - :superuser
+BEGIN;
+UPDATE leyser.account_record SET account_name = account_name WHERE (tenant_id, account_name) = ('log-a', 'ann');
+SELECT leyser.login('log-a', 'ann', 'ann''s own password') IS NULL AS being_changed;
+ROLLBACK;
+SELECT leyser.login('log-a', 'ann', 'ann''s own password') IS NOT NULL AS no_longer;
+\c - regress_leyser_app
+
 -- A suspended tenant.
 \c - :superuser
 SELECT leyser.suspend_tenant('log-b');
@@ -312,7 +347,10 @@ CREATE VIEW trial.kept AS
     SELECT s.expires_at < now() AS expired, r.session_id IS NOT NULL AS revoked
     FROM leyser.session_record s LEFT JOIN leyser.revoked_session r USING (session_id)
     WHERE client_address = '192.0.2.99';
+INSERT INTO leyser.familiar_address SELECT a.account_id, ('192.0.2.' || days)::inet, now() - days * interval '1 day'
+    FROM leyser.account_record a, unnest('{89, 91}'::int[]) days WHERE (a.tenant_id, a.account_name) = ('log-a', 'robot');
 SELECT leyser.prune_sessions();
+SELECT f.network FROM leyser.familiar_address f JOIN leyser.account_record a USING (account_id) WHERE a.account_name = 'robot';
 SELECT * FROM trial.kept ORDER BY 1;
 SELECT count(*) FROM leyser.revoked_session WHERE expires_at < now() - interval '1 day';
 SELECT subject FROM leyser.login_delay;
