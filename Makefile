@@ -42,6 +42,7 @@ OBJS = \
 	src/event.o \
 	src/task.o \
 	src/worker.o \
+	src/worker_settings.o \
 	src/password.o \
 	src/password_log.o \
 	src/session.o \

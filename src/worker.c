@@ -12,7 +12,7 @@
  *    the same lock, so no task is put in between; SIGTERM ends a worker only
  *    there.
  *  - A worker serves everybody in its database, so a task waits for no lock for
- *    longer than LOCK_TIMEOUT.
+ *    longer than its lock_timeout (worker_settings.c).
  *  - The server does not restart a worker: whoever needs one starts it.  A
  *    restart could find its database dropped, again and again.
  *
@@ -35,7 +35,6 @@
 
 #define IDLE_TIMEOUT 2000  /* milliseconds */
 #define START_TIMEOUT 3000 /* milliseconds until a start counts as failed */
-#define LOCK_TIMEOUT "1s"
 
 /* In the worker: what it is doing. */
 static LeyserSlot *current_slot = NULL;
@@ -265,24 +264,14 @@ worker_perform(LeyserSlot *slot)
 }
 
 static void
-worker_set(const char *name, const char *value)
-{
-	SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
-}
-
-static void
 worker_begin(Oid database)
 {
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
+	leyser_worker_fix_settings();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	worker_set("search_path", "pg_catalog, pg_temp");
-	worker_set("lock_timeout", LOCK_TIMEOUT);
-	worker_set("default_transaction_isolation", "read committed");
-	worker_set("default_transaction_read_only", "off");
-	/* what was answered for must be on disk */
-	worker_set("synchronous_commit", "local");
+	leyser_worker_fix_role();
 }
 
 void

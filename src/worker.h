@@ -61,6 +61,10 @@ extern LeyserWorkerShared *leyser_worker_shared;
 /* Wakes this database's worker, or has one started; 53000 where none can be. */
 extern void leyser_worker_ensure(void);
 
+/* In the worker, before and after it connects: worker_settings.c. */
+extern void leyser_worker_fix_settings(void);
+extern void leyser_worker_fix_role(void);
+
 /* Under the lock: a task that runs has ended. */
 extern void leyser_task_finish(LeyserSlot *slot, bool ok);
 

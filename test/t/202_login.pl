@@ -198,6 +198,29 @@ $node->append_conf('postgresql.conf', 'max_worker_processes = 8');
 $node->restart;
 is(login($password), 'token', '... until it can');
 
+# Whoever owns the database sets for it what they like: the worker does not take it.
+$node->safe_psql('postgres', q{CREATE ROLE lowly; CREATE ROLE database_owner CREATEROLE; GRANT lowly TO database_owner;
+	CREATE DATABASE owned OWNER database_owner});
+create_extension($node, 'owned');
+prepare('owned');
+for my $setting ('role = lowly', 'session_authorization = lowly', 'transform_null_equals = on',
+	q{plpgsql.extra_errors = 'all'}, 'standard_conforming_strings = off', 'default_transaction_read_only = on')
+{
+	my ($name) = $setting =~ /^(\w+(?:\.\w+)?)/;
+	$node->poll_query_until('postgres',
+		q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'leyser worker'}) or die 'the worker stays';
+	my ($refused) = sqlstate_of($node, "SET ROLE database_owner; ALTER DATABASE owned SET $setting");
+	is($refused, '', "set for the database: $setting");
+	$node->psql('owned', 'SET SESSION AUTHORIZATION DEFAULT; SET ROLE none; SET transform_null_equals = off; '
+		. q{SET plpgsql.extra_errors = 'none'; SET standard_conforming_strings = on; SET default_transaction_read_only = off; }
+		. "SELECT leyser.login('t1', 'ann', '$password') ~ '^ey'", stdout => \my $login);
+	is($login, 't', '... login works');
+	$node->safe_psql('postgres', "ALTER DATABASE owned RESET $name");
+}
+$node->poll_query_until('postgres',
+	q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'leyser worker'});
+$node->safe_psql('postgres', 'DROP DATABASE owned');
+
 # A lost pepper: an error for every name alike, and never "wrong password".
 sub pepper_status
 {
