@@ -309,32 +309,16 @@ COMMENT ON FUNCTION leyser.import_account(text, text, text, boolean) IS
 -- account was granted since, and what its maker lost, counts.  A grant that is not
 -- committed yet comes after the acceptance: whoever grants sees the account active.
 CREATE FUNCTION leyser.invitation_holds(account_id bigint) RETURNS boolean
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    inviter CONSTANT bigint := (SELECT i.invited_by FROM leyser.invitation_record i
-                                WHERE i.account_id = invitation_holds.account_id);
-BEGIN
-    IF inviter IS NULL THEN
-        RETURN true;
-    END IF;
-    -- refuses a snapshot that is older than the last change; waits for nobody, and
-    -- nobody waits for this: what is undone gives its locks back
-    BEGIN
-        PERFORM FROM leyser.grant_lock l
-            WHERE l.tenant_id = (SELECT a.tenant_id FROM leyser.account_record a WHERE a.account_id = inviter)
-            FOR SHARE SKIP LOCKED;
-        RAISE SQLSTATE 'LY000';
-    EXCEPTION WHEN SQLSTATE 'LY000' THEN
-        NULL;
-    END;
-    RETURN leyser.effective_permission(inviter, 'leyser.accounts', NULL, clock_timestamp())
-        AND leyser.has_power_over(inviter, invitation_holds.account_id);
-END
+    SELECT i.invited_by IS NULL
+        OR (leyser.effective_permission(i.invited_by, 'leyser.accounts', NULL, clock_timestamp())
+            AND leyser.has_power_over(i.invited_by, i.account_id))
+    FROM leyser.invitation_record i WHERE i.account_id = invitation_holds.account_id
 $$;
 REVOKE ALL ON FUNCTION leyser.invitation_holds(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.invitation_holds(bigint) IS
-    'internal: whether who made an account''s open secret could make it now; 40001 where the snapshot is too old to know';
+    'internal, in the worker: whether who made an account''s open secret could make it now';
 
 CREATE FUNCTION leyser.accept_invitation(tenant_id text, account_name text, secret text,
                                          password text) RETURNS void
@@ -342,7 +326,9 @@ CREATE FUNCTION leyser.accept_invitation(tenant_id text, account_name text, secr
 AS $$
 DECLARE
     account leyser.account_record;
+    answer text;
 BEGIN
+    PERFORM leyser.keyring_begin('leyser.accept_invitation()');
     SELECT a.* INTO account FROM leyser.account_record a
         JOIN leyser.invitation_record i ON i.account_id = a.account_id
         JOIN leyser.tenant_record t ON t.tenant_id = a.tenant_id
@@ -350,23 +336,21 @@ BEGIN
           AND a.name_key = leyser.account_key(left(accept_invitation.account_name, 201))
           AND a.state IN ('invited', 'active') AND t.state = 'active'
           AND i.secret_digest = sha256(convert_to(secret, 'UTF8'))
-          AND i.expires_at > clock_timestamp()
-        FOR UPDATE OF a, i;
-    IF NOT FOUND OR NOT leyser.invitation_holds(account.account_id) THEN
+          AND i.expires_at > clock_timestamp();
+    IF FOUND THEN
+        answer := leyser.submit_patiently('password', jsonb_build_object(
+            'account_id', account.account_id, 'caller_role', leyser.caller()::text, 'stored', account.password,
+            'secret_digest', encode(sha256(convert_to(secret, 'UTF8')), 'hex'),
+            'new_hash', leyser.hash_new_password(account, password)));
+    END IF;
+    IF answer IS DISTINCT FROM 'ok' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_authorization_specification',
             MESSAGE = 'invitation is not valid',
             DETAIL = 'It was used already, has expired, was replaced by another one, is void because who made it could not do so now, or never was.',
             HINT = 'Ask an administrator of the tenant for a new one.';
     END IF;
-    PERFORM leyser.set_password(account.account_id, password);
-    DELETE FROM leyser.invitation_record i WHERE i.account_id = account.account_id;
-    UPDATE leyser.account_record a SET state = 'active', state_since = clock_timestamp()
-        WHERE a.account_id = account.account_id AND a.state <> 'active';
-    PERFORM leyser.end_sessions(account.account_id);
-    PERFORM leyser.submit_task('forgive', 'account:' || account.account_id);
-    PERFORM leyser.record_account_event('account.accepted', account.account_id);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.accept_invitation(text, text, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.accept_invitation(text, text, text, text) IS
-    'application, before login: sets the account''s password with the one-time secret of invite_account() or reset_password(); 28000 for a secret that is wrong, used, late, or void because who made it could not do so now, 40001 where the snapshot is too old to know, 22023 for a password that is not taken, LY002 without a usable keyring, 53000 where the server has too many to check or no worker can be started, 58000 where that failed, 25006 on a standby or in a read-only transaction';
+    'application, before login: sets the account''s password with the one-time secret of invite_account() or reset_password(), at once and for good, whatever becomes of the transaction; 28000 for a secret that is wrong, used, late, or void because who made it could not do so now, 22023 for a password that is not taken, LY002 without a usable keyring, 53000 where the server has too many to check or no worker can be started, 58000 where that failed, 55P03 while somebody changes the account, 25006 on a standby or in a read-only transaction';

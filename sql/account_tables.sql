@@ -84,17 +84,19 @@ CREATE TABLE leyser.session_record (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at timestamptz NOT NULL,       -- absolute end, renewal does not move it
     renewed_at timestamptz,
-    ended_at timestamptz,
     client_address inet
 );
-COMMENT ON TABLE leyser.session_record IS 'sessions made by login()';
+COMMENT ON TABLE leyser.session_record IS 'sessions made by login(); those in revoked_session have ended';
 CREATE INDEX session_record_account ON leyser.session_record (account_id);
 COMMENT ON INDEX leyser.session_record_account IS 'one account''s sessions';
 
 -- Absent is valid: a lagging standby refuses what it knows to be revoked.
 CREATE TABLE leyser.revoked_session (
-    session_id uuid PRIMARY KEY,
-    expires_at timestamptz NOT NULL
+    session_id uuid NOT NULL,
+    expires_at timestamptz NOT NULL,
+    -- whoever ends a session waits for nobody else who does, so it may be here twice
+    ending_id uuid NOT NULL DEFAULT gen_random_uuid(),
+    PRIMARY KEY (session_id, ending_id)
 );
 COMMENT ON TABLE leyser.revoked_session IS 'sessions that ended before their time';
 

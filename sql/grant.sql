@@ -234,21 +234,27 @@ COMMENT ON FUNCTION leyser.make_administrator(bigint, bigint) IS
 
 -- An administrator who can do all that one can: active, and nothing is denied to it.
 CREATE FUNCTION leyser.require_other_administrator(account_id bigint) RETURNS void
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
 AS $$
 #variable_conflict use_column
 DECLARE
     tenant CONSTANT text := (SELECT a.tenant_id FROM leyser.account_record a
                              WHERE a.account_id = require_other_administrator.account_id);
 BEGIN
+    IF NOT leyser.is_administrator(require_other_administrator.account_id) THEN
+        RETURN;
+    END IF;
     PERFORM leyser.lock_grants(tenant);
-    IF NOT leyser.is_administrator(require_other_administrator.account_id) OR EXISTS (
-            SELECT FROM leyser.account_record a
-            JOIN leyser.grant_record g ON g.account_id = a.account_id AND g.kind = 'administrator'
-            WHERE a.tenant_id = tenant AND a.account_id <> require_other_administrator.account_id
-              AND a.state = 'active' AND g.valid_from <= clock_timestamp() AND g.valid_until = 'infinity'
-              AND NOT EXISTS (SELECT FROM leyser.grant_record d
-                  WHERE d.account_id = a.account_id AND d.kind = 'deny' AND d.valid_until > clock_timestamp())) THEN
+    -- locked, because whoever disables an account that is no administrator yet takes
+    -- no lock of grants
+    PERFORM FROM leyser.account_record a
+        JOIN leyser.grant_record g ON g.account_id = a.account_id AND g.kind = 'administrator'
+        WHERE a.tenant_id = tenant AND a.account_id <> require_other_administrator.account_id
+          AND a.state = 'active' AND g.valid_from <= clock_timestamp() AND g.valid_until = 'infinity'
+          AND NOT EXISTS (SELECT FROM leyser.grant_record d
+              WHERE d.account_id = a.account_id AND d.kind = 'deny' AND d.valid_until > clock_timestamp())
+        LIMIT 1 FOR SHARE OF a;
+    IF FOUND OR NOT leyser.is_administrator(require_other_administrator.account_id) THEN
         RETURN;
     END IF;
     RAISE EXCEPTION USING ERRCODE = 'LY008',
@@ -259,7 +265,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.require_other_administrator(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.require_other_administrator(bigint) IS
-    'internal: to be called before an account is disabled, deleted or stripped; raises LY008 for the last administrator of a tenant; takes lock_grants()';
+    'internal: to be called before an account is disabled, deleted or stripped; raises LY008 for the last administrator of a tenant; takes lock_grants() for an administrator';
 
 -- What is denied to one would come back through whom it makes an administrator.
 CREATE FUNCTION leyser.may_give_all(account bigint) RETURNS boolean

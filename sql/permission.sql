@@ -278,23 +278,39 @@ COMMENT ON FUNCTION leyser.require_administrator() IS
 
 -- ---- changes ----
 
--- A change that is left open keeps the others waiting, but not for ever.
+-- Somebody may leave a transaction open: whoever waits for it is told so.
+CREATE FUNCTION leyser.refuse_wait() RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    holders text := (SELECT string_agg(DISTINCT l.pid::text, ', ') FROM pg_locks l
+        WHERE l.relation IN ('leyser.grant_lock'::regclass, 'leyser.account_record'::regclass)
+          AND l.mode IN ('RowShareLock', 'RowExclusiveLock') AND l.granted AND l.pid <> pg_backend_pid());
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+        MESSAGE = 'another transaction is changing accounts or grants',
+        DETAIL = 'It had not ended after three seconds'
+                 || coalesce('; open ones are those of the server processes ' || holders, '') || '.',
+        HINT = 'Try again in a moment. Sessions end without waiting, by leyser.revoke_sessions(); a transaction that stays open ends with its connection.';
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.refuse_wait() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refuse_wait() IS
+    'internal: raises 55P03 and names who may be waited for';
+
 CREATE FUNCTION leyser.lock_grants(tenant_id text) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
 AS $$
 BEGIN
     INSERT INTO leyser.grant_lock AS l (tenant_id, changes) VALUES (lock_grants.tenant_id, 1)
-    ON CONFLICT ON CONSTRAINT grant_lock_pkey DO UPDATE SET changes = l.changes + 1;
+        ON CONFLICT ON CONSTRAINT grant_lock_pkey DO UPDATE SET changes = l.changes + 1;
 EXCEPTION WHEN lock_not_available THEN
-    RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
-        MESSAGE = 'somebody else is changing accounts, roles or grants of this tenant',
-        DETAIL = 'A transaction that made such a change has not ended within 3 seconds.',
-        HINT = 'Try again in a moment; pg_blocking_pids() shows an operator of the database which session it is, while another one waits.';
+    PERFORM leyser.refuse_wait();
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.lock_grants(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.lock_grants(text) IS
-    'internal: makes changes of a tenant''s roles, grants and administrators wait for each other until the transaction ends; 40001 where its snapshot is too old, 55P03 where it waits for more than 3 seconds';
+    'internal: makes changes of a tenant''s roles, grants and administrators wait for each other until the transaction ends; 40001 where its snapshot is too old, 55P03 after three seconds';
 
 CREATE FUNCTION leyser.begin_change() RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

@@ -11,26 +11,10 @@
 --
 -- The worker serves everybody, so it must wait for nobody: only tasks write
 -- login_delay, and an account that somebody has locked is not waited for.
-
--- A transaction that ends sessions does not see those that began after its
--- snapshot.  Both sides write the account's row here first: so it fails with
--- 40001, and its next attempt sees them.  No cache looks at this table.
-CREATE TABLE leyser.session_lock (
-    account_id bigint PRIMARY KEY REFERENCES leyser.account_record ON DELETE CASCADE,
-    changes bigint NOT NULL
-);
-COMMENT ON TABLE leyser.session_lock IS 'who begins or ends sessions of an account writes its row first';
-
--- The worker must not wait here: who ends sessions has locked the account before.
-CREATE FUNCTION leyser.lock_sessions(account_id bigint) RETURNS void
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
-    INSERT INTO leyser.session_lock AS l (account_id, changes) VALUES (lock_sessions.account_id, 1)
-    ON CONFLICT ON CONSTRAINT session_lock_pkey DO UPDATE SET changes = l.changes + 1
-$$;
-REVOKE ALL ON FUNCTION leyser.lock_sessions(bigint) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.lock_sessions(bigint) IS
-    'internal: before sessions of an account, which the caller has locked, begin or end; 40001 where the transaction''s snapshot is older than the last change';
+--
+-- What an account does about itself (another password, another token) is written
+-- here, too: its own transaction, which it may leave open, locks nothing that
+-- stands in the way of whoever ends its sessions.
 
 CREATE FUNCTION leyser.submit_task(task text, payload text) RETURNS text
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_task_perform_sql';
@@ -141,7 +125,6 @@ BEGIN
     IF request ->> 'ends_at' IS NULL THEN
         RETURN 'ok'; -- change_password()
     END IF;
-    PERFORM leyser.lock_sessions((request ->> 'account_id')::bigint);
     INSERT INTO leyser.session_record (session_id, tenant_id, account_id, expires_at, client_address)
         VALUES (new_session, request ->> 'tenant_id', (request ->> 'account_id')::bigint,
                 (request ->> 'ends_at')::timestamptz, (request ->> 'client_address')::inet);
@@ -212,6 +195,60 @@ REVOKE ALL ON FUNCTION leyser.renew_hash(jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.renew_hash(jsonb) IS
     'internal, in the worker: puts a new hash of the same password in place of the stored one';
 
+-- With the secret of an invitation, or where the old password is still the one that
+-- was judged.  It is done for good: whoever rolls back cannot try a secret twice.
+CREATE FUNCTION leyser.replace_password(request jsonb) RETURNS text
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    account leyser.account_record;
+    secret bytea := decode(request ->> 'secret_digest', 'hex');
+    detail jsonb := jsonb_build_object('caller_role', request -> 'caller_role');
+BEGIN
+    BEGIN
+        SELECT a.* INTO account FROM leyser.account_record a
+            WHERE a.account_id = (request ->> 'account_id')::bigint FOR UPDATE NOWAIT;
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN 'busy';
+    END;
+    IF account.state = ANY (CASE WHEN secret IS NULL THEN '{active}' ELSE '{invited, active}' END::text[]) IS NOT TRUE
+       OR account.password IS DISTINCT FROM request ->> 'stored'
+       OR (secret IS NOT NULL AND NOT EXISTS (SELECT FROM leyser.invitation_record i
+            WHERE i.account_id = account.account_id AND i.secret_digest = secret
+              AND i.expires_at > clock_timestamp() AND leyser.invitation_holds(i.account_id))) THEN
+        RETURN 'changed';
+    END IF;
+    PERFORM leyser.store_password(account.account_id, request ->> 'new_hash');
+    DELETE FROM leyser.invitation_record i WHERE i.account_id = account.account_id;
+    UPDATE leyser.account_record a SET state = 'active', state_since = clock_timestamp()
+        WHERE a.account_id = account.account_id AND a.state <> 'active';
+    PERFORM leyser.end_sessions(account.account_id, (request ->> 'session_id')::uuid);
+    IF secret IS NULL THEN
+        PERFORM leyser.record_account_event('password.changed', account.account_id, detail);
+        RETURN 'ok';
+    END IF;
+    DELETE FROM leyser.login_delay d WHERE d.subject = 'account:' || account.account_id
+        OR d.subject LIKE 'account:' || account.account_id || '@%';
+    PERFORM leyser.record_account_event('account.accepted', account.account_id, detail);
+    RETURN 'ok';
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.replace_password(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.replace_password(jsonb) IS
+    'internal, in the worker: stores a new password and ends the other sessions: "ok", "busy" while somebody changes the account, "changed" where it is no longer as it was';
+
+-- When, and no more: not where somebody deletes it.
+CREATE FUNCTION leyser.note_renewal(session uuid) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE leyser.session_record s SET renewed_at = clock_timestamp()
+    WHERE s.session_id = (SELECT l.session_id FROM leyser.session_record l
+                          WHERE l.session_id = session FOR NO KEY UPDATE SKIP LOCKED)
+$$;
+REVOKE ALL ON FUNCTION leyser.note_renewal(uuid) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_renewal(uuid) IS
+    'internal, in the worker: notes that a session got another token';
+
 -- What nobody needs any longer; now and then.
 CREATE FUNCTION leyser.prune_sessions() RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -247,8 +284,8 @@ BEGIN
     CASE task
         WHEN 'login' THEN RETURN leyser.judge_login(payload::jsonb);
         WHEN 'hash' THEN PERFORM leyser.renew_hash(payload::jsonb);
-        WHEN 'forgive' THEN DELETE FROM leyser.login_delay d
-            WHERE d.subject = payload OR d.subject LIKE payload || '@%';
+        WHEN 'password' THEN RETURN leyser.replace_password(payload::jsonb);
+        WHEN 'renew' THEN PERFORM leyser.note_renewal(payload::uuid);
     END CASE;
     RETURN '';
 END

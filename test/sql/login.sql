@@ -359,7 +359,7 @@ SELECT count(*) = :sessions AS others_stay FROM leyser.session_record WHERE clie
 UPDATE leyser.session_record SET expires_at = now() - interval '25 hours' WHERE client_address = '192.0.2.99';
 DO $$ BEGIN
     FOR task IN 1..10000 LOOP
-        PERFORM leyser.submit_task('forgive', 'nobody');
+        PERFORM leyser.submit_task('renew', gen_random_uuid()::text);
         EXIT WHEN NOT EXISTS (SELECT FROM trial.kept);
     END LOOP;
 END $$;

@@ -152,7 +152,6 @@ my %out_of_dump = (
 	(map { ("proxy_accounts_$_" => 'always empty') } 0 .. 15),
 	session_record => 'sessions end with the database they were in',
 	revoked_session => 'as the sessions do',
-	session_lock => 'what is in it does not matter',
 	invitation_record => 'invitations end, too',
 	grant_lock => 'what is in it does not matter',
 	login_delay => 'failed logins of another database',

@@ -240,7 +240,7 @@ for my $setting ('role = lowly', 'session_authorization = lowly', 'transform_nul
 	my ($name) = $setting =~ /^(\w+(?:\.\w+)?)/;
 	$node->poll_query_until('postgres',
 		q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'leyser worker'}) or die 'the worker stays';
-	my ($refused) = sqlstate_of($node, "DO ''; SET ROLE database_owner; ALTER DATABASE owned SET $setting");
+	my ($refused) = sqlstate_of($node, "DO 'BEGIN END'; SET ROLE database_owner; ALTER DATABASE owned SET $setting");
 	is($refused, '', "set for the database: $setting");
 	$node->psql('owned', 'SET SESSION AUTHORIZATION DEFAULT; SET ROLE none; SET transform_null_equals = off; '
 		. q{SET plpgsql.extra_errors = 'none'; SET standard_conforming_strings = on; SET default_transaction_read_only = off; }
