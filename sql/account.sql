@@ -168,7 +168,7 @@ DECLARE
 BEGIN
     INSERT INTO leyser.account_record (tenant_id, account_name, name_key, state, password, password_set_at)
         VALUES (add_account.tenant_id, add_account.account_name,
-                leyser.account_key(add_account.account_name), add_account.state, add_account.password,
+                leyser.name_key(add_account.account_name), add_account.state, add_account.password,
                 CASE WHEN add_account.password IS NOT NULL THEN clock_timestamp() END)
         ON CONFLICT DO NOTHING RETURNING account_id INTO added;
     IF added IS NULL THEN
@@ -223,10 +223,10 @@ DECLARE
     invited bigint;
     secret text;
 BEGIN
-    PERFORM leyser.begin_account(invite_account.tenant_id, leyser.account_key(name), administrator);
+    PERFORM leyser.begin_account(invite_account.tenant_id, leyser.name_key(name), administrator);
     -- invited already: a new secret, the former one is void
     SELECT a.account_id INTO invited FROM leyser.account_record a
-        WHERE a.tenant_id = invite_account.tenant_id AND a.name_key = leyser.account_key(name)
+        WHERE a.tenant_id = invite_account.tenant_id AND a.name_key = leyser.name_key(name)
           AND a.state = 'invited';
     IF invited IS NULL THEN
         invited := leyser.add_account(invite_account.tenant_id, name, 'invited', NULL,
@@ -256,7 +256,7 @@ DECLARE
     name text := leyser.checked_name(account_name, 'an account');
     created bigint;
 BEGIN
-    PERFORM leyser.begin_account(create_account.tenant_id, leyser.account_key(name), administrator);
+    PERFORM leyser.begin_account(create_account.tenant_id, leyser.name_key(name), administrator);
     created := leyser.add_account(create_account.tenant_id, name, 'active', NULL,
                                   coalesce(create_account.administrator, false));
     PERFORM leyser.record_account_event('account.created', created);
@@ -291,7 +291,7 @@ BEGIN
             DETAIL = format('Its cost is not from 4 to %s.', highest_cost),
             HINT = 'Invite the account; or have a superuser raise leyser.password_cost, up to which hashes are taken, too.';
     END IF;
-    PERFORM leyser.begin_account(import_account.tenant_id, leyser.account_key(name), administrator);
+    PERFORM leyser.begin_account(import_account.tenant_id, leyser.name_key(name), administrator);
     imported := leyser.add_account(import_account.tenant_id, name, 'active',
                                    '$2a' || substr(password_hash, 4),
                                    coalesce(import_account.administrator, false));
@@ -333,7 +333,7 @@ BEGIN
         JOIN leyser.invitation_record i ON i.account_id = a.account_id
         JOIN leyser.tenant_record t ON t.tenant_id = a.tenant_id
         WHERE a.tenant_id = accept_invitation.tenant_id
-          AND a.name_key = leyser.account_key(left(accept_invitation.account_name, 201))
+          AND a.name_key = leyser.name_key(left(accept_invitation.account_name, 201))
           AND a.state IN ('invited', 'active') AND t.state = 'active'
           AND i.secret_digest = sha256(convert_to(secret, 'UTF8'))
           AND i.expires_at > clock_timestamp();

@@ -147,11 +147,11 @@ BEGIN
     PERFORM leyser.require_power_over(account.account_id);
     PERFORM leyser.refuse_own_account(account.account_id);
     IF EXISTS (SELECT FROM leyser.account_record a
-               WHERE a.tenant_id = account.tenant_id AND a.name_key = leyser.account_key(name)
+               WHERE a.tenant_id = account.tenant_id AND a.name_key = leyser.name_key(name)
                  AND a.account_id <> account.account_id) THEN
         PERFORM leyser.refuse_taken_name();
     END IF;
-    UPDATE leyser.account_record a SET account_name = name, name_key = leyser.account_key(name),
+    UPDATE leyser.account_record a SET account_name = name, name_key = leyser.name_key(name),
             named_at = CASE WHEN a.account_name = name THEN a.named_at ELSE clock_timestamp() END
         WHERE a.account_id = account.account_id;
     PERFORM leyser.end_sessions(account.account_id);
@@ -258,7 +258,7 @@ AS $$
     SELECT a.account_id FROM leyser.account_record a
     WHERE a.tenant_id = account_to_recover.tenant_id AND a.state <> 'deleted'
       AND CASE WHEN account_to_recover.account_name IS NULL THEN leyser.is_administrator(a.account_id)
-               ELSE a.name_key = leyser.account_key(account_to_recover.account_name) END
+               ELSE a.name_key = leyser.name_key(account_to_recover.account_name) END
     ORDER BY a.state = 'disabled', a.account_id LIMIT 1
 $$;
 REVOKE ALL ON FUNCTION leyser.account_to_recover(text, text) FROM PUBLIC;

@@ -21,7 +21,7 @@ CREATE TABLE leyser.account_record (
     account_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id text COLLATE "C" NOT NULL REFERENCES leyser.tenant_record,
     account_name text COLLATE "C",  -- as it was given, NFC
-    name_key text COLLATE "C",      -- as it is compared: leyser.account_key()
+    name_key text COLLATE "C",      -- as it is compared: leyser.name_key()
     state text NOT NULL CHECK (state IN ('invited', 'active', 'disabled', 'deleted')),
     named_at timestamptz NOT NULL DEFAULT clock_timestamp(),  -- when it got account_name
     password text,                  -- keyring's id and bcrypt (password.sql); NULL: none

@@ -134,10 +134,10 @@ BEGIN
         RETURN 'It has more than 1024 characters.';
     END IF;
     normal := normalize(password, NFKC);
-    key := leyser.account_key(password);
+    key := leyser.name_key(password);
     rest := key;
     FOREACH word IN ARRAY words LOOP
-        rest := replace(rest, leyser.account_key(word), '');
+        rest := replace(rest, leyser.name_key(word), '');
     END LOOP;
     RETURN CASE
         WHEN length(normal) > 1024 THEN 'It has more than 1024 characters.'
@@ -242,7 +242,7 @@ CREATE FUNCTION leyser.block_passwords(passwords text[]) RETURNS bigint
 AS $$
     WITH added AS (
         INSERT INTO leyser.blocked_password (password)
-            SELECT DISTINCT leyser.account_key(p) FROM unnest(passwords) p
+            SELECT DISTINCT leyser.name_key(p) FROM unnest(passwords) p
             WHERE p <> '' AND length(p) <= 1024
             ON CONFLICT DO NOTHING RETURNING 1
     ), noted AS (

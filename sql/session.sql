@@ -158,7 +158,7 @@ BEGIN
     PERFORM leyser.refuse_context('leyser.login()');
     SELECT a.* INTO account FROM leyser.account_record a
         JOIN leyser.tenant_record t ON t.tenant_id = a.tenant_id
-        WHERE a.tenant_id = login.tenant_id AND a.name_key = leyser.account_key(given_name)
+        WHERE a.tenant_id = login.tenant_id AND a.name_key = leyser.name_key(given_name)
           AND a.state = 'active' AND t.state = 'active';
     IF NOT FOUND THEN
         account := NULL;
