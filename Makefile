@@ -55,6 +55,7 @@ OBJS = \
 	src/purge_scrub.o \
 	src/purge_standby.o \
 	src/purge_call.o \
+	src/worker_settings.o \
 	src/password.o \
 	src/password_log.o \
 	src/session.o \

@@ -117,7 +117,7 @@ BEGIN
     PERFORM leyser.begin_change();
     PERFORM leyser.require_account_permission('leyser.accounts');
     IF administrator THEN
-        PERFORM leyser.require_administrator();
+        PERFORM leyser.require_all();
     END IF;
 END
 $$;
@@ -129,28 +129,19 @@ COMMENT ON FUNCTION leyser.begin_account(text, text, boolean) IS
 CREATE FUNCTION leyser.require_power_over(account_id bigint) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    actor bigint;
 BEGIN
-    IF NOT leyser.in_context() THEN
-        RETURN; -- begin_account() has judged
+    -- outside of a context begin_account() has judged
+    IF leyser.in_context() AND NOT leyser.has_power_over(leyser.acting_account(), account_id) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+            MESSAGE = 'permission denied: the account has grants',
+            DETAIL = 'Whoever does this could act as the account; the context''s account could not grant all that it was granted.',
+            HINT = 'Ask an administrator of the tenant.';
     END IF;
-    actor := leyser.acting_account();
-    IF actor IS NULL OR actor = require_power_over.account_id OR leyser.is_administrator(actor)
-       OR NOT EXISTS (SELECT FROM leyser.grant_record g
-                      WHERE g.account_id = require_power_over.account_id AND g.kind <> 'deny'
-                        AND g.valid_until > clock_timestamp()) THEN
-        RETURN;
-    END IF;
-    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
-        MESSAGE = 'permission denied: the account has grants',
-        DETAIL = 'Whoever does this could act as the account, with what it was granted.',
-        HINT = 'Ask an administrator of the tenant.';
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.require_power_over(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.require_power_over(bigint) IS
-    'internal: 42501 unless the caller is an administrator, or the account has no grants';
+    'internal: 42501 unless the caller could grant all that the account was granted';
 
 -- ---- making accounts ----
 
@@ -178,7 +169,7 @@ DECLARE
 BEGIN
     INSERT INTO leyser.account_record (tenant_id, account_name, name_key, state, password, password_set_at)
         VALUES (add_account.tenant_id, add_account.account_name,
-                leyser.account_key(add_account.account_name), add_account.state, add_account.password,
+                leyser.name_key(add_account.account_name), add_account.state, add_account.password,
                 CASE WHEN add_account.password IS NOT NULL THEN clock_timestamp() END)
         ON CONFLICT DO NOTHING RETURNING account_id INTO added;
     IF added IS NULL THEN
@@ -210,11 +201,12 @@ BEGIN
             DETAIL = 'It must be at least one minute and at most 90 days.',
             HINT = 'Leave the argument out for the usual one.';
     END IF;
-    INSERT INTO leyser.invitation_record (account_id, secret_digest, expires_at)
+    INSERT INTO leyser.invitation_record (account_id, secret_digest, expires_at, invited_by)
         VALUES (open_invitation.account_id, sha256(convert_to(secret, 'UTF8')),
-                clock_timestamp() + open_invitation.valid_for)
-        ON CONFLICT (account_id) DO UPDATE
-            SET secret_digest = EXCLUDED.secret_digest, expires_at = EXCLUDED.expires_at;
+                clock_timestamp() + open_invitation.valid_for,
+                CASE WHEN leyser.in_context() THEN leyser.acting_account() END)
+        ON CONFLICT (account_id) DO UPDATE SET secret_digest = EXCLUDED.secret_digest,
+            expires_at = EXCLUDED.expires_at, invited_by = EXCLUDED.invited_by;
     RETURN secret;
 END
 $$;
@@ -232,10 +224,10 @@ DECLARE
     invited bigint;
     secret text;
 BEGIN
-    PERFORM leyser.begin_account(invite_account.tenant_id, leyser.account_key(name), administrator);
+    PERFORM leyser.begin_account(invite_account.tenant_id, leyser.name_key(name), administrator);
     -- invited already: a new secret, the former one is void
     SELECT a.account_id INTO invited FROM leyser.account_record a
-        WHERE a.tenant_id = invite_account.tenant_id AND a.name_key = leyser.account_key(name)
+        WHERE a.tenant_id = invite_account.tenant_id AND a.name_key = leyser.name_key(name)
           AND a.state = 'invited';
     IF invited IS NULL THEN
         invited := leyser.add_account(invite_account.tenant_id, name, 'invited', NULL,
@@ -265,7 +257,7 @@ DECLARE
     name text := leyser.checked_name(account_name, 'an account');
     created bigint;
 BEGIN
-    PERFORM leyser.begin_account(create_account.tenant_id, leyser.account_key(name), administrator);
+    PERFORM leyser.begin_account(create_account.tenant_id, leyser.name_key(name), administrator);
     created := leyser.add_account(create_account.tenant_id, name, 'active', NULL,
                                   coalesce(create_account.administrator, false));
     PERFORM leyser.record_account_event('account.created', created);
@@ -280,19 +272,27 @@ COMMENT ON FUNCTION leyser.create_account(text, text, boolean) IS
 CREATE FUNCTION leyser.import_account(account_name text, password_hash text,
                                       tenant_id text DEFAULT leyser.tenant_id(),
                                       administrator boolean DEFAULT false) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 DECLARE
     name text := leyser.checked_name(account_name, 'an account');
+    highest_cost int := greatest(12, current_setting('leyser.password_cost')::int);
     imported bigint;
 BEGIN
-    IF password_hash ~ '^\$2[aby]\$(0[4-9]|1[0-9]|20)\$[./A-Za-z0-9]{53}$' IS NOT TRUE THEN
+    IF password_hash ~ '^[$]2[aby][$][0-9][0-9][$][./A-Za-z0-9]{53}$' IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'invalid password hash',
-            DETAIL = 'It is no bcrypt hash ($2a$, $2b$ or $2y$) of a cost from 4 to 20.',
+            DETAIL = 'It is no bcrypt hash ($2a$, $2b$ or $2y$).',
             HINT = 'Invite accounts with other hashes, or with none.';
     END IF;
-    PERFORM leyser.begin_account(import_account.tenant_id, leyser.account_key(name), administrator);
+    -- two of cost 20 would keep everybody else from logging in for minutes
+    IF substr(password_hash, 5, 2)::int BETWEEN 4 AND highest_cost IS NOT TRUE THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'invalid password hash',
+            DETAIL = format('Its cost is not from 4 to %s.', highest_cost),
+            HINT = 'Invite the account; or have a superuser raise leyser.password_cost, up to which hashes are taken, too.';
+    END IF;
+    PERFORM leyser.begin_account(import_account.tenant_id, leyser.name_key(name), administrator);
     imported := leyser.add_account(import_account.tenant_id, name, 'active',
                                    '$2a' || substr(password_hash, 4),
                                    coalesce(import_account.administrator, false));
@@ -302,9 +302,24 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.import_account(text, text, text, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.import_account(text, text, text, boolean) IS
-    'with permission leyser.accounts, or a superuser: takes over an account with its bcrypt hash from another system, to be hashed anew with the pepper at the first login; returns its id; 22023 for what is no such hash, others as invite_account()';
+    'with permission leyser.accounts, or a superuser: takes over an account with its bcrypt hash from another system, to be hashed anew with the pepper at the first login; returns its id; 22023 for what is no such hash, or one of a higher cost than 12 and leyser.password_cost, others as invite_account()';
 
 -- ---- accepting ----
+
+-- Who made the secret may have kept it.  It is as good as its maker is now: what the
+-- account was granted since, and what its maker lost, counts.  A grant that is not
+-- committed yet comes after the acceptance: whoever grants sees the account active.
+CREATE FUNCTION leyser.invitation_holds(account_id bigint) RETURNS boolean
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT i.invited_by IS NULL
+        OR (leyser.effective_permission(i.invited_by, 'leyser.accounts', NULL, clock_timestamp())
+            AND leyser.has_power_over(i.invited_by, i.account_id))
+    FROM leyser.invitation_record i WHERE i.account_id = invitation_holds.account_id
+$$;
+REVOKE ALL ON FUNCTION leyser.invitation_holds(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.invitation_holds(bigint) IS
+    'internal, in the worker: whether who made an account''s open secret could make it now';
 
 CREATE FUNCTION leyser.accept_invitation(tenant_id text, account_name text, secret text,
                                          password text) RETURNS void
@@ -312,31 +327,31 @@ CREATE FUNCTION leyser.accept_invitation(tenant_id text, account_name text, secr
 AS $$
 DECLARE
     account leyser.account_record;
+    answer text;
 BEGIN
+    PERFORM leyser.keyring_begin('leyser.accept_invitation()');
     SELECT a.* INTO account FROM leyser.account_record a
         JOIN leyser.invitation_record i ON i.account_id = a.account_id
         JOIN leyser.tenant_record t ON t.tenant_id = a.tenant_id
         WHERE a.tenant_id = accept_invitation.tenant_id
-          AND a.name_key = leyser.account_key(left(accept_invitation.account_name, 201))
+          AND a.name_key = leyser.name_key(left(accept_invitation.account_name, 201))
           AND a.state IN ('invited', 'active') AND leyser.tenant_is_active(t.tenant_id)
           AND i.secret_digest = sha256(convert_to(secret, 'UTF8'))
-          AND i.expires_at > clock_timestamp()
-        FOR UPDATE OF a, i;
-    IF NOT FOUND THEN
+          AND i.expires_at > clock_timestamp();
+    IF FOUND THEN
+        answer := leyser.submit_patiently('password', jsonb_build_object(
+            'account_id', account.account_id, 'caller_role', leyser.caller()::text, 'stored', account.password,
+            'secret_digest', encode(sha256(convert_to(secret, 'UTF8')), 'hex'),
+            'new_hash', leyser.hash_new_password(account, password)));
+    END IF;
+    IF answer IS DISTINCT FROM 'ok' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_authorization_specification',
             MESSAGE = 'invitation is not valid',
-            DETAIL = 'It was used already, has expired, was replaced by another one, or never was.',
+            DETAIL = 'It was used already, has expired, was replaced by another one, is void because who made it could not do so now, or never was.',
             HINT = 'Ask an administrator of the tenant for a new one.';
     END IF;
-    PERFORM leyser.set_password(account.account_id, password);
-    DELETE FROM leyser.invitation_record i WHERE i.account_id = account.account_id;
-    UPDATE leyser.account_record a SET state = 'active', state_since = clock_timestamp()
-        WHERE a.account_id = account.account_id AND a.state <> 'active';
-    PERFORM leyser.end_sessions(account.account_id);
-    PERFORM leyser.submit_task('forgive', 'account:' || account.account_id);
-    PERFORM leyser.record_account_event('account.accepted', account.account_id);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.accept_invitation(text, text, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.accept_invitation(text, text, text, text) IS
-    'application, before login: sets the account''s password with the one-time secret of invite_account() or reset_password(); 28000 for a secret that is wrong, used or late, 22023 for a password that is not taken, LY002 without a usable keyring, 53000 where the server has too many to check or no worker can be started, 58000 where that failed, 25006 on a standby or in a read-only transaction';
+    'application, before login: sets the account''s password with the one-time secret of invite_account() or reset_password(), at once and for good, whatever becomes of the transaction; 28000 for a secret that is wrong, used, late, or void because who made it could not do so now, 22023 for a password that is not taken, LY002 without a usable keyring, 53000 where the server has too many to check or no worker can be started, 58000 where that failed, 55P03 while somebody changes the account, 25006 on a standby or in a read-only transaction';

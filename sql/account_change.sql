@@ -1,16 +1,49 @@
 -- What becomes of accounts: disabled, enabled, renamed, deleted, recovered.
 
+CREATE FUNCTION leyser.lock_account(account_id bigint) RETURNS leyser.account_record
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
+AS $$
+DECLARE
+    locked leyser.account_record;
+BEGIN
+    SELECT a.* INTO locked FROM leyser.account_record a
+        WHERE a.account_id = lock_account.account_id FOR UPDATE;
+    RETURN locked;
+EXCEPTION WHEN lock_not_available THEN
+    PERFORM leyser.refuse_wait();
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.lock_account(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.lock_account(bigint) IS
+    'internal: an account, locked; 55P03 after three seconds';
+
+-- The account that is changed must not hold this up: nothing that it does about
+-- itself locks its row, and only for administrators does it take lock_grants(),
+-- which whoever has a grant can hold.  Under an old snapshot nobody can tell who
+-- is an administrator, so there it is always taken.
 CREATE FUNCTION leyser.begin_account_change(account_name text) RETURNS leyser.account_record
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    target bigint;
     account leyser.account_record;
+    locked boolean;
 BEGIN
-    PERFORM leyser.begin_change();
     PERFORM leyser.require_account_permission('leyser.accounts');
-    SELECT a.* INTO account FROM leyser.account_record a
-        WHERE a.account_id = leyser.find_account(begin_account_change.account_name) FOR UPDATE;
-    IF leyser.is_administrator(account.account_id) THEN
+    target := leyser.find_account(account_name);
+    locked := leyser.is_administrator(target)
+              OR current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted');
+    IF locked THEN
+        PERFORM leyser.begin_change();
+    END IF;
+    account := leyser.lock_account(target);
+    IF NOT locked AND leyser.is_administrator(target) THEN
+        PERFORM leyser.begin_change();
+    END IF;
+    -- who had to wait may not be there any longer, nor the account
+    PERFORM leyser.require_account_permission('leyser.accounts');
+    PERFORM leyser.find_account(account_name);
+    IF leyser.is_administrator(target) THEN
         PERFORM leyser.require_administrator();
     END IF;
     RETURN account;
@@ -18,7 +51,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.begin_account_change(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.begin_account_change(text) IS
-    'internal: the account to be changed, locked; 42501 without leyser.accounts, and for an administrator''s account by others, 42704 for an unknown one';
+    'internal: the account to be changed, locked; 42501 without leyser.accounts, and for an administrator''s account by others, 42704 for an unknown one, 55P03 where somebody else changes it';
 
 CREATE FUNCTION leyser.require_account_state(account leyser.account_record, states text[]) RETURNS void
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -70,7 +103,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.disable_account(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.disable_account(text) IS
-    'with permission leyser.accounts: from the next statement on, every context of this account gets LY005; LY008 where it is disabled already, one''s own or the last administrator, 42704 for an unknown one';
+    'with permission leyser.accounts: from the next statement on, every context of this account gets LY005; LY008 where it is disabled already, one''s own or the last administrator, 42704 for an unknown one, 55P03 where another transaction changes the same';
 
 -- An account without a password may have been invited, or wait for an issuer's token: what
 -- it was is in the history.
@@ -100,7 +133,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.enable_account(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.enable_account(text) IS
-    'with permission leyser.accounts: lets a disabled account be what it was, with its password and its grants; LY008 where it is not disabled, 42704 for an unknown one';
+    'with permission leyser.accounts: lets a disabled account be what it was, with its password and its grants; LY008 where it is not disabled, 42704 for an unknown one, 55P03 where another transaction changes the same';
 
 -- Own tokens carry the account's name and its id, and end with the name.  Those of issuers
 -- carry a name only: whoever takes it is not meant by the ones that were made before.
@@ -114,11 +147,11 @@ BEGIN
     PERFORM leyser.require_power_over(account.account_id);
     PERFORM leyser.refuse_own_account(account.account_id);
     IF EXISTS (SELECT FROM leyser.account_record a
-               WHERE a.tenant_id = account.tenant_id AND a.name_key = leyser.account_key(name)
+               WHERE a.tenant_id = account.tenant_id AND a.name_key = leyser.name_key(name)
                  AND a.account_id <> account.account_id) THEN
         PERFORM leyser.refuse_taken_name();
     END IF;
-    UPDATE leyser.account_record a SET account_name = name, name_key = leyser.account_key(name),
+    UPDATE leyser.account_record a SET account_name = name, name_key = leyser.name_key(name),
             named_at = CASE WHEN a.account_name = name THEN a.named_at ELSE clock_timestamp() END
         WHERE a.account_id = account.account_id;
     PERFORM leyser.end_sessions(account.account_id);
@@ -127,7 +160,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.rename_account(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.rename_account(text, text) IS
-    'with permission leyser.accounts (an administrator, where the account has grants): gives an account another name, and ends its sessions and the tokens of its former name; 22023 for a name that cannot be, 42710 for one that is taken, 42704 for an unknown account, LY008 for one''s own';
+    'with permission leyser.accounts (and who could grant all that the account was granted): gives an account another name, and ends its sessions and the tokens of its former name; 22023 for a name that cannot be, 42710 for one that is taken, 42704 for an unknown account, LY008 for one''s own, 55P03 where another transaction changes the same';
 
 CREATE FUNCTION leyser.delete_account(account_name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -136,6 +169,7 @@ DECLARE
     account leyser.account_record := leyser.begin_account_change(account_name);
 BEGIN
     PERFORM leyser.refuse_own_account(account.account_id);
+    PERFORM leyser.begin_change(); -- its grants go
     PERFORM leyser.require_other_administrator(account.account_id);
     PERFORM leyser.record_account_event('account.deleted', account.account_id);
     PERFORM leyser.end_sessions(account.account_id);
@@ -143,6 +177,7 @@ BEGIN
     DELETE FROM leyser.invitation_record i WHERE i.account_id = account.account_id;
     DELETE FROM leyser.password_record p WHERE p.account_id = account.account_id;
     DELETE FROM leyser.session_record s WHERE s.account_id = account.account_id;
+    DELETE FROM leyser.familiar_address f WHERE f.account_id = account.account_id;
     UPDATE leyser.account_record a
         SET state = 'deleted', state_since = clock_timestamp(), account_name = NULL, name_key = NULL,
             password = NULL, password_set_at = NULL
@@ -152,7 +187,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.delete_account(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.delete_account(text) IS
-    'with permission leyser.accounts: removes an account''s name, passwords, sessions, grants and addresses, for good; its id stays in the history, and what it granted stays; LY008 for one''s own and the last administrator, 42704 for an unknown account';
+    'with permission leyser.accounts: removes an account''s name, passwords, sessions, grants and addresses, for good; its id stays in the history, and what it granted stays; LY008 for one''s own and the last administrator, 42704 for an unknown account, 55P03 where another transaction changes the same';
 
 -- ---- passwords ----
 
@@ -174,7 +209,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.reset_password(text, interval) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.reset_password(text, interval) IS
-    'with permission leyser.accounts (an administrator, where the account has grants): the password counts no longer and the sessions end; returns a one-time secret for accept_invitation(); LY008 for a disabled account, 42704 for an unknown one';
+    'with permission leyser.accounts (and who could grant all that the account was granted): the password counts no longer and the sessions end; returns a one-time secret for accept_invitation(); LY008 for a disabled account, 42704 for an unknown one, 55P03 where another transaction changes the same';
 
 CREATE FUNCTION leyser.refuse_password() RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -202,16 +237,17 @@ BEGIN
     IF leyser.judge_password(account, old_password, NULL, NULL, NULL) IS NULL THEN
         PERFORM leyser.refuse_password();
     END IF;
-    PERFORM FROM leyser.account_record a WHERE a.account_id = actor FOR UPDATE;
-    PERFORM leyser.set_password(actor, new_password);
-    DELETE FROM leyser.invitation_record i WHERE i.account_id = actor;
-    PERFORM leyser.end_sessions(actor, leyser.session_id());
-    PERFORM leyser.record_account_event('password.changed', actor);
+    IF leyser.submit_patiently('password', jsonb_build_object(
+            'account_id', actor, 'caller_role', leyser.caller()::text,
+            'stored', account.password, 'session_id', leyser.session_id(),
+            'new_hash', leyser.hash_new_password(account, new_password))) <> 'ok' THEN
+        PERFORM leyser.refuse_password();
+    END IF;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.change_password(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.change_password(text, text) IS
-    'application, in a context with an account: sets another password and ends the account''s other sessions; 28P01 where the old one is wrong (which counts as a failed login), 22023 where the new one is not taken, 42501 without an account';
+    'application, in a context with an account: sets another password and ends the account''s other sessions, at once and for good, whatever becomes of the transaction; 28P01 where the old one is wrong (which counts as a failed login), 22023 where the new one is not taken, 42501 without an account, 55P03 while somebody changes it, others as login()';
 
 -- ---- recovery ----
 
@@ -222,7 +258,7 @@ AS $$
     SELECT a.account_id FROM leyser.account_record a
     WHERE a.tenant_id = account_to_recover.tenant_id AND a.state <> 'deleted'
       AND CASE WHEN account_to_recover.account_name IS NULL THEN leyser.is_administrator(a.account_id)
-               ELSE a.name_key = leyser.account_key(account_to_recover.account_name) END
+               ELSE a.name_key = leyser.name_key(account_to_recover.account_name) END
     ORDER BY a.state = 'disabled', a.account_id LIMIT 1
 $$;
 REVOKE ALL ON FUNCTION leyser.account_to_recover(text, text) FROM PUBLIC;
@@ -255,6 +291,7 @@ BEGIN
     ELSIF NOT leyser.is_administrator(recovered) THEN
         PERFORM leyser.make_administrator(recovered, NULL);
     END IF;
+    PERFORM leyser.lock_account(recovered);
     PERFORM leyser.retire_password(recovered);
     PERFORM leyser.end_sessions(recovered);
     UPDATE leyser.account_record a SET state = 'invited', state_since = clock_timestamp()
@@ -267,7 +304,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.recover_administrator(text, text, text, interval) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.recover_administrator(text, text, text, interval) IS
-    'provisioner, for a tenant that lost access: invites its first administrator (or the named account, made one) anew and returns the one-time secret; the former password and sessions end; the tenant sees it in view leyser.account_event; 42704 for an unknown tenant, 22023 without a reason, LY009 in a context';
+    'provisioner, for a tenant that lost access: invites its first administrator (or the named account, made one) anew and returns the one-time secret; the former password and sessions end; the tenant sees it in view leyser.account_event; 42704 for an unknown tenant, 22023 without a reason, LY009 in a context, 55P03 where another transaction changes the same';
 
 -- ---- views ----
 

@@ -1,13 +1,13 @@
 -- Names of accounts and roles, and how they are compared.
 
-CREATE FUNCTION leyser.account_key(name text) RETURNS text
+CREATE FUNCTION leyser.name_key(name text) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
     -- upper, then lower: what has several lower-case forms becomes one
     SELECT normalize(lower(upper(normalize(name, NFKC) COLLATE "und-x-icu")), NFKC) COLLATE "C"
 $$;
-REVOKE ALL ON FUNCTION leyser.account_key(text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.account_key(text) IS
+REVOKE ALL ON FUNCTION leyser.name_key(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.name_key(text) IS
     'internal: a name as it is compared: whatever its case, width and composition';
 
 CREATE FUNCTION leyser.scripts_of(name text) RETURNS text[]
@@ -20,7 +20,7 @@ COMMENT ON FUNCTION leyser.scripts_of(text) IS
 -- that Chinese, Japanese and Korean mix: "Highly Restrictive" of Unicode Technical
 -- Standard 39, section 5.2.
 CREATE FUNCTION leyser.name_problem(name text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
     SELECT CASE
         WHEN name IS NULL OR name = '' THEN 'It is empty.'
@@ -67,7 +67,7 @@ CREATE FUNCTION leyser.account_id_of(account_name text) RETURNS bigint
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT a.account_id FROM leyser.account_record a
-    WHERE a.tenant_id = leyser.tenant_id() AND a.name_key = leyser.account_key(account_id_of.account_name)
+    WHERE a.tenant_id = leyser.tenant_id() AND a.name_key = leyser.name_key(account_id_of.account_name)
 $$;
 REVOKE ALL ON FUNCTION leyser.account_id_of(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.account_id_of(text) IS
@@ -77,7 +77,7 @@ CREATE FUNCTION leyser.stored_name(tenant_id text, account_name text) RETURNS te
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT a.account_name FROM leyser.account_record a
-    WHERE a.tenant_id = stored_name.tenant_id AND a.name_key = leyser.account_key(stored_name.account_name)
+    WHERE a.tenant_id = stored_name.tenant_id AND a.name_key = leyser.name_key(stored_name.account_name)
 $$;
 REVOKE ALL ON FUNCTION leyser.stored_name(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.stored_name(text, text) IS

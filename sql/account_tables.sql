@@ -21,7 +21,7 @@ CREATE TABLE leyser.account_record (
     account_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id text COLLATE "C" NOT NULL REFERENCES leyser.tenant_record,
     account_name text COLLATE "C",  -- as it was given, NFC
-    name_key text COLLATE "C",      -- as it is compared: leyser.account_key()
+    name_key text COLLATE "C",      -- as it is compared: leyser.name_key()
     state text NOT NULL CHECK (state IN ('invited', 'active', 'disabled', 'deleted')),
     named_at timestamptz NOT NULL DEFAULT clock_timestamp(),  -- when it got account_name
     password text,                  -- keyring's id and bcrypt (password.sql); NULL: none
@@ -41,7 +41,8 @@ COMMENT ON INDEX leyser.account_record_name IS 'the account of a context';
 CREATE TABLE leyser.invitation_record (
     account_id bigint PRIMARY KEY REFERENCES leyser.account_record ON DELETE CASCADE,
     secret_digest bytea NOT NULL,   -- SHA-256 of the one-time secret
-    expires_at timestamptz NOT NULL
+    expires_at timestamptz NOT NULL,
+    invited_by bigint REFERENCES leyser.account_record ON DELETE CASCADE  -- NULL: from outside the tenant
 );
 COMMENT ON TABLE leyser.invitation_record IS 'open invitations and password resets';
 
@@ -60,12 +61,21 @@ COMMENT ON TABLE leyser.blocked_password IS 'passwords that nobody may have';
 
 -- Written by the worker only: failures survive a rollback, and it waits for nobody.
 CREATE TABLE leyser.login_delay (
-    subject text COLLATE "C" PRIMARY KEY,  -- 'account:<id>', 'address:<network>', 'unknown:<n>'
+    subject text COLLATE "C" PRIMARY KEY,  -- 'account:<id>', 'account:<id>@<network>', 'address:<network>', 'unknown:<n>'
     failures integer NOT NULL,
     last_failure_at timestamptz NOT NULL,
     locked_until timestamptz NOT NULL
 );
 COMMENT ON TABLE leyser.login_delay IS 'growing delays after failed logins';
+
+-- Written by the worker, and removed with the account.
+CREATE TABLE leyser.familiar_address (
+    account_id bigint NOT NULL REFERENCES leyser.account_record ON DELETE CASCADE,
+    network inet NOT NULL,                 -- leyser.address_network()
+    last_login_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (account_id, network)
+);
+COMMENT ON TABLE leyser.familiar_address IS 'addresses from which accounts logged in, in the last 90 days';
 
 CREATE TABLE leyser.session_record (
     session_id uuid PRIMARY KEY,
@@ -74,17 +84,19 @@ CREATE TABLE leyser.session_record (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at timestamptz NOT NULL,       -- absolute end, renewal does not move it
     renewed_at timestamptz,
-    ended_at timestamptz,
     client_address inet
 );
-COMMENT ON TABLE leyser.session_record IS 'sessions made by login()';
+COMMENT ON TABLE leyser.session_record IS 'sessions made by login(); those in revoked_session have ended';
 CREATE INDEX session_record_account ON leyser.session_record (account_id);
 COMMENT ON INDEX leyser.session_record_account IS 'one account''s sessions';
 
 -- Absent is valid: a lagging standby refuses what it knows to be revoked.
 CREATE TABLE leyser.revoked_session (
-    session_id uuid PRIMARY KEY,
-    expires_at timestamptz NOT NULL
+    session_id uuid NOT NULL,
+    expires_at timestamptz NOT NULL,
+    -- whoever ends a session waits for nobody else who does, so it may be here twice
+    ending_id uuid NOT NULL DEFAULT gen_random_uuid(),
+    PRIMARY KEY (session_id, ending_id)
 );
 COMMENT ON TABLE leyser.revoked_session IS 'sessions that ended before their time';
 

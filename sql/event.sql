@@ -40,7 +40,7 @@ COMMENT ON FUNCTION leyser.record_event(text, text, text, jsonb) IS
 -- Whose address an event holds: that of the account that acted, or that logged in, or
 -- for which a gateway did.
 CREATE FUNCTION leyser.event_person(account_id bigint, event text, object text) RETURNS bigint
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
     SELECT CASE WHEN account_id IS NOT NULL THEN account_id
                 WHEN event ~ '^(login|session|context|token)\.|^account\.accepted$' THEN object::bigint END

@@ -174,7 +174,7 @@ DECLARE
     grantor CONSTANT bigint := leyser.begin_change();
     wanted leyser.grant_record;
 BEGIN
-    PERFORM leyser.check_permission(permission);
+    PERFORM leyser.hold_permission(permission);
     wanted.kind := 'permission';
     wanted.permission := permission;
     wanted.scope := scope;
@@ -232,35 +232,86 @@ REVOKE ALL ON FUNCTION leyser.make_administrator(bigint, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.make_administrator(bigint, bigint) IS
     'internal: makes an account an administrator, checks nothing; granted_by NULL: from outside the tenant';
 
--- An administrator who can act: active, and not denied what it takes.
+-- An administrator who can do all that one can: active, and nothing is denied to it.
 CREATE FUNCTION leyser.require_other_administrator(account_id bigint) RETURNS void
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
 AS $$
 #variable_conflict use_column
 DECLARE
     tenant CONSTANT text := (SELECT a.tenant_id FROM leyser.account_record a
                              WHERE a.account_id = require_other_administrator.account_id);
 BEGIN
+    IF NOT leyser.is_administrator(require_other_administrator.account_id) THEN
+        RETURN;
+    END IF;
     PERFORM leyser.lock_grants(tenant);
-    IF NOT leyser.is_administrator(require_other_administrator.account_id) OR EXISTS (
-            SELECT FROM leyser.account_record a
-            JOIN leyser.grant_record g ON g.account_id = a.account_id AND g.kind = 'administrator'
-            WHERE a.tenant_id = tenant AND a.account_id <> require_other_administrator.account_id
-              AND a.state = 'active' AND g.valid_from <= clock_timestamp() AND g.valid_until = 'infinity'
-              AND NOT EXISTS (SELECT FROM leyser.grant_record d
-                  WHERE d.account_id = a.account_id AND d.kind = 'deny' AND d.valid_until > clock_timestamp()
-                    AND d.permission IN ('leyser.accounts', 'leyser.grants'))) THEN
+    -- locked, because whoever disables an account that is no administrator yet takes
+    -- no lock of grants
+    PERFORM FROM leyser.account_record a
+        JOIN leyser.grant_record g ON g.account_id = a.account_id AND g.kind = 'administrator'
+        WHERE a.tenant_id = tenant AND a.account_id <> require_other_administrator.account_id
+          AND a.state = 'active' AND g.valid_from <= clock_timestamp() AND g.valid_until = 'infinity'
+          AND NOT EXISTS (SELECT FROM leyser.grant_record d
+              WHERE d.account_id = a.account_id AND d.kind = 'deny' AND d.valid_until > clock_timestamp())
+        LIMIT 1 FOR SHARE OF a;
+    IF FOUND OR NOT leyser.is_administrator(require_other_administrator.account_id) THEN
         RETURN;
     END IF;
     RAISE EXCEPTION USING ERRCODE = 'LY008',
         MESSAGE = 'the tenant would be left without an administrator',
-        DETAIL = 'No other administrator is active and can manage accounts and grants.',
+        DETAIL = 'No other administrator is active, with nothing denied to it.',
         HINT = 'Make another account an administrator first, with leyser.grant_administrator().';
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.require_other_administrator(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.require_other_administrator(bigint) IS
-    'internal: to be called before an account is disabled, deleted or stripped; raises LY008 for the last administrator of a tenant; takes lock_grants()';
+    'internal: to be called before an account is disabled, deleted or stripped; raises LY008 for the last administrator of a tenant; takes lock_grants() for an administrator';
+
+-- What is denied to one would come back through whom it makes an administrator.
+CREATE FUNCTION leyser.may_give_all(account bigint) RETURNS boolean
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT account IS NULL OR (leyser.is_administrator(account)
+        AND NOT EXISTS (SELECT FROM leyser.grant_record d
+            WHERE d.account_id = account AND d.kind = 'deny' AND d.valid_until > clock_timestamp()))
+$$;
+REVOKE ALL ON FUNCTION leyser.may_give_all(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.may_give_all(bigint) IS
+    'internal: whether an account (NULL: from outside) is an administrator to whom nothing is denied';
+
+CREATE FUNCTION leyser.require_all() RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM leyser.require_administrator();
+    IF NOT leyser.may_give_all(leyser.acting_account()) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+            MESSAGE = 'permission denied: no administrator can be made',
+            DETAIL = 'Something is denied to the context''s account, which it would get back through an administrator that it makes.',
+            HINT = 'An administrator to whom nothing is denied can do it.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.require_all() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.require_all() IS
+    'internal: raises 42501 unless the context''s account is an administrator to whom nothing is denied; a superuser in a context without an account passes';
+
+-- Whether an account (NULL: from outside) could give another one all that this one
+-- was granted: then it gains nothing by acting as it.
+CREATE FUNCTION leyser.has_power_over(actor bigint, account_id bigint) RETURNS boolean
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT actor = has_power_over.account_id OR leyser.may_give_all(actor) OR NOT EXISTS (
+        SELECT FROM leyser.grant_record g
+        WHERE g.account_id = has_power_over.account_id AND g.kind <> 'deny' AND g.valid_until > clock_timestamp()
+          AND NOT CASE g.kind
+              WHEN 'permission' THEN leyser.may_give(actor, g.permission, g.scope, g.valid_until, '{}')
+              WHEN 'role' THEN leyser.may_give_role(actor, g.role_id, g.scope, g.valid_until, '{}')
+              ELSE false END)
+$$;
+REVOKE ALL ON FUNCTION leyser.has_power_over(bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.has_power_over(bigint, bigint) IS
+    'internal: whether an account (NULL: from outside) could grant all that another one was granted';
 
 CREATE FUNCTION leyser.grant_administrator(account_name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -269,7 +320,7 @@ DECLARE
     grantor CONSTANT bigint := leyser.begin_change();
     grantee bigint;
 BEGIN
-    PERFORM leyser.require_administrator();
+    PERFORM leyser.require_all();
     grantee := leyser.find_account(account_name);
     PERFORM leyser.check_grantee(grantor, grantee);
     IF NOT leyser.is_administrator(grantee) THEN
@@ -279,4 +330,4 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.grant_administrator(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.grant_administrator(text) IS
-    'application, by an administrator: makes an account an administrator of the context''s tenant; 42501 for others, 42704 for an unknown account';
+    'application, by an administrator to whom nothing is denied: makes an account an administrator of the context''s tenant; 42501 for others, 42704 for an unknown account';

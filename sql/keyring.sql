@@ -273,7 +273,7 @@ COMMENT ON FUNCTION leyser.retire_signing_key(text) IS
 -- C0, DEL and C1, as src/token_claims.c has it for tokens: names stand in lines
 -- of logs.
 CREATE FUNCTION leyser.has_control_characters(value text) RETURNS boolean
-    LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
     SELECT value ~ '[\x01-\x1f\x7f-\x9f]'
 $$;
@@ -297,7 +297,7 @@ COMMENT ON FUNCTION leyser.issuer_text_problem(text, text) IS
 
 CREATE FUNCTION leyser.check_issuer_key(key_id text, pem text, issuer text, audience text,
                                         tenant_id text, tenant_claim text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -134,10 +134,10 @@ BEGIN
         RETURN 'It has more than 1024 characters.';
     END IF;
     normal := normalize(password, NFKC);
-    key := leyser.account_key(password);
+    key := leyser.name_key(password);
     rest := key;
     FOREACH word IN ARRAY words LOOP
-        rest := replace(rest, leyser.account_key(word), '');
+        rest := replace(rest, leyser.name_key(word), '');
     END LOOP;
     RETURN CASE
         WHEN length(normal) > 1024 THEN 'It has more than 1024 characters.'
@@ -203,17 +203,13 @@ REVOKE ALL ON FUNCTION leyser.retire_password(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.retire_password(bigint) IS
     'internal: leaves an account without a password, which it still remembers';
 
-CREATE FUNCTION leyser.set_password(account_id bigint, password text) RETURNS void
+CREATE FUNCTION leyser.hash_new_password(account leyser.account_record, password text) RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
 DECLARE
-    problem text := (SELECT leyser.password_problem(set_password.password,
-            ARRAY[a.account_name, a.tenant_id])
-        FROM leyser.account_record a WHERE a.account_id = set_password.account_id);
+    problem text := leyser.password_problem(password, ARRAY[account.account_name, account.tenant_id]);
 BEGIN
-    IF problem IS NULL
-       AND leyser.password_was_used(set_password.account_id, set_password.password) THEN
+    IF problem IS NULL AND leyser.password_was_used(account.account_id, password) THEN
         problem := 'It is one of the last five of this account.';
     END IF;
     IF problem IS NOT NULL THEN
@@ -223,22 +219,30 @@ BEGIN
             HINT = format('Take %s to 1024 characters, such as a few words that nobody would guess.',
                           current_setting('leyser.password_min_length'));
     END IF;
-    PERFORM leyser.retire_password(set_password.account_id);
-    UPDATE leyser.account_record a
-        SET password = leyser.hash_password(set_password.password), password_set_at = clock_timestamp()
-        WHERE a.account_id = set_password.account_id;
+    RETURN leyser.hash_password(password);
 END
 $$;
-REVOKE ALL ON FUNCTION leyser.set_password(bigint, text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.set_password(bigint, text) IS
-    'internal: gives an account a new password; 22023 for one that is not taken, LY002 without a usable keyring';
+REVOKE ALL ON FUNCTION leyser.hash_new_password(leyser.account_record, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.hash_new_password(leyser.account_record, text) IS
+    'internal: a new password of an account as it is stored; 22023 for one that is not taken, LY002 without a usable keyring';
+
+CREATE FUNCTION leyser.store_password(account_id bigint, hash text) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT leyser.retire_password(store_password.account_id);
+    UPDATE leyser.account_record a SET password = hash, password_set_at = clock_timestamp()
+        WHERE a.account_id = store_password.account_id
+$$;
+REVOKE ALL ON FUNCTION leyser.store_password(bigint, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.store_password(bigint, text) IS
+    'internal, in the worker: gives an account a new password';
 
 CREATE FUNCTION leyser.block_passwords(passwords text[]) RETURNS bigint
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     WITH added AS (
         INSERT INTO leyser.blocked_password (password)
-            SELECT DISTINCT leyser.account_key(p) FROM unnest(passwords) p
+            SELECT DISTINCT leyser.name_key(p) FROM unnest(passwords) p
             WHERE p <> '' AND length(p) <= 1024
             ON CONFLICT DO NOTHING RETURNING 1
     ), noted AS (

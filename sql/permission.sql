@@ -3,7 +3,8 @@
 -- An account has a permission in a scope when it is active, a grant in force
 -- gives the permission in that scope or above it, and no denial in force takes
 -- it there or above.  Denials beat everything.  src/permission.c answers the
--- same for every row from a cache; what is here reads the tables.
+-- same for every row from a cache, and says what a caller may, whatever the
+-- isolation level; the answers about accounts that are here read the tables.
 --
 -- Changes of roles and grants are made one after another in each tenant:
 -- begin_change() writes the tenant's row of grant_lock, so that a later one sees
@@ -38,13 +39,10 @@ REVOKE ALL ON FUNCTION leyser.permission_exists(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.permission_exists(text) IS
     'internal: whether a permission is in the catalogue';
 
-CREATE FUNCTION leyser.check_permission(permission text) RETURNS void
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION leyser.refuse_permission(permission text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF leyser.permission_exists(permission) THEN
-        RETURN;
-    END IF;
     RAISE EXCEPTION USING ERRCODE = 'undefined_object',
         MESSAGE = 'permission does not exist',
         DETAIL = CASE WHEN permission IS NULL THEN 'No permission was given.'
@@ -52,9 +50,44 @@ BEGIN
         HINT = 'View leyser.permission shows the catalogue; an operator adds to it with leyser.create_permission().';
 END
 $$;
+REVOKE ALL ON FUNCTION leyser.refuse_permission(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refuse_permission(text) IS
+    'internal: raises 42704';
+
+CREATE FUNCTION leyser.check_permission(permission text) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT leyser.permission_exists(permission) THEN
+        PERFORM leyser.refuse_permission(permission);
+    END IF;
+END
+$$;
 REVOKE ALL ON FUNCTION leyser.check_permission(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.check_permission(text) IS
     'internal: raises 42704 for a permission that is not in the catalogue';
+
+-- Foreign keys do not look when a name is written (account_tables.sql).  Dropped
+-- meanwhile, it would be held by somebody once there is another one of that name.
+CREATE FUNCTION leyser.hold_permission(permission text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM FROM leyser.permission_record p WHERE p.permission = hold_permission.permission FOR KEY SHARE;
+    IF NOT FOUND THEN
+        PERFORM leyser.refuse_permission(hold_permission.permission);
+    END IF;
+EXCEPTION WHEN lock_not_available THEN
+    RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+        MESSAGE = format('permission "%s" is being dropped', hold_permission.permission),
+        DETAIL = 'The transaction that drops it has not ended within 3 seconds.',
+        HINT = 'Try again in a moment.';
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.hold_permission(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.hold_permission(text) IS
+    'internal: keeps a permission in the catalogue until the transaction ends, for whoever writes its name; 42704 where it is not in it, 40001 where it was dropped since the snapshot, 55P03 where that is about to happen';
 
 CREATE FUNCTION leyser.check_scope(scope text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -99,6 +132,19 @@ COMMENT ON FUNCTION leyser.scopes_above(text) IS
 
 -- ---- what an account holds ----
 
+-- A few rows by the index, which the planner would not expect: there is one table
+-- for the roles of all tenants.
+CREATE FUNCTION leyser.permissions_in(role_id bigint, permission text) RETURNS SETOF text
+    LANGUAGE sql STABLE ROWS 10 SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.permission FROM leyser.role_permission p
+    WHERE p.role_id = permissions_in.role_id
+      AND (permissions_in.permission IS NULL OR p.permission = permissions_in.permission)
+$$;
+REVOKE ALL ON FUNCTION leyser.permissions_in(bigint, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.permissions_in(bigint, text) IS
+    'internal: the permissions of a role itself, or one of them (permission NULL: all)';
+
 -- Grants and denials in force, roles followed; permission NULL: all of them, at
 -- NULL: whether in force or not.
 CREATE FUNCTION leyser.account_grants(account_id bigint, permission text, at timestamptz)
@@ -116,8 +162,8 @@ AS $$
         UNION
         SELECT r.top, i.included_role_id FROM reach r JOIN leyser.role_member i ON i.role_id = r.role_id
     ), through AS MATERIALIZED (
-        SELECT DISTINCT r.top, p.permission FROM reach r JOIN leyser.role_permission p ON p.role_id = r.role_id
-        WHERE account_grants.permission IS NULL OR p.permission = account_grants.permission
+        SELECT DISTINCT r.top, p.permission
+        FROM reach r CROSS JOIN LATERAL leyser.permissions_in(r.role_id, account_grants.permission) p (permission)
     )
     SELECT m.grant_id, m.kind, m.permission, m.scope, m.role_id, m.valid_until, m.with_grant_option
         FROM mine m WHERE m.kind IN ('permission', 'deny')
@@ -183,10 +229,11 @@ REVOKE ALL ON FUNCTION leyser.acting_account() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.acting_account() IS
     'internal: the account that calls, NULL for a superuser in a context without an account; LY001 without a context, 42501 for others without an account';
 
+-- By the cache, which is fresh where the transaction's snapshot is old.
 CREATE FUNCTION leyser.account_may(account_id bigint, permission text, scope text DEFAULT NULL) RETURNS boolean
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT account_id IS NULL OR leyser.effective_permission(account_id, permission, scope, clock_timestamp())
+    SELECT account_id IS NULL OR leyser.has_permission(permission, scope)
 $$;
 REVOKE ALL ON FUNCTION leyser.account_may(bigint, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.account_may(bigint, text, text) IS
@@ -221,23 +268,49 @@ BEGIN
             DETAIL = 'The context''s account is no administrator of its tenant.',
             HINT = 'Ask an administrator of the tenant.';
     END IF;
+    -- which may be denied to it
+    PERFORM leyser.require_account_permission('leyser.grants');
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.require_administrator() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.require_administrator() IS
-    'internal: raises 42501 unless the context''s account is an administrator; a superuser in a context without an account passes';
+    'internal: raises 42501 unless the context''s account is an administrator to whom leyser.grants is not denied; a superuser in a context without an account passes';
 
 -- ---- changes ----
 
-CREATE FUNCTION leyser.lock_grants(tenant_id text) RETURNS void
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+-- Somebody may leave a transaction open: whoever waits for it is told so.
+CREATE FUNCTION leyser.refuse_wait() RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    holders text := (SELECT string_agg(DISTINCT l.pid::text, ', ') FROM pg_locks l
+        WHERE l.relation IN ('leyser.grant_lock'::regclass, 'leyser.account_record'::regclass)
+          AND l.mode IN ('RowShareLock', 'RowExclusiveLock') AND l.granted AND l.pid <> pg_backend_pid());
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+        MESSAGE = 'another transaction is changing accounts or grants',
+        DETAIL = 'It had not ended after three seconds'
+                 || coalesce('; open ones are those of the server processes ' || holders, '') || '.',
+        HINT = 'Try again in a moment. Sessions end without waiting, by leyser.revoke_sessions(); a transaction that stays open ends with its connection.';
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.refuse_wait() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refuse_wait() IS
+    'internal: raises 55P03 and names who may be waited for';
+
+CREATE FUNCTION leyser.lock_grants(tenant_id text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
+AS $$
+BEGIN
     INSERT INTO leyser.grant_lock AS l (tenant_id, changes) VALUES (lock_grants.tenant_id, 1)
-    ON CONFLICT ON CONSTRAINT grant_lock_pkey DO UPDATE SET changes = l.changes + 1
+        ON CONFLICT ON CONSTRAINT grant_lock_pkey DO UPDATE SET changes = l.changes + 1;
+EXCEPTION WHEN lock_not_available THEN
+    PERFORM leyser.refuse_wait();
+END
 $$;
 REVOKE ALL ON FUNCTION leyser.lock_grants(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.lock_grants(text) IS
-    'internal: makes changes of a tenant''s roles, grants and administrators wait for each other until the transaction ends; 40001 where its snapshot is too old';
+    'internal: makes changes of a tenant''s roles, grants and administrators wait for each other until the transaction ends; 40001 where its snapshot is too old, 55P03 after three seconds';
 
 CREATE FUNCTION leyser.begin_change() RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -298,7 +371,7 @@ COMMENT ON TRIGGER record_state ON leyser.account_record IS 'an account''s state
 -- ---- the catalogue ----
 
 CREATE FUNCTION leyser.create_permission(permission text, description text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -333,7 +406,7 @@ COMMENT ON FUNCTION leyser.create_permission(text, text) IS
     'operator: adds a permission to the catalogue, for all tenants; 22023 for a name or description that cannot be, 42710 for one that exists';
 
 CREATE FUNCTION leyser.drop_permission(permission text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -350,11 +423,16 @@ EXCEPTION WHEN foreign_key_violation THEN
         MESSAGE = format('permission "%s" is in use', drop_permission.permission),
         DETAIL = 'Roles, grants or denials of tenants name it.',
         HINT = 'The tenants'' administrators have to take it out of their roles and grants first.';
+WHEN lock_not_available THEN
+    RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+        MESSAGE = format('permission "%s" is being used', drop_permission.permission),
+        DETAIL = 'A transaction that grants it, or puts it into a role or on a table, has not ended within 3 seconds.',
+        HINT = 'Try again in a moment.';
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.drop_permission(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.drop_permission(text) IS
-    'operator: takes a permission out of the catalogue; 42704 for an unknown one, 2BP01 where it is in use, 22023 for leyser''s own';
+    'operator: takes a permission out of the catalogue; 42704 for an unknown one, 2BP01 where it is in use, 55P03 where somebody is about to use it, 22023 for leyser''s own';
 
 CREATE VIEW leyser.permission AS
     SELECT p.permission, p.description, p.created_at FROM leyser.permission_record p;

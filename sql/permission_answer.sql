@@ -1,6 +1,7 @@
 -- Who may do what, why, and who could when.
 --
--- All of it is read from the tables, never from the cache of src/permission.c.
+-- All of it is read from the tables, as the transaction's snapshot sees them, never
+-- from the cache of src/permission.c.  Who may ask is known afresh at each statement.
 -- An account may ask about itself; with leyser.grants about others of its tenant.
 
 CREATE FUNCTION leyser.account_to_tell(account_name text, scope text DEFAULT NULL) RETURNS bigint
@@ -87,6 +88,7 @@ CREATE FUNCTION leyser.explain_permission(account_name text, permission text, sc
 AS $$
 #variable_conflict use_column
 DECLARE
+    caller CONSTANT bigint := leyser.acting_account();
     asked bigint;
     moment CONSTANT timestamptz := clock_timestamp();
 BEGIN
@@ -97,6 +99,10 @@ BEGIN
         WITH f AS MATERIALIZED (
             SELECT x.*, array_position(ARRAY['denies', 'allows', 'has not started', 'has ended', 'is for another scope'], x.finding) AS place
             FROM leyser.permission_findings(asked, explain_permission.permission, explain_permission.scope, moment) x
+            LEFT JOIN leyser.grant_record o ON o.grant_id = x.grant_id AND x.finding = 'is for another scope'
+            -- what decides nothing is told to those who see it in view granted
+            WHERE o.grant_id IS NULL OR caller IN (o.account_id, o.granted_by)
+               OR leyser.account_may(caller, 'leyser.grants', o.scope)
         ), decision AS (
             SELECT coalesce(bool_or(f.place = 2) AND NOT bool_or(f.place IS NULL OR f.place = 1), false) AS allowed FROM f
         )
@@ -109,7 +115,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.explain_permission(text, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.explain_permission(text, text, text) IS
-    'application: why an account has a permission in a scope (NULL: everywhere) or has it not, a row for each finding: the paths that allow it, the denials that forbid it, what has ended, not started or is for another scope; about others with permission leyser.grants, else 42501; 42704, 22023';
+    'application: why an account has a permission in a scope (NULL: everywhere) or has it not, a row for each finding: the paths that allow it, the denials that forbid it, what has ended, not started or is for another scope; about others with permission leyser.grants in the scope, without their grants for other scopes where the caller does not have it, else 42501; 42704, 22023';
 
 CREATE FUNCTION leyser.permissions_of(account_name text)
     RETURNS TABLE (permission text, scope text, except_scopes text[])

@@ -217,7 +217,7 @@ BEGIN
     new_read := nullif(coalesce(set_permissions_as.read_permission, present.read_permission), '');
     new_write := nullif(coalesce(set_permissions_as.write_permission, present.write_permission), '');
     new_scope := nullif(coalesce(set_permissions_as.scope_column, present.scope_column), '');
-    PERFORM leyser.check_permission(p.permission) FROM unnest(ARRAY[new_read, new_write]) p (permission)
+    PERFORM leyser.hold_permission(p.permission) FROM unnest(ARRAY[new_read, new_write]) p (permission)
         WHERE p.permission IS NOT NULL;
     IF new_scope IS NOT NULL THEN
         PERFORM leyser.check_scope_column(set_permissions_as.relation, new_scope);
@@ -232,15 +232,17 @@ BEGIN
         new_scope := NULL;
     END IF;
     PERFORM leyser.check_permissions_kept(acting, present, new_read, new_write, new_scope);
-    PERFORM leyser.store_permissions(present, new_read, new_write, new_scope);
+    BEGIN
+        PERFORM leyser.store_permissions(present, new_read, new_write, new_scope);
+    EXCEPTION WHEN lock_not_available THEN
+        RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+            MESSAGE = format('could not lock "%s" within 3 seconds', set_permissions_as.relation),
+            DETAIL = 'A transaction holds a lock on it; while set_permissions() waits, all later statements would wait behind it.',
+            HINT = 'Call it again; pg_blocking_pids() and pg_stat_activity show who holds the lock.';
+    END;
     PERFORM leyser.record_event('table.permissions_set', NULL, set_permissions_as.relation::text,
         jsonb_build_object('read_permission', new_read, 'write_permission', new_write,
                            'scope_column', new_scope));
-EXCEPTION WHEN lock_not_available THEN
-    RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
-        MESSAGE = format('could not lock "%s" within 3 seconds', set_permissions_as.relation),
-        DETAIL = 'A transaction holds a lock on it; while set_permissions() waits, all later statements would wait behind it.',
-        HINT = 'Call it again; pg_blocking_pids() and pg_stat_activity show who holds the lock.';
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.set_permissions_as(regrole, regclass, text, text, name) FROM PUBLIC;

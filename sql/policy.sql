@@ -202,7 +202,7 @@ COMMENT ON FUNCTION leyser.drop_policies(regclass) IS
 
 -- Puts back the default that protect() found on the tenant column.
 CREATE FUNCTION leyser.restore_default(was leyser.table_record) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 DECLARE
     attribute name;
@@ -227,7 +227,7 @@ COMMENT ON FUNCTION leyser.restore_default(leyser.table_record) IS
 CREATE FUNCTION leyser.protect_one(relation regclass, parent regclass, tenant_column name,
                                    kind text, set_default boolean, accept_gaps boolean)
     RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -52,24 +52,51 @@ REVOKE ALL ON FUNCTION leyser.grants_below(bigint[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.grants_below(bigint[]) IS
     'internal: the grants that some others may have made possible';
 
+-- Which of some grants their grantors could make now, if some others were not
+-- there.  There may be very many: grantors who may grant everything, or nothing, are
+-- looked at once, and so are grants that differ in their grantees only.
+CREATE FUNCTION leyser.supported_grants(grants bigint[], without_grants bigint[]) RETURNS bigint[]
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH alike AS MATERIALIZED (
+        SELECT min(g.grant_id) AS one, array_agg(g.grant_id) AS ids, g.granted_by FROM leyser.grant_record g
+        WHERE g.grant_id = ANY (grants)
+        GROUP BY g.granted_by, g.kind, g.role_id, g.permission, g.scope, g.valid_until
+    ), able AS MATERIALIZED (
+        SELECT h.account_id, bool_or(h.kind = 'administrator') AND leyser.may_give_all(h.account_id) AS everything
+        FROM leyser.grant_record h
+        WHERE h.account_id IN (SELECT a.granted_by FROM alike a) AND h.with_grant_option
+          AND NOT EXISTS (SELECT FROM unnest(without_grants) w (id) WHERE w.id = h.grant_id)
+        GROUP BY h.account_id
+    ), supported AS MATERIALIZED (
+        SELECT a.ids FROM alike a JOIN leyser.grant_record g ON g.grant_id = a.one
+        LEFT JOIN able h ON h.account_id = g.granted_by
+        WHERE g.granted_by IS NULL
+           OR CASE WHEN h.everything THEN true WHEN h.account_id IS NULL THEN false
+                   ELSE leyser.is_supported(g, without_grants) END
+    )
+    SELECT coalesce(array_agg(i.id), '{}') FROM supported s CROSS JOIN unnest(s.ids) i (id)
+$$;
+REVOKE ALL ON FUNCTION leyser.supported_grants(bigint[], bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.supported_grants(bigint[], bigint[]) IS
+    'internal: which of some grants their grantors could make now, without some others';
+
 -- Which of them go with those others: that their grantors could make before and
 -- cannot make any longer.  Two accounts that granted to each other do not support
--- each other: grants count from those that stay, step by step.
+-- each other: grants count from those that stay, step by step.  The planner expects
+-- millions of rows from the recursion, and would compile for longer than it runs.
 CREATE FUNCTION leyser.dependent_grants(gone bigint[]) RETURNS bigint[]
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
 DECLARE
     unsupported bigint[];
     found bigint[];
 BEGIN
-    SELECT coalesce(array_agg(b.id), '{}') INTO unsupported
-        FROM leyser.grants_below(gone) b (id) JOIN leyser.grant_record g ON g.grant_id = b.id
-        WHERE leyser.is_supported(g, '{}');
+    unsupported := leyser.supported_grants(ARRAY(SELECT leyser.grants_below(gone)), '{}');
     LOOP
-        SELECT array_agg(g.grant_id) INTO found FROM leyser.grant_record g
-            WHERE g.grant_id = ANY (unsupported) AND leyser.is_supported(g, gone || unsupported);
-        EXIT WHEN found IS NULL;
-        unsupported := ARRAY(SELECT u.id FROM unnest(unsupported) u (id) WHERE u.id <> ALL (found));
+        found := leyser.supported_grants(unsupported, gone || unsupported);
+        EXIT WHEN found = '{}';
+        unsupported := ARRAY(SELECT unnest(unsupported) EXCEPT SELECT unnest(found));
     END LOOP;
     RETURN unsupported;
 END
@@ -84,19 +111,18 @@ AS $$
 #variable_conflict use_column
 DECLARE
     dependent CONSTANT bigint[] := CASE WHEN cascade THEN leyser.dependent_grants(gone) ELSE '{}' END;
-    one leyser.grant_record;
-    tenant text;
+    one record;
 BEGIN
-    FOR one IN SELECT g.* FROM leyser.grant_record g
+    FOR one IN SELECT g.grant_id, g.account_id, g.kind, to_jsonb(g) AS image, a.tenant_id,
+                g.grant_id IN (SELECT unnest(dependent)) AS cascaded
+            FROM leyser.grant_record g JOIN leyser.account_record a ON a.account_id = g.account_id
             WHERE g.grant_id = ANY (gone || dependent) ORDER BY g.grant_id LOOP
         IF one.kind = 'administrator' THEN
             PERFORM leyser.require_other_administrator(one.account_id);
         END IF;
         DELETE FROM leyser.grant_record g WHERE g.grant_id = one.grant_id;
-        SELECT a.tenant_id INTO tenant FROM leyser.account_record a WHERE a.account_id = one.account_id;
-        PERFORM leyser.record_change(tenant,
-            CASE WHEN one.grant_id = ANY (dependent) THEN 'grant.cascaded' ELSE 'grant.revoked' END,
-            one.account_id, one.grant_id, NULL, to_jsonb(one), NULL);
+        PERFORM leyser.record_change(one.tenant_id, CASE WHEN one.cascaded THEN 'grant.cascaded' ELSE 'grant.revoked' END,
+            one.account_id, one.grant_id, NULL, one.image, NULL);
     END LOOP;
 END
 $$;
@@ -244,14 +270,12 @@ DECLARE
     wanted leyser.grant_record;
 BEGIN
     PERFORM leyser.check_window(valid_from, valid_until);
-    PERFORM leyser.check_permission(permission);
+    PERFORM leyser.hold_permission(permission);
     PERFORM leyser.check_scope(scope);
     PERFORM leyser.require_account_permission('leyser.grants', scope);
     wanted.account_id := leyser.find_account(account_name);
     PERFORM leyser.check_denial(wanted.account_id, scope);
-    IF permission IN ('leyser.accounts', 'leyser.grants') THEN
-        PERFORM leyser.require_other_administrator(wanted.account_id);
-    END IF;
+    PERFORM leyser.require_other_administrator(wanted.account_id);
     wanted.kind := 'deny';
     wanted.permission := permission;
     wanted.scope := scope;
@@ -264,7 +288,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.deny_permission(text, text, text, timestamptz, timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.deny_permission(text, text, text, timestamptz, timestamptz) IS
-    'application, with permission leyser.grants: denies a permission in a scope and below to an account, whatever grants it, administrators'' too; 42501, LY008 for the last administrator who can manage accounts and grants, 42704, 22023';
+    'application, with permission leyser.grants: denies a permission in a scope and below to an account, whatever grants it, administrators'' too; 42501, LY008 for the last administrator to whom nothing is denied, 42704, 22023';
 
 CREATE FUNCTION leyser.lift_denial(account_name text, permission text, scope text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -10,7 +10,7 @@ DECLARE
     found_id bigint;
 BEGIN
     SELECT r.role_id INTO found_id FROM leyser.role_record r
-        WHERE r.tenant_id = leyser.tenant_id() AND r.name_key = leyser.account_key(role_id_of.role_name);
+        WHERE r.tenant_id = leyser.tenant_id() AND r.name_key = leyser.name_key(role_id_of.role_name);
     IF found_id IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object',
             MESSAGE = 'role does not exist',
@@ -89,7 +89,7 @@ DECLARE
     included bigint;
 BEGIN
     FOREACH one IN ARRAY permissions LOOP
-        PERFORM leyser.check_permission(one);
+        PERFORM leyser.hold_permission(one);
     END LOOP;
     PERFORM leyser.check_role_contents(account, permissions);
     INSERT INTO leyser.role_permission (role_id, permission)
@@ -124,7 +124,7 @@ DECLARE
 BEGIN
     PERFORM leyser.require_account_permission('leyser.grants');
     INSERT INTO leyser.role_record (tenant_id, role_name, name_key)
-        VALUES (leyser.tenant_id(), checked, leyser.account_key(checked))
+        VALUES (leyser.tenant_id(), checked, leyser.name_key(checked))
         ON CONFLICT DO NOTHING RETURNING role_id INTO new_id;
     IF new_id IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object',

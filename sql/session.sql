@@ -41,37 +41,12 @@ REVOKE ALL ON FUNCTION leyser.require_context_account() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.require_context_account() IS
     'internal: the account of the context; 42501 where it has none, LY001 without a context';
 
--- One session is its own context's, and so is seen; all of them might not be.
-CREATE FUNCTION leyser.end_sessions(account_id bigint, but uuid DEFAULT NULL, only_this uuid DEFAULT NULL)
-    RETURNS integer
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-DECLARE
-    ended uuid[];
-BEGIN
-    IF only_this IS NULL THEN
-        PERFORM leyser.lock_sessions(end_sessions.account_id);
-    END IF;
-    WITH gone AS (
-        UPDATE leyser.session_record s SET ended_at = clock_timestamp()
-            WHERE s.account_id = end_sessions.account_id AND s.ended_at IS NULL
-              AND s.expires_at > clock_timestamp() - interval '1 hour'  -- leyser.clock_leeway
-              AND s.session_id IS DISTINCT FROM but
-              AND (only_this IS NULL OR s.session_id = only_this)
-            RETURNING s.session_id)
-    SELECT array_agg(g.session_id) INTO ended FROM gone g;
-    IF ended IS NOT NULL THEN
-        INSERT INTO leyser.revoked_session (session_id, expires_at)
-            SELECT s.session_id, s.expires_at FROM leyser.session_record s
-            WHERE s.session_id = ANY (ended) ON CONFLICT DO NOTHING;
-    END IF;
-    RETURN coalesce(cardinality(ended), 0);
-END
-$$;
-REVOKE ALL ON FUNCTION leyser.end_sessions(bigint, uuid, uuid) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.end_sessions(bigint, uuid, uuid) IS
-    'internal: ends the sessions of an account that the caller has locked, all but one, or only one; returns how many; 40001 where one began after the transaction''s snapshot';
+-- In C for its snapshot: a session that began after the transaction's ends, too.
+CREATE FUNCTION leyser.end_sessions(account_id bigint, but uuid DEFAULT NULL) RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_session_end_all';
+REVOKE ALL ON FUNCTION leyser.end_sessions(bigint, uuid) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.end_sessions(bigint, uuid) IS
+    'internal: ends the sessions of an account, all but one, and waits for nobody; returns how many; those that are beginning are kept out by a lock on the account, where its password is changed, too';
 
 -- Once the worker has said yes: before, the time of a second hash would tell that
 -- the password is right, also where the account has to wait.
@@ -93,6 +68,30 @@ REVOKE ALL ON FUNCTION leyser.hash_anew(leyser.account_record, text) FROM PUBLIC
 COMMENT ON FUNCTION leyser.hash_anew(leyser.account_record, text) IS
     'internal: stores another hash of a password that was right, where the stored one is not as it would be made today';
 
+-- For what an account does about itself: it may know that it is being changed.
+CREATE FUNCTION leyser.submit_patiently(task text, request jsonb) RETURNS text
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    answer text;
+BEGIN
+    FOR attempt IN 1..20 LOOP
+        answer := leyser.submit_task(task, request::text);
+        IF answer <> 'busy' THEN
+            RETURN answer;
+        END IF;
+        PERFORM pg_sleep(0.1);
+    END LOOP;
+    RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+        MESSAGE = 'account is being changed',
+        DETAIL = 'A transaction that changes it has not ended.',
+        HINT = 'Try again in a moment.';
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.submit_patiently(text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.submit_patiently(text, jsonb) IS
+    'internal: submit_task() until the answer is not "busy"; 55P03 after two seconds';
+
 -- Unknown accounts share a thousand subjects: guessed names cannot fill the table.
 CREATE FUNCTION leyser.judge_password(account leyser.account_record, password text, named text,
                                       client_address inet, ends_at timestamptz) RETURNS text
@@ -108,24 +107,13 @@ BEGIN
         'tenant_id', account.tenant_id, 'account_id', account.account_id,
         'subject', coalesce('account:' || account.account_id,
                             'unknown:' || abs(hashtext(named)::bigint) % 1024),
-        'address', 'address:' || network(set_masklen(client_address,
-            CASE family(client_address) WHEN 4 THEN 32 ELSE 64 END)),
+        'address', 'address:' || leyser.address_network(client_address),
         'client_address', host(client_address),
         'caller_role', leyser.caller()::text,
         'stored', account.password,
         'matches', coalesce(matches, false),
         'ends_at', ends_at);
-    FOR attempt IN 1..20 LOOP
-        answer := leyser.submit_task('login', request::text);
-        EXIT WHEN answer <> 'busy';
-        PERFORM pg_sleep(0.1);
-    END LOOP;
-    IF answer = 'busy' THEN
-        RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
-            MESSAGE = 'account is being changed',
-            DETAIL = 'A transaction that changes it has not ended.',
-            HINT = 'Try again in a moment.';
-    END IF;
+    answer := leyser.submit_patiently('login', request);
     IF lost THEN
         PERFORM leyser.refuse_lost_pepper();
     END IF;
@@ -134,7 +122,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.judge_password(leyser.account_record, text, text, inet, timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_password(leyser.account_record, text, text, inet, timestamptz) IS
-    'internal: has the worker judge and count an attempt; the new session''s id (or "ok" without ends_at), NULL where anything was wrong; LY002 where the pepper is lost, 55P03 while somebody changes the account';
+    'internal: has the worker judge and count an attempt; the new session''s id (or "ok" without ends_at), NULL where anything was wrong; LY002 where the pepper is lost, 55P03 for change_password() while somebody changes the account';
 
 -- ---- what people call ----
 
@@ -170,7 +158,7 @@ BEGIN
     PERFORM leyser.refuse_context('leyser.login()');
     SELECT a.* INTO account FROM leyser.account_record a
         JOIN leyser.tenant_record t ON t.tenant_id = a.tenant_id
-        WHERE a.tenant_id = login.tenant_id AND a.name_key = leyser.account_key(given_name)
+        WHERE a.tenant_id = login.tenant_id AND a.name_key = leyser.name_key(given_name)
           AND a.state = 'active' AND leyser.tenant_is_active(t.tenant_id);
     IF NOT FOUND THEN
         account := NULL;
@@ -188,7 +176,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.login(text, text, text, interval, inet) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.login(text, text, text, interval, inet) IS
-    'application: a token for set_config(''leyser.token'', …, true), bound to a new session that ends after lifetime (one second to 90 days) whatever is renewed; NULL whatever was wrong, also while the account or the address must wait after failures; counted and recorded even where the transaction is rolled back; LY009 in a context, LY002 without a usable keyring, 22023 for a lifetime that cannot be, 25006 on a standby or in a read-only transaction, 53000 where the server has too many to check or no worker can be started, 55P03 while somebody changes the account, 58000 where the worker failed';
+    'application: a token for set_config(''leyser.token'', …, true), bound to a new session that ends after lifetime (one second to 90 days) whatever is renewed; NULL whatever was wrong, also while the account or the address must wait after failures, or the account is being changed; counted and recorded even where the transaction is rolled back; LY009 in a context, LY002 without a usable keyring, 22023 for a lifetime that cannot be, 25006 on a standby or in a read-only transaction, 53000 where the server has too many to check or no worker can be started, 58000 where the worker failed';
 
 CREATE FUNCTION leyser.own_session() RETURNS leyser.session_record
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -206,8 +194,9 @@ BEGIN
     END IF;
     account := leyser.require_context_account(); -- support access has none
     SELECT s.* INTO own FROM leyser.session_record s
-        WHERE s.session_id = session AND s.account_id = account FOR UPDATE;
-    IF own.session_id IS NULL OR own.ended_at IS NOT NULL OR own.expires_at < clock_timestamp() THEN
+        WHERE s.session_id = session AND s.account_id = account
+          AND NOT EXISTS (SELECT FROM leyser.revoked_session r WHERE r.session_id = session);
+    IF own.session_id IS NULL OR own.expires_at < clock_timestamp() THEN
         RAISE EXCEPTION USING ERRCODE = 'LY005',
             MESSAGE = 'session has ended',
             DETAIL = 'It was ended, or its time is over.',
@@ -218,7 +207,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.own_session() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.own_session() IS
-    'internal: the context''s session, locked; LY008 where it has none, 42501 in a context of support access, LY005 where it has ended';
+    'internal: the context''s session, not locked: nobody who ends it shall wait; LY008 where it has none, 42501 in a context of support access, LY005 where it has ended';
 
 CREATE FUNCTION leyser.renew_token() RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -228,14 +217,13 @@ DECLARE
 BEGIN
     PERFORM leyser.keyring_begin('leyser.renew_token()');
     own := leyser.own_session();
-    UPDATE leyser.session_record s SET renewed_at = clock_timestamp()
-        WHERE s.session_id = own.session_id;
+    PERFORM leyser.submit_task('renew', own.session_id::text);
     RETURN leyser.sign_session_token(own.tenant_id, own.account_id, leyser.account_name(), own.session_id, own.expires_at);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.renew_token() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.renew_token() IS
-    'application, in a session''s context: another token of the same session, signed with the key that is active now and good until the session ends or for leyser.max_token_lifetime; LY008 where the context has no session, LY005 where that has ended, 42501 in one of support access, LY002 without a usable keyring, 25006 on a standby or in a read-only transaction';
+    'application, in a session''s context: another token of the same session, signed with the key that is active now and good until the session ends or for leyser.max_token_lifetime; LY008 where the context has no session, LY005 where that has ended, 42501 in one of support access, LY002 without a usable keyring, 25006 on a standby or in a read-only transaction, 53000 where no worker can be started, 58000 where it failed';
 
 CREATE FUNCTION leyser.logout() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -246,7 +234,7 @@ BEGIN
     own := leyser.own_session();
     PERFORM leyser.record_account_event('session.ended', own.account_id,
         jsonb_build_object('session_id', own.session_id));
-    PERFORM leyser.end_sessions(own.account_id, NULL, own.session_id);
+    INSERT INTO leyser.revoked_session (session_id, expires_at) VALUES (own.session_id, own.expires_at);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.logout() FROM PUBLIC;
@@ -266,7 +254,6 @@ BEGIN
         PERFORM leyser.require_account_permission('leyser.accounts');
     END IF;
     target := leyser.find_account(account_name);
-    PERFORM FROM leyser.account_record a WHERE a.account_id = target FOR UPDATE;
     ended := leyser.end_sessions(target);
     PERFORM leyser.record_account_event('session.revoked', target, jsonb_build_object('sessions', ended));
     RETURN ended;
@@ -274,13 +261,14 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.revoke_sessions(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.revoke_sessions(text) IS
-    'application: ends all sessions of one''s own account, or with permission leyser.accounts of any; returns how many; from the next statement on their tokens get LY005; 42501 for another''s account without the permission, 42704 for an unknown one, 40001 where a session began after the transaction''s snapshot';
+    'application: ends all sessions of one''s own account, or with permission leyser.accounts of any; waits for nobody; returns how many; from the next statement on their tokens get LY005; 42501 for another''s account without the permission, 42704 for an unknown one, 25006 on a standby or in a read-only transaction';
 
 CREATE VIEW leyser.session WITH (security_barrier) AS
     SELECT s.session_id, a.account_name, s.created_at, s.renewed_at, s.expires_at, s.client_address,
            s.session_id = leyser.session_id() IS TRUE AS current
     FROM leyser.session_record s JOIN leyser.account_record a ON a.account_id = s.account_id
-    WHERE s.tenant_id = leyser.tenant_id() AND s.ended_at IS NULL
+    WHERE s.tenant_id = leyser.tenant_id()
+      AND NOT EXISTS (SELECT FROM leyser.revoked_session r WHERE r.session_id = s.session_id)
       AND s.expires_at > statement_timestamp()
       AND ((SELECT leyser.sees_accounts()) OR s.account_id = (SELECT leyser.context_account_id()));
 COMMENT ON VIEW leyser.session IS

@@ -4,33 +4,41 @@
 -- nothing can be written.  Policies of set_permissions() let them read what the role has
 -- plain rights to.  See src/support.c.
 
--- Row security must bind whoever looks.
+-- Row security must bind whoever looks.  Usages are other duties: an application's
+-- clients could look without a token, a gateway's at any tenant that let one, and
+-- auditors and provisioners see no rows.
 CREATE FUNCTION leyser.check_support_role(role regrole) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     -- the problems are the provider's, and not told to a tenant
-    IF EXISTS (SELECT FROM leyser.usage_problems(role)) OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = role) THEN
+    IF EXISTS (SELECT FROM leyser.usage_problems(role)) OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = role)
+       OR EXISTS (SELECT FROM leyser.usage_record u WHERE pg_has_role(check_support_role.role::oid, u.role::oid, 'MEMBER')) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_grant_operation',
             MESSAGE = 'the role cannot have support access',
-            DETAIL = 'It does not exist, or is not bound by row security alone.',
+            DETAIL = 'It does not exist, is not bound by row security alone, or has another duty.',
             HINT = 'The provider names a role for support: CREATE ROLE … LOGIN; with nothing but the right to read tables.';
     END IF;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.check_support_role(regrole) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.check_support_role(regrole) IS
-    'internal: raises 0LP01 for a role that row security does not bind';
+    'internal: raises 0LP01 for a role that row security does not bind, or that has or can take on a usage';
 
 CREATE FUNCTION leyser.grant_support_access(to_role regrole, valid_for interval, reason text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 #variable_conflict use_column
 DECLARE
     grantor CONSTANT bigint := leyser.begin_change();
-    ends CONSTANT timestamptz := clock_timestamp() + valid_for;
+    ends timestamptz;
 BEGIN
     PERFORM leyser.require_administrator();
+    BEGIN
+        ends := clock_timestamp() + valid_for;
+    EXCEPTION WHEN datetime_field_overflow THEN
+        NULL;
+    END;
     IF (ends BETWEEN clock_timestamp() + interval '1 s' AND clock_timestamp() + interval '30 days') IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'invalid time of support access',
@@ -52,7 +60,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.grant_support_access(regrole, interval, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.grant_support_access(regrole, interval, text) IS
-    'application, by an administrator: lets a role of the provider look at the tenant, read-only, with leyser.enter_support(); 42501 for others, 22023 for a wrong time (one second to 30 days) or reason, 0LP01 for a role that row security does not bind';
+    'application, by an administrator: lets a role of the provider look at the tenant, read-only, with leyser.enter_support(); 42501 for others, 22023 for a wrong time (one second to 30 days) or reason, 0LP01 for a role that row security does not bind or that has a usage';
 
 CREATE FUNCTION leyser.revoke_support_access(to_role regrole) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

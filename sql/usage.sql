@@ -5,7 +5,7 @@
 -- that it is a member of count, for SET ROLE reaches them.
 CREATE FUNCTION leyser.usage_problems(role regrole)
     RETURNS TABLE (problem text, remedy text)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
     WITH RECURSIVE reach AS (
         SELECT usage_problems.role::oid AS oid

@@ -114,6 +114,18 @@ leyser_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *completion
 #endif
 }
 
+/* All settings: an array in 15, copied from a hash table since 16. */
+static inline struct config_generic **
+leyser_all_settings(int *count)
+{
+#if PG_VERSION_NUM >= 160000
+	return get_guc_variables(count);
+#else
+	*count = GetNumConfigOptions();
+	return get_guc_variables();
+#endif
+}
+
 /* A built-in setting's record, or NULL; the look-up is exported since 16. */
 static inline struct config_generic *
 leyser_find_setting(const char *name)

@@ -1,13 +1,16 @@
 /*
  * session.c
- *		Tokens of sessions, for the functions in session.sql and support.sql.
+ *		Sessions: their tokens and their end, for session.sql and support.sql.
  *
  * Copyright (c) 2026, the leyser authors
  */
 #include "leyser.h"
 
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -15,6 +18,7 @@
 #include "token.h"
 
 PG_FUNCTION_INFO_V1(leyser_session_sign_token);
+PG_FUNCTION_INFO_V1(leyser_session_end_all);
 
 /*
  * sign_session_token(tenant_id text, account_id bigint, account_name text,
@@ -36,4 +40,40 @@ leyser_session_sign_token(PG_FUNCTION_ARGS)
 		claims.account = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	}
 	return leyser_context_sign_text(&claims, PG_GETARG_TIMESTAMPTZ(4));
+}
+
+/*
+ * end_sessions(account_id bigint, but uuid) → integer: internal; ends an account's
+ * sessions, but for one (null: all of them), and returns how many.
+ *
+ * A session that began after the transaction's snapshot must end, too, so it
+ * reads what is committed now.  It only adds rows, locks none, and waits for
+ * nobody: a session must not be able to hold up its own end.
+ */
+Datum
+leyser_session_end_all(PG_FUNCTION_ARGS)
+{
+	/* an hour: the longest leyser.clock_leeway */
+	static const char *const command =
+		"INSERT INTO leyser.revoked_session (session_id, expires_at) "
+		"SELECT s.session_id, s.expires_at FROM leyser.session_record s "
+		"WHERE s.account_id = $1 AND s.session_id IS DISTINCT FROM $2 "
+		"AND s.expires_at > clock_timestamp() - interval '1 hour' AND NOT EXISTS "
+		"(SELECT FROM leyser.revoked_session r WHERE r.session_id = s.session_id)";
+	Oid types[2] = {INT8OID, UUIDOID};
+	Datum values[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
+	const char *nulls = PG_ARGISNULL(1) ? " n" : "  ";
+	SPIPlanPtr plan;
+	int ended;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_INT32(0);
+	SPI_connect();
+	plan = SPI_prepare(command, 2, types);
+	if (plan == NULL || SPI_execute_snapshot(plan, values, nulls, GetLatestSnapshot(),
+											 InvalidSnapshot, false, true, 0) < 0)
+		elog(ERROR, "could not end sessions");
+	ended = SPI_processed;
+	SPI_finish();
+	PG_RETURN_INT32(ended);
 }

@@ -78,6 +78,7 @@ leyser_task_init(void)
 	shmem_request_hook = task_shmem_request;
 	prev_shmem_startup = shmem_startup_hook;
 	shmem_startup_hook = task_shmem_startup;
+	leyser_worker_register_reserve();
 }
 
 /* ---- slots ---- */

@@ -12,9 +12,13 @@
  *    the same lock, so no task is put in between; SIGTERM ends a worker only
  *    there.
  *  - A worker serves everybody in its database, so a task waits for no lock for
- *    longer than LOCK_TIMEOUT.
+ *    longer than its lock_timeout (worker_settings.c).
  *  - The server does not restart a worker: whoever needs one starts it.  A
  *    restart could find its database dropped, again and again.
+ *  - Parallel queries may take every place for a background worker.  So one
+ *    more is registered at the server's start, whose place nobody else can have:
+ *    the reserve.  It waits without a database, becomes the worker of the one whose
+ *    worker found no place, and ends like any other; the server starts it anew.
  *
  * Copyright (c) 2026, the leyser authors
  */
@@ -35,12 +39,13 @@
 
 #define IDLE_TIMEOUT 2000  /* milliseconds */
 #define START_TIMEOUT 3000 /* milliseconds until a start counts as failed */
-#define LOCK_TIMEOUT "1s"
+#define RESERVE_RESTART 1  /* seconds until the server starts the reserve anew */
 
 /* In the worker: what it is doing. */
 static LeyserSlot *current_slot = NULL;
 
 extern PGDLLEXPORT void leyser_worker_main(Datum arg);
+extern PGDLLEXPORT void leyser_worker_reserve_main(Datum arg);
 
 /* ---- the list of workers ---- */
 
@@ -90,28 +95,56 @@ worker_vacant(TimestampTz now)
 
 /* ---- starting a worker ---- */
 
-static void
-worker_register(void)
+static BackgroundWorker
+worker_description(const char *name, const char *function, int restart, Oid database)
 {
 	BackgroundWorker worker = {.bgw_flags = BGWORKER_SHMEM_ACCESS |
 											BGWORKER_BACKEND_DATABASE_CONNECTION,
 							   .bgw_start_time = BgWorkerStart_RecoveryFinished,
-							   .bgw_restart_time = BGW_NEVER_RESTART,
-							   .bgw_main_arg = ObjectIdGetDatum(MyDatabaseId)};
+							   .bgw_restart_time = restart,
+							   .bgw_main_arg = ObjectIdGetDatum(database)};
 
 	strlcpy(worker.bgw_library_name, "leyser", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "leyser_worker_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "leyser worker", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
+	strlcpy(worker.bgw_name, name, BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "leyser worker", BGW_MAXLEN);
+	return worker;
+}
+
+/*
+ * At the server's start.  Where even then there is no place for it the server
+ * says so in its log, and names max_worker_processes.
+ */
+void
+leyser_worker_register_reserve(void)
+{
+	BackgroundWorker worker = worker_description(
+		"leyser reserve", "leyser_worker_reserve_main", RESERVE_RESTART, InvalidOid);
+
+	RegisterBackgroundWorker(&worker);
+}
+
+/* Where no place is free the reserve takes it on, if it is not at work. */
+static void
+worker_register(void)
+{
+	BackgroundWorker worker = worker_description("leyser worker", "leyser_worker_main",
+												 BGW_NEVER_RESTART, MyDatabaseId);
+	bool served;
+
 	if (RegisterDynamicBackgroundWorker(&worker, NULL))
 		return;
 	LWLockAcquire(leyser_worker_shared->lock, LW_EXCLUSIVE);
 	worker_forget(NULL);
+	served = leyser_worker_shared->reserve_started;
+	if (leyser_worker_shared->reserve != NULL)
+		SetLatch(leyser_worker_shared->reserve);
 	LWLockRelease(leyser_worker_shared->lock);
-	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-					errmsg("could not start leyser's worker"),
-					errdetail("All background worker slots are in use."),
-					errhint("Raise max_worker_processes.")));
+	if (!served)
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+						errmsg("could not start leyser's worker"),
+						errdetail("All background worker slots are in use."),
+						errhint("Raise max_worker_processes.")));
 }
 
 /*
@@ -265,37 +298,55 @@ worker_perform(LeyserSlot *slot)
 }
 
 static void
-worker_set(const char *name, const char *value)
+worker_handle_signals(void)
 {
-	SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+}
+
+/* The database of the oldest task for which no worker runs or starts, or InvalidOid. */
+static Oid
+reserve_find(void)
+{
+	LeyserSlot *oldest = NULL;
+	Oid database;
+
+	LWLockAcquire(leyser_worker_shared->lock, LW_SHARED);
+	for (int i = 0; i < LEYSER_SLOTS; i++)
+	{
+		LeyserSlot *slot = &leyser_worker_shared->slots[i];
+
+		if (slot->state == LEYSER_SLOT_WAITING && worker_find(slot->database) == NULL &&
+			(oldest == NULL || slot->number < oldest->number))
+			oldest = slot;
+	}
+	database = oldest == NULL ? InvalidOid : oldest->database;
+	LWLockRelease(leyser_worker_shared->lock);
+	return database;
 }
 
 static void
 worker_begin(Oid database)
 {
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	BackgroundWorkerUnblockSignals();
+	leyser_worker_fix_settings();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	worker_set("search_path", "pg_catalog, pg_temp");
-	worker_set("lock_timeout", LOCK_TIMEOUT);
-	worker_set("default_transaction_isolation", "read committed");
-	worker_set("default_transaction_read_only", "off");
-	/* what was answered for must be on disk */
-	worker_set("synchronous_commit", "local");
+	leyser_worker_fix_role();
 }
 
-void
-leyser_worker_main(Datum arg)
+/* Does this database's tasks until there are none; the reserve leaves for others. */
+static void
+worker_serve(Oid database, bool is_reserve)
 {
 	bool idle = false;
 
-	worker_begin(DatumGetObjectId(arg));
+	worker_begin(database);
 	if (!worker_join())
 		return;
 	for (;;)
 	{
-		bool leave = idle || ShutdownRequestPending;
+		bool leave =
+			idle || ShutdownRequestPending || (is_reserve && OidIsValid(reserve_find()));
 		LeyserSlot *slot;
 
 		ResetLatch(MyLatch);
@@ -315,4 +366,52 @@ leyser_worker_main(Datum arg)
 						  IDLE_TIMEOUT, PG_WAIT_EXTENSION) &
 				WL_TIMEOUT) != 0;
 	}
+}
+
+void
+leyser_worker_main(Datum arg)
+{
+	worker_handle_signals();
+	worker_serve(DatumGetObjectId(arg), false);
+}
+
+/* ---- the reserve ---- */
+
+static void
+reserve_exit(int code, Datum arg)
+{
+	LWLockAcquire(leyser_worker_shared->lock, LW_EXCLUSIVE);
+	leyser_worker_shared->reserve = NULL;
+	LWLockRelease(leyser_worker_shared->lock);
+}
+
+/* The database that needs it, or InvalidOid; then it can be woken. */
+static Oid
+reserve_look(void)
+{
+	LWLockAcquire(leyser_worker_shared->lock, LW_EXCLUSIVE);
+	leyser_worker_shared->reserve_started = true;
+	leyser_worker_shared->reserve = MyLatch;
+	LWLockRelease(leyser_worker_shared->lock);
+	return reserve_find();
+}
+
+void
+leyser_worker_reserve_main(Datum arg)
+{
+	Oid database;
+
+	worker_handle_signals();
+	before_shmem_exit(reserve_exit, (Datum) 0);
+	while (!OidIsValid(database = reserve_look()) && !ShutdownRequestPending)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (OidIsValid(database))
+		worker_serve(database, true);
+	/* so that the server starts it anew */
+	proc_exit(1);
 }

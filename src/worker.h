@@ -52,14 +52,26 @@ typedef struct LeyserWorkerShared
 {
 	LWLock *lock; /* held for a few instructions, never while SQL runs */
 	uint64 next_number;
+	bool reserve_started; /* there is one, which may be at work */
+	Latch *reserve;       /* of the reserve, while it waits */
 	LeyserWorker workers[LEYSER_WORKERS];
 	LeyserSlot slots[LEYSER_SLOTS];
 } LeyserWorkerShared;
 
 extern LeyserWorkerShared *leyser_worker_shared;
 
-/* Wakes this database's worker, or has one started; 53000 where none can be. */
+/* At the server's start: the worker whose place nobody else can take. */
+extern void leyser_worker_register_reserve(void);
+
+/*
+ * Wakes this database's worker, or has one started or the reserve take its place;
+ * 53000 where there is neither.
+ */
 extern void leyser_worker_ensure(void);
+
+/* In the worker, before and after it connects: worker_settings.c. */
+extern void leyser_worker_fix_settings(void);
+extern void leyser_worker_fix_role(void);
 
 /* Under the lock: a task that runs has ended. */
 extern void leyser_task_finish(LeyserSlot *slot, bool ok);

@@ -151,7 +151,10 @@ SELECT regress_leyser_grants.may('cyd', 'gra.write', 'gra.write@x', 'gra.read');
 CALL regress_leyser_grants.act('cyd', 'SELECT leyser.lift_denial(''cyd'', ''gra.write'')');
 CALL regress_leyser_grants.act('cyd', 'SELECT leyser.grant_permission(''dan'', ''gra.write'')');
 
--- The last administrator stays: one who can act as such.
+-- The last administrator stays: one to whom nothing is denied.
+CALL regress_leyser_grants.act('cyd', 'SELECT leyser.revoke_administrator(''Ada'')');
+CALL regress_leyser_grants.act('cyd', 'SELECT leyser.deny_permission(''Ada'', ''gra.read'', ''x'')');
+CALL regress_leyser_grants.act('Ada', 'SELECT leyser.lift_denial(''cyd'', ''gra.write'')');
 CALL regress_leyser_grants.act('Ada', 'SELECT leyser.deny_permission(''cyd'', ''leyser.accounts'')');
 CALL regress_leyser_grants.act('cyd', 'SELECT leyser.revoke_administrator(''Ada'')');
 CALL regress_leyser_grants.act('cyd', 'SELECT leyser.deny_permission(''Ada'', ''leyser.grants'', ''x'')');
@@ -169,7 +172,6 @@ CALL regress_leyser_grants.act('Ada', 'SELECT leyser.revoke_administrator(''cyd'
 CALL regress_leyser_grants.act('Ada', 'SELECT leyser.revoke_administrator(''cyd'')');
 
 -- What somebody granted who loses the right: kept, or cascaded.
-CALL regress_leyser_grants.act('Ada', 'SELECT leyser.lift_denial(''cyd'', ''gra.write'')');
 CALL regress_leyser_grants.act('Ada', 'SELECT leyser.grant_permission(''bob'', ''gra.write'', with_grant_option => true)');
 CALL regress_leyser_grants.act('bob', 'SELECT leyser.grant_permission(''cyd'', ''gra.write'', ''a'', with_grant_option => true)');
 CALL regress_leyser_grants.act('cyd', 'SELECT leyser.grant_permission(''dan'', ''gra.write'', ''a.b'')');

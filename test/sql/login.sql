@@ -76,6 +76,9 @@ SELECT count(*) > 2 AS of_unknown FROM leyser.login_delay WHERE subject LIKE 'un
 SELECT d AS failures, leyser.login_delay_after(d, 0) AS account, leyser.login_delay_after(d, 4) AS address
     FROM unnest('{1, 2, 3, 4, 5, 6, 10, 11, 100000}'::int[]) d;
 
+SELECT a AS address, leyser.address_network(a) AS network FROM unnest('{192.0.2.7, 192.0.2.7/24, ::ffff:192.0.2.7,
+    64:ff9b::192.0.2.7, ::ffff:255.255.255.255, 64:ff9b::, 64:ff9b:1::192.0.2.7, 2001:db8:1:2:3::4, ::1, ::ffff:192.0.2.7/64}'::inet[]) a;
+
 -- A failure counts though its transaction is rolled back, and so does a session.
 \c - regress_leyser_app
 BEGIN;
@@ -218,6 +221,50 @@ SELECT leyser.login('log-a', 'y' || n, 'no idea whatsoever', client_address => (
 CALL trial.wait_longer();
 SELECT leyser.login('log-a', 'ann', 'ann''s own password', client_address => '2001:db8:0:1:ffff::1') IS NULL AS same_network,
     leyser.login('log-a', 'ann', 'ann''s own password', client_address => '2001:db8:0:2::1') IS NOT NULL AS other_network;
+-- an address of IPv4 waits by itself, in whatever it comes
+SELECT leyser.login('log-a', 'z' || n, 'no idea whatsoever', client_address => '::ffff:198.51.100.7') IS NULL AS wrong
+    FROM generate_series(1, 5) n;
+CALL trial.wait_longer();
+SELECT leyser.login('log-a', 'ann', 'ann''s own password', client_address => '::ffff:198.51.100.8') IS NOT NULL AS mapped,
+    leyser.login('log-a', 'ann', 'ann''s own password', client_address => '64:ff9b::198.51.100.8') IS NOT NULL AS translated,
+    leyser.login('log-a', 'ann', 'ann''s own password', client_address => '198.51.100.7') IS NULL AS same_client,
+    leyser.login('log-a', 'ann', 'ann''s own password', client_address => '64:ff9b::198.51.100.7') IS NULL AS same_translated,
+    leyser.login('log-a', 'ann', 'ann''s own password', client_address => '::198.51.100.7') IS NOT NULL AS something_else;
+
+-- Others who guess shut nobody out: an account waits for them, and not where it logged in before.
+SELECT leyser.login('log-a', 'ann', 'no idea whatsoever') IS NULL AS wrong;
+CALL trial.wait_longer();
+SELECT leyser.login('log-a', 'ann', 'ann''s own password', client_address => '192.0.2.9') IS NULL AS must_wait,
+    leyser.login('log-a', 'ann', 'ann''s own password') IS NULL AS without_an_address,
+    leyser.login('log-a', 'ann', 'ann''s own password', client_address => '192.0.2.8') IS NOT NULL AS at_home,
+    leyser.login('log-a', 'ann', 'ann''s own password', client_address => '::ffff:192.0.2.8') IS NOT NULL AS mapped,
+    leyser.login('log-b', 'ann', 'the other ann''s password', client_address => '192.0.2.9') IS NOT NULL AS another_account;
+SELECT leyser.login('log-a', 'ann', 'ann''s own password', client_address => '192.0.2.9') IS NULL AS must_still_wait;
+-- guesses from there wait by themselves
+SELECT leyser.login('log-a', 'ann', 'no idea whatsoever', client_address => '192.0.2.8') IS NULL AS wrong;
+CALL trial.wait_longer();
+SELECT leyser.login('log-a', 'ann', 'ann''s own password', client_address => '192.0.2.8') IS NULL AS must_wait,
+    leyser.login('log-a', 'ann', 'ann''s own password', client_address => '2001:db8:0:2::1') IS NOT NULL AS elsewhere_at_home;
+\c - :superuser
+SELECT left(subject, 8) AS kind, substring(subject FROM '@.*') AS at, failures FROM leyser.login_delay, leyser.account_record a
+    WHERE (a.tenant_id, a.account_name) = ('log-a', 'ann') AND subject ~ ('^account:' || account_id || '(@|$)') ORDER BY subject;
+-- what fails meanwhile neither counts nor prolongs
+CREATE TEMP TABLE before AS SELECT * FROM leyser.login_delay;
+SELECT leyser.login('log-a', 'ann', 'no idea whatsoever') IS NULL AS wrong_meanwhile,
+    leyser.login('log-a', 'ann', 'ann''s own password') IS NULL AS right_meanwhile;
+SELECT count(*) AS changed FROM (TABLE leyser.login_delay EXCEPT TABLE before) c;
+DROP TABLE before;
+\c - regress_leyser_app
+CALL trial.waited();
+
+-- An account that is being changed: the same answer as for one that is not there.
+\c - :superuser
+BEGIN;
+UPDATE leyser.account_record SET account_name = account_name WHERE (tenant_id, account_name) = ('log-a', 'ann');
+SELECT leyser.login('log-a', 'ann', 'ann''s own password') IS NULL AS being_changed;
+ROLLBACK;
+SELECT leyser.login('log-a', 'ann', 'ann''s own password') IS NOT NULL AS no_longer;
+\c - regress_leyser_app
 
 -- A suspended tenant.
 \c - :superuser
@@ -233,6 +280,14 @@ CALL trial.attempt($$SELECT leyser.import_account('old', '$1$abcdefgh$ncm1JiKfFF
 CALL trial.attempt($$SELECT leyser.import_account('old', 'password', 'log-a')$$);
 CALL trial.attempt($$SELECT leyser.import_account('old', NULL, 'log-a')$$);
 CALL trial.attempt($$SELECT leyser.import_account('old', '$2a$31$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC', 'log-a')$$);
+CALL trial.attempt($$SELECT leyser.import_account('old', '$2a$13$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC', 'log-a')$$);
+CALL trial.attempt($$SELECT leyser.import_account('old', '$2a$03$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC', 'log-a')$$);
+SET leyser.password_cost = 13;
+CALL trial.attempt($$SELECT leyser.import_account('old', '$2a$14$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC', 'log-a')$$);
+BEGIN;
+SELECT leyser.import_account('old', '$2a$13$abcdefghijklmnopqrstuuyx2n0Zzopyr9QuYTMCfOJJOj526QVoC', 'log-a') IS NOT NULL AS a_superuser_says_so;
+ROLLBACK;
+RESET leyser.password_cost;
 ALTER DATABASE :"database" SET leyser.password_cost = 6;
 \c - regress_leyser_app
 SELECT leyser.login('log-a', 'py', 'pässwörd') IS NOT NULL AS b, leyser.login('log-a', 'php', 'pässwörd') IS NOT NULL AS y;
@@ -292,7 +347,10 @@ CREATE VIEW trial.kept AS
     SELECT s.expires_at < now() AS expired, r.session_id IS NOT NULL AS revoked
     FROM leyser.session_record s LEFT JOIN leyser.revoked_session r USING (session_id)
     WHERE client_address = '192.0.2.99';
+INSERT INTO leyser.familiar_address SELECT a.account_id, ('192.0.2.' || days)::inet, now() - days * interval '1 day'
+    FROM leyser.account_record a, unnest('{89, 91}'::int[]) days WHERE (a.tenant_id, a.account_name) = ('log-a', 'robot');
 SELECT leyser.prune_sessions();
+SELECT f.network FROM leyser.familiar_address f JOIN leyser.account_record a USING (account_id) WHERE a.account_name = 'robot';
 SELECT * FROM trial.kept ORDER BY 1;
 SELECT count(*) FROM leyser.revoked_session WHERE expires_at < now() - interval '1 day';
 SELECT subject FROM leyser.login_delay;
@@ -301,7 +359,7 @@ SELECT count(*) = :sessions AS others_stay FROM leyser.session_record WHERE clie
 UPDATE leyser.session_record SET expires_at = now() - interval '25 hours' WHERE client_address = '192.0.2.99';
 DO $$ BEGIN
     FOR task IN 1..10000 LOOP
-        PERFORM leyser.submit_task('forgive', 'nobody');
+        PERFORM leyser.submit_task('renew', gen_random_uuid()::text);
         EXIT WHEN NOT EXISTS (SELECT FROM trial.kept);
     END LOOP;
 END $$;

@@ -142,6 +142,24 @@ SELECT change, account_now, changed_by FROM leyser.permission_history() WHERE ac
 SELECT count(*) FROM leyser.permission_history() h WHERE h::text ~* 'eve';
 COMMIT;
 
+-- What is for another scope, and decides nothing, is told to those who may see it.
+BEGIN;
+SELECT leyser.enter('ans-a', 'ada');
+SELECT leyser.create_account('fay') > 0 AS made;
+SELECT leyser.grant_permission('fay', 'leyser.grants', 'japan');
+SELECT leyser.grant_permission('cyd', 'ans.read', 'japan.tokyo.minato', valid_until => '2090-01-01');
+SELECT finding, in_scope FROM leyser.explain_permission('cyd', 'ans.read', 'japan.osaka');
+COMMIT;
+BEGIN;
+SELECT leyser.enter('ans-a', 'fay');
+SELECT allowed, finding, in_scope FROM leyser.explain_permission('cyd', 'ans.read', 'japan.osaka');
+SELECT allowed, finding, in_scope FROM leyser.explain_permission('cyd', 'ans.read', 'japan.tokyo');
+COMMIT;
+BEGIN;
+SELECT leyser.enter('ans-a', 'cyd');
+SELECT finding, in_scope FROM leyser.explain_permission('cyd', 'ans.read', 'japan.osaka');
+COMMIT;
+
 -- A change is dated when it is made, although it counts for others from the COMMIT
 -- on; one that is rolled back was never made.
 BEGIN;

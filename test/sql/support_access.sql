@@ -8,6 +8,12 @@ CREATE ROLE regress_leyser_gateway LOGIN;
 CREATE ROLE regress_leyser_support LOGIN;
 CREATE ROLE regress_leyser_other LOGIN;
 CREATE ROLE regress_leyser_bypass LOGIN BYPASSRLS;
+CREATE ROLE regress_leyser_auditor;
+CREATE ROLE regress_leyser_provisioner;
+CREATE ROLE regress_leyser_app;
+CREATE ROLE regress_leyser_member NOINHERIT IN ROLE regress_leyser_auditor;
+SELECT leyser.grant_usage('regress_leyser_auditor', 'auditor'), leyser.grant_usage('regress_leyser_provisioner', 'provisioner'),
+    leyser.grant_usage('regress_leyser_app', 'application');
 SELECT leyser.grant_usage('regress_leyser_gateway', 'gateway');
 SELECT max(event_id) AS first_event FROM leyser.event \gset
 CREATE SCHEMA regress_leyser_support AUTHORIZATION regress_leyser_owner;
@@ -39,6 +45,14 @@ CALL regress_leyser_support.act('ada', format('SELECT leyser.grant_support_acces
 CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''regress_leyser_support'', ''31 days'', ''ticket 1'')');
 CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''regress_leyser_support'', ''-1 day'', ''ticket 1'')');
 CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''regress_leyser_support'', NULL, ''ticket 1'')');
+CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''regress_leyser_support'', ''-178000000 years'', ''ticket 1'')');
+CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''regress_leyser_support'', ''2000000000 days -66666600 months'', ''ticket 1'')');
+-- nor one that has another duty, or can take one on
+CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''regress_leyser_gateway'', ''1 hour'', ''ticket 1'')');
+CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''regress_leyser_auditor'', ''1 hour'', ''ticket 1'')');
+CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''regress_leyser_provisioner'', ''1 hour'', ''ticket 1'')');
+CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''regress_leyser_app'', ''1 hour'', ''ticket 1'')');
+CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''regress_leyser_member'', ''1 hour'', ''ticket 1'')');
 CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''regress_leyser_support'', ''1 day'', '' '')');
 CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(NULL, ''1 day'', ''ticket 1'')');
 CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''regress_leyser_support'', ''1 hour'', ''ticket 1'')');
@@ -145,6 +159,15 @@ SELECT to_role, reason, granted_by, valid_until - granted_at BETWEEN '59 min' AN
 COMMIT;
 \c - regress_leyser_support
 CALL trial.attempt('SELECT leyser.enter_support(''sup-a'')');
+-- given a duty meanwhile
+\c - regress_leyser_gateway
+CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''regress_leyser_other'', ''1 hour'', ''ticket 3'')');
+\c - :superuser
+SELECT leyser.grant_usage('regress_leyser_other', 'auditor');
+SET SESSION AUTHORIZATION regress_leyser_other;
+CALL trial.attempt('SELECT leyser.enter_support(''sup-a'')');
+RESET SESSION AUTHORIZATION;
+SELECT leyser.revoke_usage('regress_leyser_other', 'auditor');
 -- over
 \c - regress_leyser_gateway
 CALL regress_leyser_support.act('ada', 'SELECT leyser.grant_support_access(''regress_leyser_support'', ''2 s'', ''ticket 2'')');
@@ -163,6 +186,8 @@ SELECT event, tenant_id, session_role, account_name, object, detail - 'valid_unt
 
 SET client_min_messages = warning;
 DROP SCHEMA regress_leyser_support CASCADE;
-SELECT leyser.revoke_usage('regress_leyser_gateway', 'gateway');
+SELECT leyser.revoke_usage('regress_leyser_gateway', 'gateway'), leyser.revoke_usage('regress_leyser_app', 'application'),
+    leyser.revoke_usage('regress_leyser_auditor', 'auditor'), leyser.revoke_usage('regress_leyser_provisioner', 'provisioner');
 DELETE FROM leyser.support_record;
-DROP ROLE regress_leyser_owner, regress_leyser_gateway, regress_leyser_support, regress_leyser_other, regress_leyser_bypass;
+DROP ROLE regress_leyser_owner, regress_leyser_gateway, regress_leyser_support, regress_leyser_other, regress_leyser_bypass,
+    regress_leyser_auditor, regress_leyser_provisioner, regress_leyser_app, regress_leyser_member;

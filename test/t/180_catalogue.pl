@@ -73,8 +73,13 @@ rows_are(q{
 rows_are(q{
 	SELECT DISTINCT s FROM pg_proc p, unnest(p.proconfig) s
 	WHERE p.pronamespace = 'leyser'::regnamespace ORDER BY s
-}, [ 'leyser.registry_work=on', 'lock_timeout=3s', 'search_path=pg_catalog, pg_temp' ],
+}, [ 'jit=off', 'leyser.registry_work=on', 'lock_timeout=3s', 'search_path=pg_catalog, pg_temp', 'standard_conforming_strings=on' ],
 	'settings of functions');
+rows_are(q{
+	SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+	WHERE p.pronamespace = 'leyser'::regnamespace AND l.lanname <> 'c' AND strpos(p.prosrc, chr(92)) > 0
+	  AND NOT coalesce(p.proconfig, '{}') @> '{standard_conforming_strings=on}'
+}, [], 'what has a backslash reads it as it was written, whatever the client has set');
 rows_are(q{
 	SELECT p.oid::regprocedure FROM pg_proc p
 	WHERE p.pronamespace = 'leyser'::regnamespace AND p.prosecdef
@@ -149,10 +154,10 @@ my %out_of_dump = (
 	(map { ("proxy_accounts_$_" => 'always empty') } 0 .. 15),
 	session_record => 'sessions end with the database they were in',
 	revoked_session => 'as the sessions do',
-	session_lock => 'what is in it does not matter',
 	invitation_record => 'invitations end, too',
 	grant_lock => 'what is in it does not matter',
 	login_delay => 'failed logins of another database',
+	familiar_address => 'where people were, for the sake of login_delay',
 	purge_table => 'a restored database plans its purges anew',
 	purge_blocker => 'what another server waited for');
 rows_are(q{SELECT relname FROM pg_class WHERE relnamespace = 'leyser'::regnamespace

@@ -191,12 +191,66 @@ $blocker->query('ROLLBACK');
 $blocker->quit;
 is(login($password), 'token', '... until it can');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 1');
+$position = log_position($node);
 $node->restart;
-is(login($password), '53000', 'no worker can be started: no token');
+like(log_since($node, $position), qr/too many background workers.*HINT:.*max_worker_processes/s, 'no place: the log says so at the start');
+is(login($password), '53000', '... no worker can be started: no token');
 is(login($wrong), '53000', '... and the same for a wrong password');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 8');
 $node->restart;
 is(login($password), 'token', '... until it can');
+
+# Parallel queries that take every place for a worker: one place is leyser's own.
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+create_extension($node, 'other');
+prepare('other');
+$node->safe_psql('postgres', q{CREATE TABLE much AS SELECT generate_series(1, 30000);
+	ALTER TABLE much SET (parallel_workers = 16)});
+$node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'leyser worker'})
+	or die 'the worker stays';
+my $busy_out = '';
+my $busy = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', q{SET max_parallel_workers_per_gather = 16;
+	SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+	SELECT count(*) FROM much WHERE pg_sleep(0.01) IS NOT NULL} ], '>', \$busy_out, '2>&1');
+ok($node->poll_query_until('postgres', q{SELECT count(*) >= 4 FROM pg_stat_activity WHERE backend_type = 'parallel worker'}),
+	'parallel workers take all places');
+is(login($password), 'token', '... login works');
+is(login($wrong), 'no', '... and tells a wrong password');
+is(login($password, database => 'other'), 'token', '... in another database, too');
+wait_is_over();
+is(login($password), 'token', '... one after the other');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'leyser worker'}), '1',
+	'... by one worker');
+$node->safe_psql('postgres', 'DROP DATABASE other');
+pass('... which ends for a database that is dropped');
+is($node->safe_psql('postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'parallel worker'}), 't',
+	'... while the query went on');
+$busy->kill_kill;
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ 'FROM much' AND pid <> pg_backend_pid()});
+$node->safe_psql('postgres', 'DROP TABLE much');
+
+# Whoever owns the database sets for it what they like: the worker does not take it.
+$node->safe_psql('postgres', q{CREATE ROLE lowly; CREATE ROLE database_owner CREATEROLE; GRANT lowly TO database_owner;
+	CREATE DATABASE owned OWNER database_owner});
+create_extension($node, 'owned');
+prepare('owned');
+for my $setting ('role = lowly', 'session_authorization = lowly', 'transform_null_equals = on',
+	q{plpgsql.extra_errors = 'all'}, 'standard_conforming_strings = off', 'default_transaction_read_only = on')
+{
+	my ($name) = $setting =~ /^(\w+(?:\.\w+)?)/;
+	$node->poll_query_until('postgres',
+		q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'leyser worker'}) or die 'the worker stays';
+	my ($refused) = sqlstate_of($node, "DO 'BEGIN END'; SET ROLE database_owner; ALTER DATABASE owned SET $setting");
+	is($refused, '', "set for the database: $setting");
+	$node->psql('owned', 'SET SESSION AUTHORIZATION DEFAULT; SET ROLE none; SET transform_null_equals = off; '
+		. q{SET plpgsql.extra_errors = 'none'; SET standard_conforming_strings = on; SET default_transaction_read_only = off; }
+		. "SELECT leyser.login('t1', 'ann', '$password') ~ '^ey'", stdout => \my $login);
+	is($login, 't', '... login works');
+	$node->safe_psql('postgres', "ALTER DATABASE owned RESET $name");
+}
+$node->poll_query_until('postgres',
+	q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'leyser worker'});
+$node->safe_psql('postgres', 'DROP DATABASE owned');
 
 # A lost pepper: an error for every name alike, and never "wrong password".
 sub pepper_status
