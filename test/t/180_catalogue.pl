@@ -173,8 +173,8 @@ rows_are(q{SELECT (SELECT count(*) FROM leyser.issuer_key), (SELECT count(*) FRO
 	['0|0|0|0'], 'the script leaves no seed rows, which a restore would meet again');
 
 # What a purge does to leyser's own tables, or consciously does not.
-my @emptied = qw(account_record event_record grant_lock grant_record hold_record invitation_record issuer_key login_delay
-  password_record permission_change revoked_session role_member role_permission role_record session_lock session_record
+my @emptied = qw(account_record event_record familiar_address grant_lock grant_record hold_record invitation_record issuer_key login_delay
+  password_record permission_change revoked_session role_member role_permission role_record session_record
   support_record tenant_record termination_record);
 my %not_emptied = (
 	contract_policy => 'of the provider',
