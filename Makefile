@@ -51,6 +51,7 @@ OBJS = \
 	src/purge_step.o \
 	src/purge_trigger.o \
 	src/purge_places.o \
+	src/purge_batch.o \
 	src/purge_delete.o \
 	src/purge_scrub.o \
 	src/purge_standby.o \

@@ -62,7 +62,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.purge_turns(leyser.purge_target[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.purge_turns(leyser.purge_target[]) IS
-    'internal: the order in which tables are emptied, and which of them only in one statement';
+    'internal: the order in which tables are emptied, and which of them only in one transaction';
 
 -- A partition whose bounds let in nobody else's rows goes as a whole, where the
 -- server can do that and nobody would miss the single deletes.
@@ -92,9 +92,9 @@ CREATE FUNCTION leyser.deleting_note(target leyser.purge_target, companions text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT nullif(concat_ws('; ',
-        CASE WHEN companions <> '{}' THEN format('in one statement with %s%s: they refer to each other', array_to_string(companions[:5], ', '),
+        CASE WHEN companions <> '{}' THEN format('in one transaction with %s%s: they refer to each other', array_to_string(companions[:5], ', '),
                  CASE WHEN cardinality(companions) > 5 THEN format(' and %s more', cardinality(companions) - 5) END)
-             WHEN companions = '{}' THEN 'in one statement: its rows refer to each other' END,
+             WHEN companions = '{}' THEN 'in one transaction: its rows refer to each other' END,
         CASE WHEN target.kind = 'own_and_global' THEN 'rows without a tenant stay' END,
         CASE WHEN target.kind = 'by_rule' THEN 'by rule: ' || target.condition END,
         CASE WHEN target.assignments IS NOT NULL THEN 'content is erased, rows stay' END,
@@ -219,7 +219,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.purge_plan(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.purge_plan(text) IS
-    'operator, auditor: what a purge of the tenant would do, step by step; changes nothing. Actions: stop (the purge would be refused: the note says why), delete, delete together (in one statement), truncate, erase (content, the row stays), refresh (a materialized view), confirm (nothing that the database can erase: somebody confirms it), keep. Rows are the tenant''s, bytes the whole relation''s, which is scrubbed. 42704 for an unknown tenant, LY008 for an erased one';
+    'operator, auditor: what a purge of the tenant would do, step by step; changes nothing. Actions: stop (the purge would be refused: the note says why), delete, delete together (in one transaction), truncate, erase (content, the row stays), refresh (a materialized view), confirm (nothing that the database can erase: somebody confirms it), keep. Rows are the tenant''s, bytes the whole relation''s, which is scrubbed. 42704 for an unknown tenant, LY008 for an erased one';
 
 CREATE FUNCTION leyser.raise_stop(tenant_id text, steps leyser.purge_step[]) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

@@ -86,7 +86,7 @@ CREATE TABLE leyser.purge_table (
     scrubbed_at timestamptz,
     note text,
     assignments text,                   -- of action erase: UPDATE … SET assignments WHERE condition
-    together integer,                   -- of action delete together: rows of one number, one statement
+    together integer,                   -- of action delete together: rows of one number, one transaction
     verified_at timestamptz,            -- when a look after the scrub found nothing
     scrubbed_since pg_lsn,              -- pages that changed later hold others' bytes
     PRIMARY KEY (purge_id, step)

@@ -41,7 +41,7 @@ CREATE TYPE leyser.purge_step AS (
     action text,                -- stop, delete, delete together, truncate, erase, refresh, confirm, keep
     condition text,
     assignments text,
-    together integer,           -- those of one number are deleted in one statement
+    together integer,           -- those of one number are deleted in one transaction
     rows bigint,
     bytes bigint,               -- of the whole relation with TOAST and indexes: what is scrubbed
     note text,

@@ -28,6 +28,13 @@
 #include "varatt.h"
 #endif
 
+/* The attribute of a function that never returns stands before it since 18. */
+#if PG_VERSION_NUM >= 180000
+#define leyser_noreturn pg_noreturn
+#else
+#define leyser_noreturn pg_attribute_noreturn()
+#endif
+
 /* A backend's local transaction id moved into a struct in 17. */
 #if PG_VERSION_NUM >= 170000
 #define leyser_proc_lxid(proc) ((proc)->vxid.lxid)

@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 
 #include "cache.h"
+#include "compat.h"
 
 #define NOTES_MAX 10000
 

@@ -8,6 +8,7 @@
 #define LEYSER_PURGE_CONDITION_H
 
 #include "leyser.h"
+#include "compat.h"
 
 #include "nodes/pg_list.h"
 
@@ -31,7 +32,7 @@ extern void leyser_check_condition_names(const LeyserCondition *condition,
 extern bool leyser_condition_trusts(const LeyserCondition *condition, Oid role);
 
 /* Raises 22023; the detail is a sentence. */
-extern void leyser_refuse_condition(const LeyserCondition *condition, const char *detail)
-	pg_attribute_noreturn();
+leyser_noreturn extern void leyser_refuse_condition(const LeyserCondition *condition,
+													const char *detail);
 
 #endif /* LEYSER_PURGE_CONDITION_H */

@@ -165,6 +165,10 @@ count_left_versions(LeyserPagePass *pass, Buffer buffer, Page page, BlockNumber 
 		if (!ItemIdIsNormal(item))
 			continue;
 		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+		/* most are: inserted by a transaction that is known to have committed */
+		if (HeapTupleHeaderXminCommitted(tuple.t_data) &&
+			(tuple.t_data->t_infomask & HEAP_XMAX_INVALID) != 0)
+			continue;
 		tuple.t_len = ItemIdGetLength(item);
 		tuple.t_tableOid = RelationGetRelid(pass->relation);
 		ItemPointerSet(&tuple.t_self, block, i);

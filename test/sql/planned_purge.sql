@@ -105,7 +105,7 @@ SELECT string_agg(p.relation::text, ' ' ORDER BY p.step) FROM leyser.purge_plan(
 SELECT string_agg(p.relation::text, ' ' ORDER BY p.step) FROM leyser.purge_plan('plan-a') p
     WHERE p.relation IN ('leyser.login_delay'::regclass, 'leyser.account_record');
 SELECT p.relation, p.rows, p.note FROM leyser.purge_plan('plan-a') p WHERE p.action = 'erase' ORDER BY p.relation::text;
--- ... and one that reads its own table must run in one statement.
+-- ... and one that reads its own table must run in one transaction.
 BEGIN;
 SELECT leyser.declare_table('remark', 'by_rule', purge_condition => $$id IN (SELECT r.id FROM regress_leyser_plan.remark r WHERE r.about = $1)$$);
 SELECT * FROM plan('plan-a') WHERE step = 'remark';

@@ -1,0 +1,300 @@
+/*
+ * purge_batch.c
+ *		Empties the tables of a purge's plan, a batch at a time.
+ *
+ * Each batch deletes, where the condition holds, rows at certain places.  Where a
+ * table has a row of the tenant a page or more, these are so many blocks as hold
+ * about a batch; where they are fewer, their places are collected once before
+ * (purge_places.c), through an index if there is one.  The rules:
+ *
+ *  - Statements run with the rights of the table's owner, in a restricted
+ *    operation, and without users' triggers (purge_trigger.c).
+ *  - Tables whose foreign keys form a circle are emptied in one transaction, and
+ *    the keys are checked when all are: as within one statement, which could not
+ *    run with the rights of several owners.
+ *  - A partition that can hold nobody else's rows is truncated, if nobody uses it
+ *    at that moment; the old file is overwritten (scrub_file.c).
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "purge_batch.h"
+
+#include "access/relation.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "owner.h"
+
+/* ---- statements ---- */
+
+static char *
+step_table(const LeyserDeletionStep *step)
+{
+	return quote_qualified_identifier(
+		get_namespace_name(get_rel_namespace(step->relation)),
+		get_rel_name(step->relation));
+}
+
+/* A condition may end in a comment. */
+static char *
+step_condition(const LeyserDeletionStep *step)
+{
+	return psprintf("(%s\n)", step->condition);
+}
+
+/* What empties places of a table; the rows of a circle were judged together. */
+static char *
+batch_query(const LeyserDeletionStep *step)
+{
+	char *table = step_table(step);
+	char *condition = step->together != 0 ? "true" : step_condition(step);
+
+	if (step->assignments != NULL)
+		return psprintf("UPDATE ONLY %s SET %s WHERE %s AND ctid = ANY ($2)", table,
+						step->assignments, condition);
+	return psprintf("DELETE FROM ONLY %s WHERE %s AND ctid = ANY ($2)", table, condition);
+}
+
+/*
+ * Runs a statement with the rights of the table's owner, without users' triggers.
+ * The checks of foreign keys are made at its end, or, with "later", by whoever
+ * called AfterTriggerBeginQuery().
+ */
+static int64
+batch_execute(const char *query, const LeyserPurge *purge, Relation rel, Datum places,
+			  bool later)
+{
+	Oid types[2] = {TEXTOID, TIDARRAYOID};
+	Datum values[2] = {CStringGetTextDatum(purge->tenant_id), places};
+	char nulls[] = {' ', places == (Datum) 0 ? 'n' : ' ', '\0'};
+	LeyserOwnerState owner;
+	SPIPlanPtr plan;
+	int64 rows;
+	int result;
+
+	leyser_owner_begin_as(&owner, rel->rd_rel->relowner);
+	leyser_purge_triggers_off(true);
+	plan = SPI_prepare(query, 2, types);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\"", query);
+	result = SPI_execute_snapshot(plan, values, nulls, InvalidSnapshot, InvalidSnapshot,
+								  false, !later, 0);
+	leyser_purge_triggers_off(false);
+	if (result != SPI_OK_DELETE && result != SPI_OK_UPDATE)
+		elog(ERROR, "could not run \"%s\"", query);
+	rows = (int64) SPI_processed;
+	leyser_owner_end(&owner);
+	return rows;
+}
+
+static int
+batch_rows(const LeyserPurge *purge)
+{
+	if (purge->max_rows_per_second > 0)
+		return Min(purge->batch_size, purge->max_rows_per_second);
+	return purge->batch_size;
+}
+
+/* A batch of the rows in the next blocks. */
+static int64
+window_delete(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
+{
+	BlockNumber first = step->next_block;
+	BlockNumber end = first + Min(step->window, step->blocks - first);
+	char *query = psprintf("DELETE FROM ONLY %s WHERE %s AND ctid >= '(%u,0)'::tid "
+						   "AND ctid < '(%u,0)'::tid AND $2 IS NULL",
+						   step_table(step), step_condition(step), first, end);
+	int64 deleted = batch_execute(query, purge, rel, (Datum) 0, false);
+
+	step->next_block = end;
+	if (deleted > batch_rows(purge))
+		step->window = Max(step->window / 2, 1);
+	return deleted;
+}
+
+/* Whether a query of the table gives a row. */
+static bool
+step_finds(const LeyserPurge *purge, const LeyserDeletionStep *step, Relation rel,
+		   const char *condition)
+{
+	Oid types[1] = {TEXTOID};
+	Datum values[1] = {CStringGetTextDatum(purge->tenant_id)};
+	LeyserOwnerState owner;
+	bool found;
+
+	leyser_owner_begin_as(&owner, rel->rd_rel->relowner);
+	if (SPI_execute_with_args(
+			psprintf("SELECT FROM ONLY %s WHERE %s", step_table(step), condition), 1,
+			types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look into \"%s\"", step->name);
+	found = SPI_processed > 0;
+	leyser_owner_end(&owner);
+	return found;
+}
+
+/* ---- batches ---- */
+
+static void
+note_deleted(LeyserPurge *purge, LeyserDeletionStep *step, int64 deleted)
+{
+	Oid types[3] = {INT8OID, INT8OID, INT8OID};
+	Datum values[3] = {Int64GetDatum(purge->purge_id), Int64GetDatum(step->step),
+					   Int64GetDatum(deleted)};
+
+	(void) SPI_execute_with_args("SELECT leyser.note_deleted($1, $2, $3)", 3, types,
+								 values, NULL, false, 0);
+	step->deleted += deleted;
+	purge->deletion->found += deleted;
+	if (deleted > 0)
+		purge->failures = 0;
+}
+
+/* When as many rows may be deleted again. */
+static void
+batch_throttle(LeyserPurge *purge, int64 deleted)
+{
+	if (purge->max_rows_per_second > 0)
+		purge->next_at = TimestampTzPlusMilliseconds(
+			GetCurrentTimestamp(), deleted * 1000 / purge->max_rows_per_second);
+}
+
+static void
+batch_tell(const LeyserPurge *purge, const LeyserDeletionStep *step)
+{
+	int64 left = step->places != NULL ? leyser_places_left(step->places) : 0;
+
+	leyser_purge_tell("purge %lld: deleting from %s, %lld of %lld rows",
+					  (long long) purge->purge_id, step->name, (long long) step->deleted,
+					  (long long) Max(step->planned, step->deleted + left));
+}
+
+static void
+step_collect(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
+{
+	char *query = psprintf("SELECT ctid FROM ONLY %s WHERE %s", step_table(step),
+						   step_condition(step));
+
+	leyser_purge_tell("purge %lld: looking for rows of %s", (long long) purge->purge_id,
+					  step->name);
+	step->places = leyser_places_open(purge->deletion->context);
+	leyser_places_collect(step->places, query, rel->rd_rel->relowner, purge->tenant_id);
+}
+
+/*
+ * Truncates a table that holds this tenant's rows and nobody else's; false where
+ * it does not, or where somebody uses it.
+ */
+static bool
+step_truncate(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
+{
+	int64 rows;
+
+	if (!step->whole || !ConditionalLockRelationOid(step->relation, AccessExclusiveLock))
+		return false;
+	if (step_finds(purge, step, rel, psprintf("%s IS NOT TRUE", step_condition(step))))
+		return false;
+	step_collect(purge, step, rel);
+	rows = leyser_places_left(step->places);
+	/* an open relation cannot be truncated */
+	relation_close(rel, NoLock);
+	if (SPI_execute(psprintf("TRUNCATE ONLY %s", step_table(step)), false, 0) !=
+		SPI_OK_UTILITY)
+		elog(ERROR, "could not truncate \"%s\"", step->name);
+	note_deleted(purge, step, rows);
+	return true;
+}
+
+/* Looks at the table in one way or the other; true where nothing is to be deleted. */
+static bool
+step_begin(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
+{
+	int64 rows = step->planned - step->deleted;
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+
+	if (step->assignments == NULL && blocks > 0 && rows >= blocks)
+	{
+		step->blocks = blocks;
+		step->window = (BlockNumber) Max(batch_rows(purge) * (double) blocks / rows, 1);
+		return false;
+	}
+	if (step->places == NULL)
+		step_collect(purge, step, rel);
+	return leyser_places_left(step->places) == 0;
+}
+
+static int64
+step_delete(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
+{
+	if (step->blocks > 0)
+		return window_delete(purge, step, rel);
+	return batch_execute(batch_query(step), purge, rel,
+						 leyser_places_next(step->places, batch_rows(purge)), false);
+}
+
+static bool
+step_is_done(const LeyserDeletionStep *step)
+{
+	if (step->blocks > 0)
+		return step->next_block >= step->blocks;
+	return leyser_places_left(step->places) == 0;
+}
+
+bool
+leyser_purge_batch(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
+{
+	int64 deleted;
+	bool done;
+
+	if (step->places == NULL && step->blocks == 0)
+	{
+		if (step_truncate(purge, step, rel))
+			return true;
+		done = step_begin(purge, step, rel);
+		relation_close(rel, NoLock);
+		return done;
+	}
+	batch_tell(purge, step);
+	deleted = step_delete(purge, step, rel);
+	note_deleted(purge, step, deleted);
+	batch_throttle(purge, deleted);
+	relation_close(rel, NoLock);
+	return step_is_done(step);
+}
+
+/* ---- circles ---- */
+
+static void
+circle_delete(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
+{
+	while (leyser_places_left(step->places) > 0)
+	{
+		batch_tell(purge, step);
+		note_deleted(purge, step,
+					 batch_execute(batch_query(step), purge, rel,
+								   leyser_places_next(step->places, purge->batch_size),
+								   true));
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+void
+leyser_purge_circle(LeyserPurge *purge, LeyserDeletionStep *steps, Relation *rels,
+					int count)
+{
+	for (int i = 0; i < count; i++)
+		step_collect(purge, &steps[i], rels[i]);
+	AfterTriggerBeginQuery();
+	for (int i = 0; i < count; i++)
+		circle_delete(purge, &steps[i], rels[i]);
+	leyser_purge_triggers_off(true);
+	AfterTriggerEndQuery(NULL);
+	leyser_purge_triggers_off(false);
+}
