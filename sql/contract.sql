@@ -157,7 +157,7 @@ COMMENT ON FUNCTION leyser.end_of_day(date) IS
 
 -- A day means its end; a time needs a zone; all else could be read in two ways.
 CREATE FUNCTION leyser.contract_moment(told text) RETURNS timestamptz
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 DECLARE
     trimmed text := btrim(told);

@@ -51,7 +51,7 @@ COMMENT ON FUNCTION leyser.refuse_second_end(leyser.tenant_record) IS
 -- error.  Up to 100000 rows are counted, and begun is when counting began: no size
 -- of a table and nobody's migration must keep a contract from its end.
 CREATE FUNCTION leyser.count_some_rows(target leyser.purge_target, tenant_id text, begun timestamptz) RETURNS bigint
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on SET lock_timeout = '3s'
 AS $$
 BEGIN
     RETURN CASE WHEN clock_timestamp() < begun + interval '3 seconds' THEN

@@ -78,7 +78,7 @@ COMMENT ON FUNCTION leyser.refreshing_steps(oid[]) IS
 
 -- Columns that name large objects: of type oid, or contrib's domain lo.
 CREATE FUNCTION leyser.count_large_objects(relation regclass, condition text, tenant_id text) RETURNS bigint
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 DECLARE
     found text := (SELECT string_agg(format(E'SELECT %I::pg_catalog.oid FROM ONLY %s WHERE (%s\n)', a.attname, relation, condition), ' UNION ')

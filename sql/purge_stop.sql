@@ -63,7 +63,7 @@ COMMENT ON FUNCTION leyser.reference_condition(oid, text) IS
 -- parent's keys are read as one and looked up as the other.
 CREATE FUNCTION leyser.count_references(key oid, child leyser.purge_target, parent leyser.purge_target, tenant_id text)
     RETURNS bigint
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 DECLARE
     staying text := format(E'(SELECT * FROM ONLY %s WHERE (%s\n) IS NOT TRUE) referring', child.relation::regclass,

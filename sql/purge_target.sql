@@ -142,7 +142,7 @@ COMMENT ON FUNCTION leyser.purge_targets(text) IS
     'internal: all relations that a purge empties, keeps or names';
 
 CREATE FUNCTION leyser.count_purge_rows(relation regclass, condition text, tenant_id text) RETURNS bigint
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
     SELECT leyser.query_as_owner(relation, format(E'SELECT count(*) FROM ONLY %s WHERE (%s\n)', relation, condition),
                                  tenant_id, NULL)::bigint
