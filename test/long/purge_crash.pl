@@ -29,8 +29,7 @@ for my $round (1 .. $rounds)
 	{
 		my $pid = $node->safe_psql('postgres', 'SELECT leyser.purge_worker()');
 		kill 'KILL', $pid if $pid ne '';
-		usleep(200_000);
-		$node->poll_query_until('postgres', 'SELECT true');
+		wait_for_server($node);
 	}
 	else
 	{

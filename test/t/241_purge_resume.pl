@@ -100,7 +100,7 @@ $node->safe_psql('postgres', q{SELECT leyser.unprotect('late'); DROP TABLE late}
 # The server is killed.
 $worker = start_slowly('g');
 kill 'KILL', $worker;
-$node->poll_query_until('postgres', 'SELECT true');
+wait_for_server($node);
 wait_for_purge($node, 'g', q{state <> 'due'}, 'g: the purge is there after a crash');
 $node->stop('immediate');
 $node->start;
