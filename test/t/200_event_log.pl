@@ -153,6 +153,31 @@ recorded(q{SELECT leyser.recover_administrator('t1', 'a letter of their director
 	'grant.added administrator.recovered', user => 'provisioner');
 recorded(q{SELECT leyser.revoke_usage('provisioner', 'provisioner')}, 'usage.revoked');
 
+# A contract and its end; the purge takes the content of the tenant's events with it.
+$node->safe_psql('postgres', q{
+	CREATE ROLE operator LOGIN;
+	SELECT leyser.grant_usage('operator', 'operator'), leyser.create_tenant('t9');
+});
+recorded(q{SELECT leyser.set_contract_time_zone('UTC')}, 'contract.time_zone_set', user => 'operator');
+recorded(q{SELECT leyser.register_external_store('bucket')}, 'external_store.registered', user => 'operator');
+$node->append_conf('postgresql.conf', 'leyser.second_person = on');
+$node->reload;
+$node->poll_query_until('postgres', q{SELECT current_setting('leyser.second_person')::boolean});
+recorded(q{SELECT leyser.terminate_contract('t9', now() + interval '1 day', 'their letter')}, 'contract.terminated');
+recorded(q{SELECT leyser.confirm_termination('t9')}, 'contract.confirmed', user => 'operator');
+recorded(q{SELECT leyser.cancel_termination('t9')}, 'contract.cancelled', user => 'operator');
+$node->append_conf('postgresql.conf', 'leyser.second_person = off');
+$node->reload;
+$node->poll_query_until('postgres', q{SELECT NOT current_setting('leyser.second_person')::boolean});
+recorded(q{SELECT leyser.terminate_contract('t9', now())}, 'contract.terminated contract.ended', user => 'operator');
+recorded(q{SELECT leyser.hold_purge('t9', 'a law', current_date + 30)}, 'purge.held', user => 'operator');
+recorded(q{SELECT leyser.release_hold('t9')}, 'purge.released', user => 'operator');
+recorded(q{SELECT leyser.confirm_external_erasure('t9', 'bucket')}, 'external_erasure.confirmed', user => 'operator');
+$node->safe_psql('postgres', q{CALL leyser.purge('t9')}, extra_params => [ '-U', 'operator' ]);
+is($node->safe_psql('postgres', q{SELECT count(*) > 7, count(num_nulls(session_role, object, detail) < 3 OR NULL), count(*) = count(digest)
+	FROM leyser.event WHERE tenant_id = 't9' AND event <> 'purge.erased'}), 't|0|t', 'the purge erased what its events say');
+recorded(q{SELECT leyser.drop_external_store('bucket')}, 'external_store.dropped', user => 'operator');
+
 # Every kind of event that the script and the library record was seen, save the one
 # of test 131.
 my $script = slurp_file("$ENV{TESTDIR}/leyser--"
