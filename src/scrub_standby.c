@@ -94,6 +94,17 @@ recycled_file_found(LeyserWalLook *look, const char *name, XLogSegNo segment)
 	(void) unlink(removed_name());
 }
 
+/* Whether all that was replayed up to a place is on disk. */
+static bool
+is_restartable_from(XLogRecPtr place)
+{
+	XLogRecPtr redo;
+	TimeLineID timeline;
+
+	GetOldestRestartPoint(&redo, &timeline);
+	return redo >= place;
+}
+
 bool
 leyser_scrub_standby_wal(XLogRecPtr end, LeyserScrubResult *result)
 {
@@ -107,6 +118,12 @@ leyser_scrub_standby_wal(XLogRecPtr end, LeyserScrubResult *result)
 		return false;
 	}
 	leyser_run_utility("CHECKPOINT"); /* here: a restartpoint */
+	if (!is_restartable_from(end))
+	{
+		leyser_scrub_note(result, "no checkpoint after %X/%X has been replayed",
+						  LSN_FORMAT_ARGS(end));
+		return false;
+	}
 	look.received = received_up_to();
 	look.found = recycled_file_found;
 	leyser_wal_look(&look);

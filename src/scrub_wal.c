@@ -162,6 +162,32 @@ wal_switch(void)
 }
 
 /*
+ * Switches, and waits until everybody has received that; gives where the next
+ * segment starts, or 0 where somebody does not receive it.
+ *
+ * The switch must not start a checkpoint (as max_wal_size has it): with nothing to
+ * write that would be over, and the segment removed, while a standby without a
+ * slot still receives it.
+ */
+static XLogRecPtr
+wal_switch_received(void)
+{
+	uint64 written =
+		GetXLogInsertRecPtr() / wal_segment_size - GetRedoRecPtr() / wal_segment_size;
+	XLogRecPtr start;
+
+	if (written + 3 >= (uint64) CheckPointSegments)
+	{
+		if (!leyser_receivers_wait(GetFlushRecPtr(NULL), false, RECEIVE_TIMEOUT))
+			return InvalidXLogRecPtr;
+		leyser_run_utility("CHECKPOINT");
+	}
+	start = wal_switch();
+	return leyser_receivers_wait(start, false, RECEIVE_TIMEOUT) ? start
+																: InvalidXLogRecPtr;
+}
+
+/*
  * Writes WAL until a segment's file has been written again as a whole, no faster
  * than others receive it; false where they do not.
  */
@@ -173,8 +199,8 @@ wal_burn(XLogSegNo last)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		start = wal_switch();
-		if (!leyser_receivers_wait(start, false, RECEIVE_TIMEOUT))
+		start = wal_switch_received();
+		if (XLogRecPtrIsInvalid(start))
 			return false;
 	} while (start / wal_segment_size <= last);
 	return true;
@@ -186,7 +212,7 @@ wal_renew(LeyserWalLook *look, LeyserScrubResult *result)
 {
 	for (int round = 0; round < MAX_ROUNDS; round++)
 	{
-		if (!leyser_receivers_wait(look->end, false, RECEIVE_TIMEOUT))
+		if (!leyser_receivers_wait(GetFlushRecPtr(NULL), false, RECEIVE_TIMEOUT))
 			break;
 		leyser_run_utility("CHECKPOINT");
 		leyser_wal_look(look);
@@ -223,7 +249,7 @@ leyser_scrub_standbys(XLogRecPtr end, LeyserScrubResult *result)
 						 STANDBY_PAUSE, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		(void) leyser_receivers_wait(wal_switch(), false, RECEIVE_TIMEOUT);
+		(void) wal_switch_received();
 	}
 	return true;
 }
