@@ -97,9 +97,11 @@ CREATE FUNCTION leyser.lockers(purge_id bigint)
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
     WITH held AS MATERIALIZED (
-        SELECT l.pid, l.virtualtransaction, min(t.relation_name) AS relation_name
-        FROM pg_locks l JOIN leyser.purge_table t ON t.relation = l.relation
-        WHERE t.purge_id = lockers.purge_id AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+        SELECT l.pid, l.virtualtransaction, min(l.relation::regclass::text) AS relation_name
+        FROM pg_locks l
+        WHERE (l.relation IN (SELECT t.relation FROM leyser.purge_table t WHERE t.purge_id = lockers.purge_id)
+               -- it may be planning that waits
+               OR l.relation IN (SELECT t.relation::oid FROM leyser.table_record t)) AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
           AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
           AND l.mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock')
         GROUP BY l.pid, l.virtualtransaction)
