@@ -271,8 +271,9 @@ END
 $$;
 
 -- What a logical dump carries.  Not what ends with the database that is dumped:
--- sessions and their revocation, invitations, delays after failed logins; not the
--- proxies (always empty).
+-- sessions and their revocation, invitations, delays after failed logins; nor support
+-- access, which may have been revoked since, and which is for a role by its oid, in
+-- another cluster perhaps another role's; not the proxies (always empty).
 SELECT pg_catalog.pg_extension_config_dump('leyser.permission_record', 'WHERE permission NOT IN (''leyser.accounts'', ''leyser.grants'')');
 SELECT pg_catalog.pg_extension_config_dump('leyser.account_record', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.account_record_account_id_seq', '');
@@ -286,5 +287,3 @@ SELECT pg_catalog.pg_extension_config_dump('leyser.grant_record', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.grant_record_grant_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.permission_change', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.permission_change_change_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('leyser.support_record', '');
-SELECT pg_catalog.pg_extension_config_dump('leyser.support_record_support_id_seq', '');

@@ -5,37 +5,82 @@ CREATE FUNCTION leyser.log_line(line text) RETURNS void
 REVOKE ALL ON FUNCTION leyser.log_line(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.log_line(text) IS 'internal: writes a line of the server log';
 
+-- What the row says, and its line: who calls, when and from where.
+CREATE FUNCTION leyser.log_event(event text, tenant_id text, object text, detail jsonb) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    content jsonb := jsonb_build_object(
+        'session_role', session_user, 'caller_role', leyser.caller()::text,
+        'client_address', host(inet_client_addr()), 'account_id', leyser.unchecked_account_id(),
+        'object', object, 'detail', detail);
+    line jsonb := jsonb_build_object(
+        'event', event, 'tenant_id', tenant_id,
+        'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'));
+BEGIN
+    PERFORM leyser.log_line((line || jsonb_strip_nulls(content))::text);
+    RETURN line || content;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.log_event(text, text, text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.log_event(text, text, text, jsonb) IS
+    'internal: writes an event''s line of the server log, and returns what its row is to hold';
+
+CREATE FUNCTION leyser.add_event(content jsonb) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    new_salt bytea := uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
+BEGIN
+    INSERT INTO leyser.event_record (at, event, tenant_id, session_role, caller_role,
+            client_address, account_id, object, detail, salt, digest)
+        VALUES ((content ->> 'at')::timestamptz, content ->> 'event', content ->> 'tenant_id',
+            content ->> 'session_role', content ->> 'caller_role',
+            (content ->> 'client_address')::inet, (content ->> 'account_id')::bigint,
+            content ->> 'object', nullif(content -> 'detail', 'null'), new_salt,
+            sha256(new_salt || convert_to(content::text, 'UTF8')));
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.add_event(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.add_event(jsonb) IS
+    'internal: adds the row of an event; also in the worker, for which the content says who called';
+
 CREATE FUNCTION leyser.record_event(event text, tenant_id text, object text, detail jsonb)
     RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    moment timestamptz := clock_timestamp();
-    new_salt bytea := uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
-    account bigint := leyser.unchecked_account_id();
-    content jsonb := jsonb_build_object(
-        'session_role', session_user, 'caller_role', leyser.caller()::text,
-        'client_address', host(inet_client_addr()), 'account_id', account,
-        'object', object, 'detail', detail);
-    line jsonb := jsonb_build_object(
-        'event', event, 'tenant_id', tenant_id,
-        'at', to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'));
+    content jsonb := leyser.log_event(event, tenant_id, object, detail);
 BEGIN
-    PERFORM leyser.log_line((line || jsonb_strip_nulls(content))::text);
     -- a standby and a read-only transaction have the server log only
-    IF pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean THEN
-        RETURN;
+    IF NOT pg_is_in_recovery() AND NOT current_setting('transaction_read_only')::boolean THEN
+        PERFORM leyser.add_event(content);
     END IF;
-    INSERT INTO leyser.event_record (at, event, tenant_id, session_role, caller_role,
-            client_address, account_id, object, detail, salt, digest)
-        VALUES (moment, event, tenant_id, session_user, leyser.caller()::text,
-            inet_client_addr(), account, object, detail, new_salt,
-            sha256(new_salt || convert_to((line || content)::text, 'UTF8')));
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.record_event(text, text, text, jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.record_event(text, text, text, jsonb) IS
     'internal: records who did what, when and from where, as a row and as a line of the server log';
+
+-- For what a rollback does not undo: a tenant's rows that were seen, a token that was
+-- handed out.  The worker adds the row, so that it stays, and a transaction that is
+-- read-only has one, too.
+CREATE FUNCTION leyser.record_lasting_event(event text, tenant_id text, object text, detail jsonb)
+    RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    content jsonb := leyser.log_event(event, tenant_id, object, detail);
+BEGIN
+    -- a standby has the server log only
+    IF NOT pg_is_in_recovery() THEN
+        PERFORM leyser.submit_task('event', content::text);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.record_lasting_event(text, text, text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.record_lasting_event(text, text, text, jsonb) IS
+    'internal: the same, and the row stays where the transaction is rolled back or read-only; returns once it is written, 53000 or 58000 where it cannot be';
 
 -- Whose address an event holds: that of the account that acted, or that logged in, or
 -- for which a gateway did.

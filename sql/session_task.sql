@@ -286,6 +286,7 @@ BEGIN
         WHEN 'hash' THEN PERFORM leyser.renew_hash(payload::jsonb);
         WHEN 'password' THEN RETURN leyser.replace_password(payload::jsonb);
         WHEN 'renew' THEN PERFORM leyser.note_renewal(payload::uuid);
+        WHEN 'event' THEN PERFORM leyser.add_event(payload::jsonb);
     END CASE;
     RETURN '';
 END

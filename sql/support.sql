@@ -91,12 +91,21 @@ REVOKE ALL ON FUNCTION leyser.revoke_support_access(regrole) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.revoke_support_access(regrole) IS
     'application, by an administrator: ends support access at the next statement, also in transactions that use it; 42501 for others, LY008 where the role has none';
 
+CREATE FUNCTION leyser.try_token(token text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_context_try_token';
+REVOKE ALL ON FUNCTION leyser.try_token(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.try_token(text) IS
+    'internal: raises what setting leyser.token to this would raise, and sets nothing';
+
+-- The row comes first: nobody looks whose look is not written down, and it stays
+-- whatever becomes of the transaction.  What would be refused is so before.
 CREATE FUNCTION leyser.enter_support(tenant_id text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
     support leyser.support_record;
+    token text;
 BEGIN
     SELECT s.* INTO support FROM leyser.support_record s
         WHERE s.tenant_id = enter_support.tenant_id AND s.to_role = leyser.caller()
@@ -109,15 +118,16 @@ BEGIN
             HINT = 'An administrator of the tenant can call leyser.grant_support_access().';
     END IF;
     PERFORM leyser.check_support_role(support.to_role);
-    PERFORM leyser.record_event('support.entered', support.tenant_id, support.to_role::text, NULL);
+    token := leyser.sign_session_token(support.tenant_id, NULL, NULL, support.session_id, support.valid_until);
+    PERFORM leyser.try_token(token);
+    PERFORM leyser.record_lasting_event('support.entered', support.tenant_id, support.to_role::text, NULL);
     PERFORM set_config('transaction_read_only', 'on', true);
-    PERFORM set_config('leyser.token',
-        leyser.sign_session_token(support.tenant_id, NULL, NULL, support.session_id, support.valid_until), true);
+    PERFORM set_config('leyser.token', token, true);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.enter_support(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.enter_support(text) IS
-    'sets the context of a tenant that granted the caller support access, and makes the transaction read-only; recorded; 42501 without such access, LY004 where the tenant is not active, LY009 where a context is set';
+    'sets the context of a tenant that granted the caller support access, and makes the transaction read-only; recorded before, in a row that stays whatever becomes of the transaction (on a standby only in the server log); 42501 without such access, LY004 where the tenant is not active, LY009 where a context is set, 53000 or 58000 where it could not be recorded';
 
 CREATE FUNCTION leyser.list_support_access()
     RETURNS TABLE (to_role regrole, reason text, granted_by text, granted_at timestamptz,

@@ -353,6 +353,13 @@ leyser_context_set(const char *token, bool local)
 							 local ? GUC_ACTION_LOCAL : GUC_ACTION_SET, true, 0, false);
 }
 
+void
+leyser_context_try(const char *token)
+{
+	(void) set_config_option("leyser.token", token, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, false, 0, false);
+}
+
 char *
 leyser_context_sign(LeyserClaims *claims, TimestampTz ends_at)
 {

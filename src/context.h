@@ -131,6 +131,9 @@ extern void leyser_context_raise(const LeyserTokenError *error);
 
 extern LeyserTokenLimits leyser_context_limits(void);
 
+/* Raises what setting this token would raise, and sets nothing. */
+extern void leyser_context_try(const char *token);
+
 /*
  * A token for these claims, signed with the active key; it ends at ends_at, or
  * after leyser.max_token_lifetime.  Raises LY002 without a usable keyring.

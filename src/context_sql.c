@@ -30,6 +30,7 @@ PG_FUNCTION_INFO_V1(leyser_unchecked_account_id);
 PG_FUNCTION_INFO_V1(leyser_session_id);
 PG_FUNCTION_INFO_V1(leyser_context_status);
 PG_FUNCTION_INFO_V1(leyser_in_context);
+PG_FUNCTION_INFO_V1(leyser_context_try_token);
 PG_FUNCTION_INFO_V1(leyser_refuse_shared_write);
 PG_FUNCTION_INFO_V1(leyser_leave);
 
@@ -154,6 +155,18 @@ leyser_in_context(PG_FUNCTION_ARGS)
 {
 	leyser_require_preloaded();
 	PG_RETURN_BOOL(leyser_context_is_set() || leyser_context_is_bound());
+}
+
+/* try_token(token text) → void: internal; raises what setting it would raise. */
+Datum
+leyser_context_try_token(PG_FUNCTION_ARGS)
+{
+	char *token = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	leyser_require_preloaded();
+	leyser_context_try(token);
+	explicit_bzero(token, strlen(token));
+	PG_RETURN_VOID();
 }
 
 /* ---- context_status ---- */

@@ -4,7 +4,9 @@
  *
  * The row is written by leyser.record_event() (sql/event.sql) with the rights
  * of the extension's owner.  It is part of the caller's transaction: what is
- * rolled back did not happen, but its line stays in the server log.
+ * rolled back did not happen, but its line stays in the server log.  What a
+ * rollback does not undo is recorded by leyser.record_lasting_event(), whose row
+ * the worker writes and commits.
  *
  * Copyright (c) 2026, the leyser authors
  */
@@ -19,8 +21,9 @@
 
 PG_FUNCTION_INFO_V1(leyser_log_line);
 
-void
-leyser_event_record(const char *event, const char *tenant_id, const char *object)
+static void
+event_call(const char *command, const char *event, const char *tenant_id,
+		   const char *object)
 {
 	Oid types[3] = {TEXTOID, TEXTOID, TEXTOID};
 	Datum values[3];
@@ -32,10 +35,23 @@ leyser_event_record(const char *event, const char *tenant_id, const char *object
 	values[2] = object ? CStringGetTextDatum(object) : (Datum) 0;
 	nulls[2] = object ? ' ' : 'n';
 	leyser_owner_begin(&owner);
-	if (SPI_execute_with_args("SELECT leyser.record_event($1, $2, $3, NULL)", 3, types,
-							  values, nulls, false, 1) != SPI_OK_SELECT)
+	if (SPI_execute_with_args(command, 3, types, values, nulls, false, 1) !=
+		SPI_OK_SELECT)
 		elog(ERROR, "could not record an event");
 	leyser_owner_end(&owner);
+}
+
+void
+leyser_event_record(const char *event, const char *tenant_id, const char *object)
+{
+	event_call("SELECT leyser.record_event($1, $2, $3, NULL)", event, tenant_id, object);
+}
+
+void
+leyser_event_record_lasting(const char *event, const char *tenant_id, const char *object)
+{
+	event_call("SELECT leyser.record_lasting_event($1, $2, $3, NULL)", event, tenant_id,
+			   object);
 }
 
 /*

@@ -13,4 +13,11 @@
 extern void leyser_event_record(const char *event, const char *tenant_id,
 								const char *object);
 
+/*
+ * The same with leyser.record_lasting_event(): the row is committed when this
+ * returns, whatever becomes of the transaction.  Raises 53000 or 58000.
+ */
+extern void leyser_event_record_lasting(const char *event, const char *tenant_id,
+										const char *object);
+
 #endif /* LEYSER_EVENT_H */

@@ -101,16 +101,19 @@ gateway_claims(FunctionCallInfo fcinfo, LeyserClaims *claims)
 }
 
 /* Events tell accounts by their ids, which outlive the names. */
-static void
-gateway_record(const char *event, const LeyserClaims *claims)
+static const char *
+gateway_object(const LeyserClaims *claims)
 {
-	const char *object =
-		claims->account ? psprintf(INT64_FORMAT, claims->account_id) : NULL;
-
-	leyser_event_record(event, claims->tenant, object);
+	return claims->account ? psprintf(INT64_FORMAT, claims->account_id) : NULL;
 }
 
-/* enter(tenant_id text, account_name text DEFAULT NULL) → void */
+/*
+ * enter(tenant_id text, account_name text DEFAULT NULL) → void
+ *
+ * Its event is part of the transaction, and only the line of the server log stays
+ * where that is rolled back: gateways enter in each transaction, and waiting for
+ * the worker every time would cost more than the transaction.
+ */
 Datum
 leyser_enter(PG_FUNCTION_ARGS)
 {
@@ -123,7 +126,7 @@ leyser_enter(PG_FUNCTION_ARGS)
 	token = leyser_context_sign(&claims, DT_NOEND);
 	leyser_context_set(token, true);
 	explicit_bzero(token, strlen(token));
-	gateway_record("context.entered", &claims);
+	leyser_event_record("context.entered", claims.tenant, gateway_object(&claims));
 	PG_RETURN_VOID();
 }
 
@@ -145,7 +148,12 @@ lifetime_microseconds(Interval *lifetime)
 	return result;
 }
 
-/* issue_token(tenant_id text, account_name text, lifetime interval) → text */
+/*
+ * issue_token(tenant_id text, account_name text, lifetime interval) → text
+ *
+ * A rollback does not take the token back: it is handed out once the event is
+ * committed.
+ */
 Datum
 leyser_issue_token(PG_FUNCTION_ARGS)
 {
@@ -162,6 +170,6 @@ leyser_issue_token(PG_FUNCTION_ARGS)
 	lifetime = lifetime_microseconds(PG_GETARG_INTERVAL_P(2));
 	gateway_claims(fcinfo, &claims);
 	token = leyser_context_sign_text(&claims, GetCurrentTimestamp() + lifetime);
-	gateway_record("token.issued", &claims);
+	leyser_event_record_lasting("token.issued", claims.tenant, gateway_object(&claims));
 	return token;
 }

@@ -5,7 +5,8 @@
  * What must survive a rollback (a failed login, a session) is done by another
  * process in a transaction of its own; see worker.c.  The rules:
  *
- *  - A caller puts its task into a slot, sees that a worker runs, and waits.
+ *  - A caller puts its task into a slot (where none is free it looks for one for
+ *    SLOT_TIMEOUT), sees that a worker runs, and waits.
  *    It looks again each second, so a worker that died is replaced; after
  *    PERFORM_TIMEOUT it gives up and raises: callers fail closed.
  *  - A caller that goes away takes back what was not begun, and leaves a task
@@ -24,6 +25,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 #include "storage/shmem.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
@@ -32,6 +34,8 @@
 
 #define LOOK_AGAIN 1000       /* milliseconds between a caller's looks */
 #define PERFORM_TIMEOUT 15000 /* milliseconds until a caller gives up */
+#define SLOT_LOOK_AGAIN 2     /* milliseconds between looks for a free slot */
+#define SLOT_TIMEOUT 2000     /* milliseconds until a caller without one gives up */
 
 LeyserWorkerShared *leyser_worker_shared = NULL;
 
@@ -102,8 +106,9 @@ leyser_task_finish(LeyserSlot *slot, bool ok)
 		slot_free(slot);
 }
 
+/* NULL where all are taken. */
 static LeyserSlot *
-slot_submit(const char *task, const char *payload)
+slot_try_submit(const char *task, const char *payload)
 {
 	LeyserSlot *slot = NULL;
 
@@ -122,11 +127,28 @@ slot_submit(const char *task, const char *payload)
 		strlcpy(slot->payload, payload, sizeof(slot->payload));
 	}
 	LWLockRelease(leyser_worker_shared->lock);
-	if (slot == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-						errmsg("leyser's worker has too much to do"),
-						errdetail("%d tasks wait already.", LEYSER_SLOTS),
-						errhint("Try again in a moment.")));
+	return slot;
+}
+
+/* More may call at once than there are slots, which are free again in no time. */
+static LeyserSlot *
+slot_submit(const char *task, const char *payload)
+{
+	TimestampTz started = GetCurrentTimestamp();
+	LeyserSlot *slot;
+
+	while ((slot = slot_try_submit(task, payload)) == NULL)
+	{
+		if (TimestampDifferenceExceeds(started, GetCurrentTimestamp(), SLOT_TIMEOUT))
+			ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+							errmsg("leyser's worker has too much to do"),
+							errdetail("%d tasks wait already.", LEYSER_SLOTS),
+							errhint("Try again in a moment.")));
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 SLOT_LOOK_AGAIN, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
 	return slot;
 }
 

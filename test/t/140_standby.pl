@@ -24,6 +24,13 @@ $primary->safe_psql('postgres', q{
 	INSERT INTO item VALUES ('t1', 1), ('t2', 2), ('t2', 3);
 	SELECT leyser.protect('item');
 	GRANT SELECT, INSERT ON item TO app, gateway;
+	CREATE ROLE support LOGIN;
+	GRANT SELECT ON item TO support;
+	SELECT leyser.create_account('ada', 't2');
+	BEGIN;
+	SELECT leyser.enter('t2', 'ada');
+	SELECT leyser.grant_support_access('support', '1 hour', 'a ticket');
+	COMMIT;
 });
 install_attempt($primary);
 
@@ -86,17 +93,20 @@ is_refused($standby, 'SELECT * FROM item', 'LY001', 'without a context: none', u
 is_refused($standby, "BEGIN; SELECT set_config('leyser.token', '$token', true); INSERT INTO item VALUES ('t1', 2)",
 	'25006', 'a standby takes no rows', user => 'app');
 
-# A gateway's calls leave a line of the server log, and no row.
+# A gateway's calls, and support access, leave a line of the server log, and no row.
 my $position = log_position($standby);
 my $events = $standby->safe_psql('postgres', 'SELECT count(*) FROM leyser.event');
 is($standby->safe_psql('postgres', q{BEGIN; SELECT leyser.enter('t2') \g /dev/null
 	SELECT count(*) FROM item; COMMIT}, extra_params => [ '-U', 'gateway' ]), '2', 'a gateway enters');
 my $issued = $standby->safe_psql('postgres', q{SELECT leyser.issue_token('t1')},
 	extra_params => [ '-U', 'gateway' ]);
+is($standby->safe_psql('postgres', q{BEGIN; SELECT leyser.enter_support('t2') \g /dev/null
+	SELECT count(*) FROM item; COMMIT}, extra_params => [ '-U', 'support' ]), '2', 'support looks');
 is((attempt($primary, $issued))[0], 'accepted', 'a token issued on the standby is good on the primary');
 my $log = log_since($standby, $position);
 like($log, qr/leyser event: .*"context\.entered"/, 'enter() is in the server log');
 like($log, qr/leyser event: .*"token\.issued"/, 'issue_token() is in the server log');
+like($log, qr/leyser event: .*"support\.entered"/, 'enter_support() is in the server log');
 is($standby->safe_psql('postgres', 'SELECT count(*) FROM leyser.event'), $events, '... and no row was tried');
 
 # What changes things is refused.

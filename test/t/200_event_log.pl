@@ -1,5 +1,6 @@
 # Each administrative act leaves one row of the event log and one line of the
-# server log, whatever names are in it; a rollback takes the row, not the line.
+# server log, whatever names are in it; a rollback takes the row, not the line, and
+# not even the row where somebody got at a tenant's data: support, and issued tokens.
 
 use strict;
 use warnings;
@@ -140,6 +141,46 @@ recorded(q{SELECT leyser.drop_permission('item.read')}, 'permission.dropped');
 
 recorded_of_ada(q{SELECT leyser.grant_support_access('support', '1 hour', 'a question')}, 'support.granted');
 recorded(q{BEGIN; SELECT leyser.enter_support('t1'); COMMIT}, 'support.entered', user => 'support');
+
+# Whoever was let look, or got a token, was so whatever became of the transaction.
+for my $case ([ 'support', q{SELECT leyser.enter_support('t1')}, 'support.entered' ],
+	[ 'gateway', q{SELECT leyser.issue_token('t1', 'ada')}, 'token.issued' ])
+{
+	my ($user, $call, $event) = @$case;
+
+	for my $way ("BEGIN; $call; ROLLBACK", "BEGIN READ ONLY; $call; COMMIT", "BEGIN READ ONLY; $call; ROLLBACK",
+		"BEGIN ISOLATION LEVEL SERIALIZABLE; $call; ROLLBACK", "BEGIN; SAVEPOINT s; $call; ROLLBACK TO s; COMMIT",
+		"SET default_transaction_read_only = on; $call")
+	{
+		($result, @rows) = recorded($way, $event, user => $user);
+		is("$rows[0]{session_role} $rows[0]{caller_role} $rows[0]{tenant_id}", "$user $user t1", "$way: who, and where");
+		ok(defined $rows[0]{digest}, '... with a digest');
+	}
+	# what is refused was not done, and leaves none
+	$node->safe_psql('postgres', q{SELECT leyser.suspend_tenant('t1')});
+	my $last = last_event_id();
+	is_refused($node, $call, 'LY004', "$event: not where the tenant is suspended", user => $user);
+	is(last_event_id(), $last, '... which leaves no row');
+	$node->safe_psql('postgres', q{SELECT leyser.resume_tenant('t1')});
+}
+# Where the row cannot be written there is no context, and no token.
+{
+	my $log = log_position($node);
+	my $before = last_event_id();
+	my $writer = open_session($node);
+	$writer->query_safe('BEGIN');
+	$writer->query_safe('LOCK TABLE leyser.event_record IN SHARE ROW EXCLUSIVE MODE');
+	my $support = open_session($node, user => 'support');
+	sqlstate_in($support, $_) for q{SET lock_timeout = '10s'}, 'BEGIN', 'SAVEPOINT s';
+	is_refused_in($support, q{SELECT leyser.enter_support('t1')}, '58000', 'enter_support(): fails closed');
+	sqlstate_in($support, 'ROLLBACK TO s');
+	is_refused_in($support, 'SELECT leyser.tenant_id()', 'LY001', '... without a context');
+	is_refused($node, q{SET lock_timeout = '10s'; SELECT leyser.issue_token('t1')}, '58000', 'issue_token(): fails closed', user => 'gateway');
+	$writer->query_safe('ROLLBACK');
+	$_->quit for $writer, $support;
+	is(last_event_id(), $before, '... and no row');
+	is(join(' ', map { $_->{event} } lines_since($log)), 'support.entered token.issued', '... but the lines');
+}
 recorded_of_ada(q{SELECT leyser.revoke_support_access('support')}, 'support.revoked');
 
 recorded_of_ada(q{SELECT leyser.revoke_sessions('bob')}, 'session.revoked');
@@ -182,7 +223,7 @@ recorded(q{SELECT leyser.drop_external_store('bucket')}, 'external_store.dropped
 # of test 131.
 my $script = slurp_file("$ENV{TESTDIR}/leyser--"
 	  . $node->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'leyser'}) . '.sql');
-my %kinds = map { $_ => 1 } $script =~ /record_(?:account_)?(?:event|change)\([^';>]*'([a-z_.]+)'/g,
+my %kinds = map { $_ => 1 } $script =~ /record_(?:account_|lasting_)?(?:event|change)\([^';>]*'([a-z_.]+)'/g,
 	'context.entered', 'token.issued', 'grant.revoked';
 delete $kinds{'keyring.abandoned'};
 is($node->safe_psql('postgres', q{SELECT string_agg(event, ' ' ORDER BY event COLLATE "C")

@@ -73,7 +73,7 @@ my $id = $node->safe_psql('postgres', q{SELECT account_id FROM leyser.account_re
 is(places_of('Wilhelmina'), 'nowhere', 'a former name is nowhere at once');
 is(places_of('Wilhelmine'), 'account_record event', 'her name: in her account, and the view of events resolves it');
 is(places_of('wilhelmine'), 'account_record', '... and as it is compared');
-is(places_of($client), 'event event_record login_delay session_record', 'her address, before');
+is(places_of($client), 'event event_record familiar_address login_delay session_record', 'her address, before');
 like(places_of('127.0.0.1'), qr/event_record/, 'where she acted from, before');
 my $events = $node->safe_psql('postgres', 'SELECT count(*), string_agg(digest::text, $$ $$ ORDER BY event_id) FROM leyser.event_record');
 act('bob', 'SELECT 1', address => '127.0.0.1');

@@ -1,5 +1,6 @@
 # A dump carries accounts, roles, grants, denials and their history, with their
-# ids; it carries no session, no invitation and no support window's context.
+# ids; it carries no session, no invitation and no support access: what was revoked
+# after the dump would be open again, and another cluster's role could be meant.
 
 use strict;
 use warnings;
@@ -12,6 +13,7 @@ my $node = new_node('restore');
 $node->safe_psql('postgres', q{
 	CREATE ROLE gateway LOGIN;
 	CREATE ROLE support LOGIN;
+	CREATE ROLE left_since LOGIN;
 	SELECT leyser.grant_usage('gateway', 'gateway');
 	SELECT leyser.create_permission('doc.read', 'read'), leyser.create_permission('doc.write', 'write');
 	SELECT leyser.create_tenant('t1'), leyser.create_tenant('t2');
@@ -32,7 +34,8 @@ act('Ada', q{SELECT leyser.create_role('reader', '{doc.read}'), leyser.create_ro
 	SELECT leyser.grant_role('bob', 'clerk', 'japan', valid_until => '2100-01-01', with_grant_option => true);
 	SELECT leyser.grant_permission('cyd', 'doc.read'), leyser.deny_permission('cyd', 'doc.read', 'japan.tokyo');
 	SELECT leyser.grant_permission('gone', 'doc.read'), leyser.grant_permission('cyd', 'leyser.accounts', 'x');
-	SELECT leyser.grant_support_access('support', '1 hour', 'a ticket')});
+	SELECT leyser.grant_support_access('support', '1 hour', 'a ticket'), leyser.grant_support_access('left_since', '1 hour', 'a ticket')});
+$node->safe_psql('postgres', 'DROP ROLE left_since');
 act('bob', q{SELECT leyser.grant_permission('cyd', 'doc.write', 'japan.osaka', valid_until => '2099-01-01')});
 my $then = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
 act('Ada', q{SELECT leyser.delete_account('gone'); SELECT leyser.disable_account('cyd'); SELECT leyser.enable_account('cyd');
@@ -65,12 +68,22 @@ my %before = look('postgres');
 like($before{history}, qr/account\.disabled/, 'there is something to compare');
 my $dump = $node->basedir . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ], 'dump');
+is($node->safe_psql('postgres', q{BEGIN; SELECT leyser.enter_support('t1') \g /dev/null
+	SELECT leyser.tenant_id(); COMMIT}, extra_params => [ '-U', 'support' ]), 't1', 'the provider may look');
+act('Ada', q{SELECT leyser.revoke_support_access('support')});
 $node->safe_psql('postgres', 'CREATE DATABASE restored TEMPLATE template0');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-c', 'SET leyser.guards = off', '-f', $dump, '-d', $node->connstr('restored') ], 'restore');
 $node->safe_psql('restored', 'SELECT leyser.initialize_keyring()');
 my %after = look('restored');
 is($after{$_}, $before{$_}, "$_ are as they were") foreach sort keys %seen;
 is($node->safe_psql('restored', 'SELECT count(*) FROM leyser.session_record'), '0', 'sessions have ended');
+is($node->safe_psql('restored', 'SELECT count(*) FROM leyser.support_record'), '0', 'support access has ended');
+is_refused($node, q{SELECT leyser.enter_support('t1')}, '42501', '... and the role is refused',
+	user => 'support', database => 'restored');
+is($node->safe_psql('restored', q{SELECT object FROM leyser.event WHERE event = 'support.granted' ORDER BY event_id}),
+	"support\nleft_since", '... but the events tell who had it');
+is(act('Ada', q{SELECT leyser.grant_support_access('support', '1 hour', 'again'); SELECT to_role FROM leyser.support_access}, 'restored'),
+	"\n\nsupport", '... and it can be granted again');
 
 # It goes on: ids continue, changes count at once.
 act('Ada', q{SELECT leyser.create_account('new'), leyser.create_role('new', '{doc.read}');
