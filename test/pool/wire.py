@@ -63,23 +63,23 @@ class Wire:
 
     def script(self, sql):
         """Sends text as one simple message, of one statement or several."""
-        return self._result(self.pgconn.exec_(sql.encode()))
+        return self._result(self._run(self.pgconn.exec_, sql.encode()))
 
     def query(self, sql, *params):
         """Sends one statement with parameters, under a name where names are used."""
         values = [None if p is None else str(p).encode() for p in params]
         if not self.named:
-            return self._result(self.pgconn.exec_params(sql.encode(), values))
+            return self._result(self._run(self.pgconn.exec_params, sql.encode(), values))
         name = self.names.get(sql)
         if name is None:
             name = f"S_{len(self.names) + 1}".encode()
-            self._result(self.pgconn.prepare(name, sql.encode()))
+            self._result(self._run(self.pgconn.prepare, name, sql.encode()))
             self.names[sql] = name
-        return self._result(self.pgconn.exec_prepared(name, values))
+        return self._result(self._run(self.pgconn.exec_prepared, name, values))
 
     def prepare(self, name, sql):
         """Prepares by the protocol, under a name of the caller's choice."""
-        self._result(self.pgconn.prepare(name.encode(), sql.encode()))
+        self._result(self._run(self.pgconn.prepare, name.encode(), sql.encode()))
 
     def forget_names(self):
         """For after DEALLOCATE ALL and DISCARD ALL."""
@@ -127,6 +127,14 @@ class Wire:
             self.gossip.append(f"{note.relname!r} {note.extra!r}")
         heard, self.gossip = self.gossip, []
         return heard
+
+    def _run(self, call, *arguments):
+        try:
+            return call(*arguments)
+        except MemoryError as error:
+            # libpq has no result where somebody ended the connection at the wrong moment
+            self.pgconn.finish()
+            raise DbError("08006", "connection is gone") from error
 
     def _hear(self, notice):
         self.gossip.append(notice.error_message.decode(errors="replace"))
