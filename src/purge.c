@@ -158,6 +158,32 @@ purge_delay(LeyserPurge *purge, int sqlstate)
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_WAIT << doublings);
 }
 
+/*
+ * What may be told about an error.  Messages of leyser and about locks, cancels and
+ * resources quote no rows; others may, and so may details: those of a foreign key
+ * quote its values, a failed cast or a user's function what it was given.
+ */
+static char *
+purge_error_text(const ErrorData *error)
+{
+	const char *sqlstate = unpack_sql_state(error->sqlerrcode);
+	const char *classes[] = {"25", "40", "53", "54", "55", "57", "58"};
+
+	if (strncmp(sqlstate, "LY", 2) == 0)
+		return psprintf("%s%s%s", error->message, error->detail ? " " : "",
+						error->detail ? error->detail : "");
+	for (int i = 0; i < (int) lengthof(classes); i++)
+	{
+		if (strncmp(sqlstate, classes[i], 2) == 0)
+			return pstrdup(error->message);
+	}
+	return psprintf("a statement failed%s%s%s%s; the server log tells how",
+					error->table_name ? " on table " : "",
+					error->table_name ? error->table_name : "",
+					error->constraint_name ? ", constraint " : "",
+					error->constraint_name ? error->constraint_name : "");
+}
+
 /* After an error: what is told about it; the transaction is over. */
 static void
 purge_failed(LeyserPurge *purge, const ErrorData *error)
@@ -173,9 +199,7 @@ purge_failed(LeyserPurge *purge, const ErrorData *error)
 	leyser_purge_begin();
 	values[0] = Int64GetDatum(purge != NULL ? purge->purge_id : 0);
 	values[1] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
-	values[2] =
-		CStringGetTextDatum(psprintf("%s%s%s", error->message, error->detail ? " " : "",
-									 error->detail ? error->detail : ""));
+	values[2] = CStringGetTextDatum(purge_error_text(error));
 	if (SPI_execute_with_args("SELECT leyser.note_purge_error($1, $2, $3)", 3, types,
 							  values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not note an error");

@@ -188,16 +188,26 @@ step_collect(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
 	leyser_places_collect(step->places, query, rel->rd_rel->relowner, purge->tenant_id);
 }
 
+/* TRUNCATE would run them with our rights. */
+static bool
+has_truncate_triggers(Relation rel)
+{
+	return rel->trigdesc != NULL && (rel->trigdesc->trig_truncate_before_statement ||
+									 rel->trigdesc->trig_truncate_after_statement);
+}
+
 /*
  * Truncates a table that holds this tenant's rows and nobody else's; false where
- * it does not, or where somebody uses it.
+ * it does not, or where somebody uses it, or has made a trigger since the plan.
  */
 static bool
 step_truncate(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
 {
 	int64 rows;
 
-	if (!step->whole || !ConditionalLockRelationOid(step->relation, AccessExclusiveLock))
+	if (!step->whole ||
+		!ConditionalLockRelationOid(step->relation, AccessExclusiveLock) ||
+		has_truncate_triggers(rel))
 		return false;
 	if (step_finds(purge, step, rel, psprintf("%s IS NOT TRUE", step_condition(step))))
 		return false;
@@ -289,12 +299,17 @@ void
 leyser_purge_circle(LeyserPurge *purge, LeyserDeletionStep *steps, Relation *rels,
 					int count)
 {
+	LeyserOwnerState owner;
+
 	for (int i = 0; i < count; i++)
 		step_collect(purge, &steps[i], rels[i]);
 	AfterTriggerBeginQuery();
 	for (int i = 0; i < count; i++)
 		circle_delete(purge, &steps[i], rels[i]);
+	/* the checks plan queries of their own: restricted, too, whoever's code that runs */
+	leyser_owner_begin_as(&owner, rels[0]->rd_rel->relowner);
 	leyser_purge_triggers_off(true);
 	AfterTriggerEndQuery(NULL);
 	leyser_purge_triggers_off(false);
+	leyser_owner_end(&owner);
 }

@@ -8,7 +8,8 @@
  * operator could have made.  purge_names.c looks at the names in its text; here
  * it is analyzed as the owner would run it: functions, domains and relations,
  * also those behind views and casts, belong to the table's owner or to a
- * superuser, and no function is volatile, so that it changes nothing.
+ * superuser, no function is volatile, so that it changes nothing, and no relation
+ * is the system's, so that passwords and statistics are out of reach.
  *
  * Copyright (c) 2026, the leyser authors
  */
@@ -17,6 +18,7 @@
 #include "access/htup_details.h"
 #include "access/transam.h"
 #include "catalog/dependency.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -154,11 +156,19 @@ check_domain(const LeyserCondition *walk, Oid type)
 static void
 check_relation(LeyserCondition *walk, Oid relation)
 {
+	Oid leyser =
+		get_namespace_oid("leyser", false); /* its own tables' conditions are ours */
+
 	if (relation == walk->relation && !walk->seen)
 	{
 		walk->seen = true;
 		return;
 	}
+	if (get_rel_namespace(walk->relation) != leyser &&
+		(relation < FirstNormalObjectId || get_rel_namespace(relation) == leyser))
+		leyser_refuse_condition(
+			walk, psprintf("Relation \"%s\" is the system's, or leyser's own.",
+						   get_rel_name(relation)));
 	if (!leyser_condition_trusts(walk, class_owner(relation)))
 		leyser_refuse_condition(
 			walk,
@@ -181,6 +191,8 @@ condition_walker(Node *node, void *context)
 			check_relation(walk, ((RangeTblEntry *) node)->relid);
 		return false;
 	}
+	if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN)
+		walk->asks = true;
 	if (IsA(node, Query))
 		return query_tree_walker((Query *) node, condition_walker, context,
 								 QTW_EXAMINE_RTES_BEFORE);
@@ -243,6 +255,9 @@ leyser_condition_relations(PG_FUNCTION_ARGS)
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	leyser_check_condition_names(&walk, condition);
 	walk_condition(&walk, condition);
+	if (!walk.asks)
+		leyser_refuse_condition(
+			&walk, "It does not say whose rows: it lacks $1, the tenant's id.");
 	relations = MemoryContextAlloc(
 		caller, add_size(mul_size(list_length(walk.relations), sizeof(Datum)), 1));
 	foreach (one, walk.relations)

@@ -17,6 +17,7 @@ typedef struct LeyserCondition
 	Oid relation;    /* the table that the condition is for */
 	Oid owner;       /* its owner, with whose rights the condition runs */
 	bool seen;       /* the table itself was met: it comes first */
+	bool asks;       /* for the tenant, $1 */
 	List *relations; /* other relations, and the table where it comes again */
 } LeyserCondition;
 

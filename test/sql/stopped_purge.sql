@@ -310,7 +310,8 @@ CALL with_condition($$id IN (SELECT c.id FROM regress_leyser_stop.customer c TAB
 CALL with_condition($$id IN (WITH d AS (SELECT c.id FROM regress_leyser_stop.customer c WHERE c.tenant_id = $1) SELECT d.id FROM d)$$);
 CALL with_condition($$CASE WHEN payload ? 'tenant' THEN (payload ->> 'tenant') COLLATE "C" IN ($1, NULL) ELSE coalesce(tenant, 'x') LIKE $1 END$$);
 -- An error that would quote a row is told by its SQLSTATE alone.
-CALL with_condition($$tenant::int = 1$$);
+CALL with_condition($$tenant::int = 1 AND $1 <> ''$$);
+CALL with_condition($$tenant IS NOT NULL$$);
 CALL with_condition($$(payload ->> 'secret')::int = 1 AND $1 = 'x'$$);
 CALL with_condition($$tenant = $1::uuid::text$$);
 SELECT * FROM stops;
