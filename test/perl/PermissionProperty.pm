@@ -38,6 +38,8 @@ sub test_permission_property
 {
 	my $rounds = $ENV{LEYSER_PROPERTY_ROUNDS} // $_[0];
 	my $seed = $ENV{LEYSER_PROPERTY_SEED} // rand();
+	# a session's time runs from its start on
+	local $PostgreSQL::Test::Utils::timeout_default = 180 + 10 * $rounds;
 	my $node = node_with_model();
 	my $changes = open_session($node);
 	my $answers = open_session($node, user => 'gateway');
