@@ -111,8 +111,8 @@ COMMENT ON FUNCTION leyser.erase_addresses(text, bigint) IS
     'internal: erases the addresses in the events of a deleted account; the events and their digests stay';
 
 -- Rows are only ever added.  What may be erased later is content, and never the
--- digest: so far the addresses of accounts that were deleted, and nothing else, whoever
--- asks for it.
+-- digest: the addresses of accounts that were deleted, whoever asks for it; and by a
+-- purge, in whose worker no such trigger fires, all content about its tenant.
 CREATE FUNCTION leyser.refuse_event_change() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -139,7 +139,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.refuse_event_change() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.refuse_event_change() IS
-    'internal trigger: refuses to change or remove events, save that the addresses of deleted accounts are erased';
+    'internal trigger: refuses to change or remove events, save that the addresses of deleted accounts are erased (and, by a purge, all content)';
 
 CREATE TRIGGER refuse_change BEFORE UPDATE ON leyser.event_record
     FOR EACH ROW EXECUTE FUNCTION leyser.refuse_event_change();

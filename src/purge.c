@@ -77,21 +77,11 @@ purge_known(int64 purge_id)
 	return NULL;
 }
 
-static int64
-purge_column(int row, int column)
-{
-	bool isnull;
-	Datum value =
-		SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
-
-	return isnull ? 0 : DatumGetInt64(value);
-}
-
 /* A purge as the row of open_purges() says; what we know of it besides stays. */
 static LeyserPurge *
 purge_read(int row)
 {
-	int64 purge_id = purge_column(row, 1);
+	int64 purge_id = leyser_purge_column(row, 1);
 	LeyserPurge *purge = purge_known(purge_id);
 
 	if (purge == NULL)
@@ -102,10 +92,10 @@ purge_read(int row)
 		purge->purge_id = purge_id;
 		purge->tenant_id = MemoryContextStrdup(purges_context, tenant_id);
 	}
-	purge->planned = purge_column(row, 3) != 0;
-	purge->deleted = purge_column(row, 4) != 0;
-	purge->batch_size = (int) purge_column(row, 5);
-	purge->max_rows_per_second = (int) purge_column(row, 6);
+	purge->planned = leyser_purge_column(row, 3) != 0;
+	purge->deleted = leyser_purge_column(row, 4) != 0;
+	purge->batch_size = (int) leyser_purge_column(row, 5);
+	purge->max_rows_per_second = (int) leyser_purge_column(row, 6);
 	return purge;
 }
 

@@ -33,6 +33,9 @@ typedef struct LeyserPurge
 extern void leyser_purge_begin(void);
 extern void leyser_purge_commit(void);
 
+/* A bigint of the last query's rows, counted from 0 and 1; 0 for a null. */
+extern int64 leyser_purge_column(int row, int column);
+
 /*
  * Runs a statement of leyser's own with arguments, purge_id first where it is
  * not 0; the first column of its first row as a number, 0 where there is none.

@@ -52,16 +52,6 @@ step_text(MemoryContext context, int row, int column)
 	return value != NULL ? MemoryContextStrdup(context, value) : NULL;
 }
 
-static int64
-step_number(int row, int column)
-{
-	bool isnull;
-	Datum value =
-		SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
-
-	return isnull ? 0 : DatumGetInt64(value);
-}
-
 static void
 pass_read_steps(LeyserDeletion *deletion)
 {
@@ -73,15 +63,15 @@ pass_read_steps(LeyserDeletion *deletion)
 	{
 		LeyserDeletionStep *step = &deletion->steps[i];
 
-		step->step = step_number(i, 1);
-		step->relation = (Oid) step_number(i, 2);
+		step->step = leyser_purge_column(i, 1);
+		step->relation = (Oid) leyser_purge_column(i, 2);
 		step->name = step_text(deletion->context, i, 3);
 		step->condition = step_text(deletion->context, i, 4);
 		step->assignments = step_text(deletion->context, i, 5);
-		step->together = step_number(i, 6);
-		step->planned = step_number(i, 7);
-		step->deleted = step_number(i, 8);
-		step->whole = step_number(i, 9) != 0;
+		step->together = leyser_purge_column(i, 6);
+		step->planned = leyser_purge_column(i, 7);
+		step->deleted = leyser_purge_column(i, 8);
+		step->whole = leyser_purge_column(i, 9) != 0;
 	}
 	deletion->count = count;
 }

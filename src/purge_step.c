@@ -36,19 +36,25 @@ leyser_purge_commit(void)
 }
 
 int64
+leyser_purge_column(int row, int column)
+{
+	bool isnull;
+	Datum value =
+		SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+int64
 leyser_purge_query(const char *sql, int64 purge_id)
 {
 	Oid types[1] = {INT8OID};
 	Datum values[1] = {Int64GetDatum(purge_id)};
-	bool isnull = true;
-	Datum value = (Datum) 0;
 
 	if (SPI_execute_with_args(sql, purge_id != 0 ? 1 : 0, types, values, NULL, false, 0) <
 		0)
 		elog(ERROR, "could not run \"%s\"", sql);
-	if (SPI_processed > 0 && SPI_tuptable != NULL)
-		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	return isnull ? 0 : DatumGetInt64(value);
+	return SPI_processed > 0 && SPI_tuptable != NULL ? leyser_purge_column(0, 1) : 0;
 }
 
 int64

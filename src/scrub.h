@@ -19,8 +19,7 @@
 
 typedef struct LeyserScrubResult
 {
-	int64 pages;    /* that were looked at */
-	int64 zeroed;   /* that held bytes outside of rows */
+	int64 zeroed;   /* pages that held bytes outside of rows */
 	int64 leftover; /* row versions that cannot be removed yet */
 	int indexes;    /* that were rebuilt */
 	char note[512]; /* what could not be done, or empty */

@@ -199,7 +199,6 @@ pass_page(LeyserPagePass *pass, BlockNumber block, BufferAccessStrategy strategy
 	Page page = BufferGetPage(buffer);
 
 	LockBuffer(buffer, pass->zero ? BUFFER_LOCK_EXCLUSIVE : BUFFER_LOCK_SHARE);
-	pass->result->pages++;
 	if (!PageIsNew(page))
 	{
 		pass->result->leftover += count_left_versions(pass, buffer, page, block);

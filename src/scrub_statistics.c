@@ -147,7 +147,6 @@ scrub_catalogues(TransactionId limit, LeyserScrubResult *result)
 		LeyserScrubResult one;
 
 		leyser_scrub_table(catalogues[i], limit, &one);
-		result->pages += one.pages;
 		result->zeroed += one.zeroed;
 		result->leftover += one.leftover;
 	}
