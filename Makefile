@@ -84,6 +84,7 @@ SQL_PARTS = \
 	sql/tables.sql \
 	sql/account_tables.sql \
 	sql/purge_tables.sql \
+	sql/backup_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \
@@ -116,6 +117,7 @@ SQL_PARTS = \
 	sql/purge_step.sql \
 	sql/purge_scrub.sql \
 	sql/purge.sql \
+	sql/backup.sql \
 	sql/usage.sql \
 	sql/event.sql \
 	sql/scrub.sql \

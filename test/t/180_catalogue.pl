@@ -179,6 +179,8 @@ my @emptied = qw(account_record event_record familiar_address grant_lock grant_r
   support_record tenant_record termination_record);
 my %not_emptied = (
 	contract_policy => 'of the provider',
+	backup_policy => 'of the provider',
+	generation_record => 'of the whole database',
 	external_store => 'of the provider',
 	external_erasure => 'who confirmed what: a part of the report',
 	purge_record => 'the report',

@@ -1,0 +1,60 @@
+-- Tables of backup generations, their policy, and the schedule.
+--
+-- Nobody has rights on them, as on all of leyser's tables.  A generation's row stays
+-- when the backup is gone: history is what the horizon of an erasure is judged by.
+
+-- What is promised; without a row, what the column defaults say.
+CREATE TABLE leyser.backup_policy (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    generations integer NOT NULL DEFAULT 7 CHECK (generations BETWEEN 1 AND 1000),
+    max_age interval NOT NULL DEFAULT '7 days',
+    slack interval NOT NULL DEFAULT '1 day',        -- for the run of the next backup itself
+    regions text[] NOT NULL DEFAULT '{JP}',
+    daily_at time NOT NULL DEFAULT '15:00'          -- UTC
+);
+COMMENT ON TABLE leyser.backup_policy IS
+    'how many generations are kept at least, how long at most, where, and when the daily one is due';
+
+-- One row a generation.  The moves between states are those of move_generation().
+CREATE TABLE leyser.generation_record (
+    generation_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    state text NOT NULL CHECK (state IN
+        ('running', 'complete', 'verified', 'failed', 'orphan', 'expired', 'deleted')),
+    kind text NOT NULL CHECK (kind IN ('full', 'differential', 'incremental', 'snapshot', 'restore_copy')),
+    parent bigint REFERENCES leyser.generation_record,
+    tool text NOT NULL CHECK (tool IN ('manual', 'pg_basebackup', 'pgbackrest', 'barman', 'backup_manifest', 'unknown')),
+    source text NOT NULL DEFAULT '',    -- of the tool: stanza and repository, Barman's server
+    label text NOT NULL,
+    location text,
+    region text,
+    system_identifier bigint,           -- as pg_control_system() tells it
+    timeline integer,
+    start_lsn pg_lsn,
+    stop_lsn pg_lsn,
+    started_at timestamptz NOT NULL,
+    completed_at timestamptz,
+    verified_at timestamptz,
+    failed_at timestamptz,
+    expired_at timestamptz,             -- by the policy
+    deleted_at timestamptz,             -- seen to be gone
+    seen_at timestamptz,                -- when an import last found it
+    bytes bigint CHECK (bytes >= 0),
+    checksum text,
+    error text,
+    recorded_by text NOT NULL,          -- the role
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (stop_lsn >= start_lsn),
+    CHECK ((kind IN ('differential', 'incremental')) OR parent IS NULL)
+);
+COMMENT ON TABLE leyser.generation_record IS
+    'backup generations, snapshots and copies that were restored, with their states; the rows stay';
+CREATE UNIQUE INDEX generation_record_label ON leyser.generation_record (tool, source, label, started_at);
+COMMENT ON INDEX leyser.generation_record_label IS 'a repeated import finds what it recorded';
+CREATE INDEX generation_record_parent ON leyser.generation_record (parent) WHERE parent IS NOT NULL;
+COMMENT ON INDEX leyser.generation_record_parent IS 'the generations that need a generation';
+CREATE INDEX generation_record_kept ON leyser.generation_record (started_at) WHERE deleted_at IS NULL;
+COMMENT ON INDEX leyser.generation_record_kept IS 'generations that may still exist';
+
+SELECT pg_catalog.pg_extension_config_dump('leyser.backup_policy', '');
+SELECT pg_catalog.pg_extension_config_dump('leyser.generation_record', '');
+SELECT pg_catalog.pg_extension_config_dump('leyser.generation_record_generation_id_seq', '');
