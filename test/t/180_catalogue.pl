@@ -142,7 +142,8 @@ my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_rec
   event_record_event_id_seq permission_record account_record account_record_account_id_seq password_record
   blocked_password role_record role_record_role_id_seq role_permission role_member grant_record
   grant_record_grant_id_seq permission_change permission_change_change_id_seq contract_policy
-  termination_record hold_record external_store external_erasure purge_record purge_record_purge_id_seq);
+  termination_record hold_record external_store external_erasure purge_record purge_record_purge_id_seq
+  backup_policy generation_record generation_record_generation_id_seq);
 my %out_of_dump = (
 	identity => 'a restored database is another audience',
 	signing_key => 'secrets stay in their keyring',
