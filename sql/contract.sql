@@ -73,6 +73,16 @@ REVOKE ALL ON FUNCTION leyser.settle_contract(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.settle_contract(text) IS
     'internal: locks a tenant, writes down that its contract has ended where that is so, and returns it; 42704 for an unknown one';
 
+CREATE FUNCTION leyser.contract_has_ended(tenant_id text) RETURNS boolean
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM leyser.tenant t WHERE t.tenant_id = contract_has_ended.tenant_id
+                   AND t.state IN ('terminated', 'held', 'erased'))
+$$;
+REVOKE ALL ON FUNCTION leyser.contract_has_ended(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.contract_has_ended(text) IS
+    'internal: whether a tenant''s contract is over, erased or not; false for an unknown tenant';
+
 CREATE FUNCTION leyser.refuse_ended_contract(tenant_id text) RETURNS void
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$

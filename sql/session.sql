@@ -100,13 +100,13 @@ AS $$
 DECLARE
     matches boolean := leyser.password_matches(password, account.password);
     lost boolean := matches IS NULL;
+    stranger text := 'unknown:' || abs(hashtext(named)::bigint) % 1024;
     request jsonb;
     answer text;
 BEGIN
     request := jsonb_build_object(
         'tenant_id', account.tenant_id, 'account_id', account.account_id,
-        'subject', coalesce('account:' || account.account_id,
-                            'unknown:' || abs(hashtext(named)::bigint) % 1024),
+        'subject', coalesce('account:' || account.account_id, stranger), 'stranger', stranger,
         'address', 'address:' || leyser.address_network(client_address),
         'client_address', host(client_address),
         'caller_role', leyser.caller()::text,

@@ -144,6 +144,24 @@ REVOKE ALL ON FUNCTION leyser.begin_session(jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.begin_session(jsonb) IS
     'internal, in the worker: adds the session of a login that succeeded';
 
+-- From the end of a contract on, its tenant is to a login what an unknown one is: a row
+-- or a line that named it would have to be erased again, as often as somebody tries,
+-- and would stay where the tenant is erased already.
+CREATE FUNCTION leyser.forget_ended_tenant(request jsonb) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT leyser.contract_has_ended(request ->> 'tenant_id') THEN
+        RETURN request;
+    END IF;
+    RETURN request - '{tenant_id,account_id,stored}'::text[]
+        || jsonb_build_object('matches', false, 'subject', request -> 'stranger');
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.forget_ended_tenant(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.forget_ended_tenant(jsonb) IS
+    'internal, in the worker: a login, without tenant and account where the contract has ended';
+
 CREATE FUNCTION leyser.judge_login(request jsonb) RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -282,7 +300,7 @@ BEGIN
         PERFORM leyser.prune_sessions();
     END IF;
     CASE task
-        WHEN 'login' THEN RETURN leyser.judge_login(payload::jsonb);
+        WHEN 'login' THEN RETURN leyser.judge_login(leyser.forget_ended_tenant(payload::jsonb));
         WHEN 'hash' THEN PERFORM leyser.renew_hash(payload::jsonb);
         WHEN 'password' THEN RETURN leyser.replace_password(payload::jsonb);
         WHEN 'renew' THEN PERFORM leyser.note_renewal(payload::uuid);
