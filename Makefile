@@ -24,6 +24,7 @@ OBJS = \
 	src/purge_order.o \
 	src/purge_condition.o \
 	src/purge_names.o \
+	src/purge_plain.o \
 	src/custodian.o \
 	src/cache.o \
 	src/cache_key.o \

@@ -127,15 +127,12 @@ CREATE FUNCTION leyser.condition_problem(target leyser.purge_target, tenant_id t
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    told text;
+    refused text;
 BEGIN
-    BEGIN
-        PERFORM leyser.condition_relations(target.relation, target.condition);
-    EXCEPTION WHEN invalid_parameter_value OR syntax_error_or_access_rule_violation THEN
-        GET STACKED DIAGNOSTICS told = PG_EXCEPTION_DETAIL;
-        RETURN format('The purge_condition of "%s" is refused: %s', target.relation_name,
-                      CASE SQLSTATE WHEN '22023' THEN rtrim(told, '.') ELSE SQLERRM END);
-    END;
+    refused := leyser.refused_condition(target.relation, target.condition);
+    IF refused IS NOT NULL THEN
+        RETURN format('The purge_condition of "%s" is refused: %s', target.relation_name, refused);
+    END IF;
     PERFORM leyser.count_purge_rows(target.relation, target.condition, tenant_id);
     RETURN NULL;
 EXCEPTION WHEN OTHERS THEN

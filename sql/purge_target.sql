@@ -15,6 +15,32 @@ REVOKE ALL ON FUNCTION leyser.condition_relations(regclass, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.condition_relations(regclass, text) IS
     'internal: the relations in a condition''s subqueries; 22023 for a condition that is not one expression, or that calls what neither the table''s owner nor a superuser made';
 
+-- A condition runs with the rights of the table's owner: of the one for whom it was
+-- declared, where it is more than operators may declare.
+CREATE FUNCTION leyser.refused_condition(relation regclass, condition text) RETURNS text
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$
+DECLARE
+    told text;
+BEGIN
+    PERFORM leyser.condition_relations(refused_condition.relation, refused_condition.condition);
+    IF leyser.condition_is_plain(refused_condition.condition) OR EXISTS (
+            SELECT FROM leyser.table_record t
+            JOIN pg_roles r ON r.rolname = t.condition_owner
+            JOIN pg_class c ON c.oid = refused_condition.relation AND c.relowner = r.oid
+            WHERE t.purge_condition = refused_condition.condition) THEN
+        RETURN NULL;
+    END IF;
+    RETURN 'It was declared for another owner of the table';
+EXCEPTION WHEN invalid_parameter_value OR syntax_error_or_access_rule_violation THEN
+    GET STACKED DIAGNOSTICS told = PG_EXCEPTION_DETAIL;
+    RETURN CASE SQLSTATE WHEN '22023' THEN rtrim(told, '.') ELSE SQLERRM END;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.refused_condition(regclass, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refused_condition(regclass, text) IS
+    'internal: why a by-rule table''s condition must not be run, or NULL';
+
 CREATE FUNCTION leyser.query_as_owner(relation regclass, query text, tenant_id text, keys jsonb) RETURNS text
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_query_as_owner';
 REVOKE ALL ON FUNCTION leyser.query_as_owner(regclass, text, text, jsonb) FROM PUBLIC;

@@ -283,6 +283,40 @@ REVOKE ALL ON FUNCTION leyser.undeclare(regclass) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.undeclare(regclass) IS
     'internal: takes a declared table and its children out of the registry';
 
+CREATE FUNCTION leyser.condition_is_plain(condition text) RETURNS boolean
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_condition_is_plain';
+REVOKE ALL ON FUNCTION leyser.condition_is_plain(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.condition_is_plain(text) IS
+    'internal: whether a condition does nothing but compare columns with $1, by the standard''s rules for strings; 42601 for a text that is no SQL';
+
+-- A plan tells how many rows a condition finds: it is a question that somebody asks
+-- the rows.  Who sees no rows may ask for the tenant's only (src/purge_plain.c).
+CREATE FUNCTION leyser.judge_condition(relation regclass, condition text) RETURNS name
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$
+DECLARE
+    owner regrole := (SELECT c.relowner::regrole FROM pg_class c WHERE c.oid = judge_condition.relation);
+BEGIN
+    BEGIN
+        IF leyser.condition_is_plain(judge_condition.condition) THEN
+            RETURN NULL;
+        END IF;
+    EXCEPTION WHEN syntax_error THEN
+        NULL;  -- the plan tells it
+    END;
+    IF NOT pg_has_role(leyser.caller(), owner, 'USAGE') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+            MESSAGE = format('permission denied for this purge_condition of "%s"', judge_condition.relation),
+            DETAIL = 'It does more than compare columns with $1, so its number of rows would tell what is in them.',
+            HINT = format('An operator declares conditions like tenant = $1, payload ->> ''tenant'' = $1 or $1 = ANY (tenants); others a superuser, or an operator that is a member of role "%s".', owner);
+    END IF;
+    RETURN (SELECT r.rolname FROM pg_roles r WHERE r.oid = owner);
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.judge_condition(regclass, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.judge_condition(regclass, text) IS
+    'internal: NULL for a condition that every operator may declare, the table''s owner for one that its members may; 42501 for others';
+
 CREATE FUNCTION leyser.declare_table(relation regclass, kind text, reason text DEFAULT NULL,
                                      purge_condition text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' SET leyser.registry_work = on
@@ -292,6 +326,7 @@ DECLARE
     present leyser.table_record;
     new_reason text;
     new_condition text;
+    new_owner name;
 BEGIN
     PERFORM leyser.check_governable(declare_table.relation);
     EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', declare_table.relation);
@@ -324,13 +359,15 @@ BEGIN
             DETAIL = 'It is a condition on the table''s columns in which $1 is the tenant id.',
             HINT = 'For example purge_condition => ''payload->>''''tenant'''' = $1''.';
     END IF;
+    new_owner := CASE WHEN new_condition = present.purge_condition THEN present.condition_owner
+                      WHEN new_condition IS NOT NULL THEN leyser.judge_condition(declare_table.relation, new_condition) END;
     IF present.kind = 'shared' AND declare_table.kind <> 'shared' THEN
         PERFORM leyser.undeclare(declare_table.relation);
     END IF;
-    INSERT INTO leyser.table_record AS t (relation, kind, reason, purge_condition)
-        VALUES (declare_table.relation, declare_table.kind, new_reason, new_condition)
+    INSERT INTO leyser.table_record AS t (relation, kind, reason, purge_condition, condition_owner)
+        VALUES (declare_table.relation, declare_table.kind, new_reason, new_condition, new_owner)
         ON CONFLICT (relation) DO UPDATE SET kind = excluded.kind, reason = excluded.reason,
-            purge_condition = excluded.purge_condition;
+            purge_condition = excluded.purge_condition, condition_owner = excluded.condition_owner;
     IF declare_table.kind = 'shared' THEN
         PERFORM leyser.set_shared(declare_table.relation, true);
         PERFORM leyser.follow_tables();
@@ -343,7 +380,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.declare_table(regclass, text, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.declare_table(regclass, text, text, text) IS
-    'operator: says what a table is that holds no tenant''s rows of its own: shared (all read; nobody writes in a context, application and gateway roles not at all), by_rule (purge_condition with $1), retained (reason is the legal basis), ignored; 22023 for a wrong kind or a missing reason, LY008 where it is protected, 42809 where it is no table, 55P03 where it is locked';
+    'operator: says what a table is that holds no tenant''s rows of its own: shared (all read; nobody writes in a context, application and gateway roles not at all), by_rule (purge_condition with $1), retained (reason is the legal basis), ignored; 22023 for a wrong kind or a missing reason, 42501 for a condition that compares anything but columns with $1 where the caller is no member of the table''s owner, LY008 where it is protected, 42809 where it is no table, 55P03 where it is locked';
 
 CREATE VIEW leyser.governed_table AS
     SELECT c.oid::regclass AS relation, t.kind, a.attname AS tenant_column,

@@ -66,6 +66,7 @@ CREATE TABLE leyser.table_record (
     accept_gaps boolean NOT NULL DEFAULT false,
     reason text,
     purge_condition text,
+    condition_owner name,                  -- of a condition that operators cannot declare: for whose table it was
     set_default boolean NOT NULL DEFAULT false,
     -- what protect() found, to be restored by unprotect()
     had_row_security boolean,

@@ -29,6 +29,9 @@ typedef struct LeyserCondition
 extern void leyser_check_condition_names(const LeyserCondition *condition,
 										 const char *text);
 
+/* The one expression that a text is, parsed and not analyzed; NULL for another text. */
+extern Node *leyser_condition_expression(const char *text);
+
 /* Whether a condition may use what a role made. */
 extern bool leyser_condition_trusts(const LeyserCondition *condition, Oid role);
 

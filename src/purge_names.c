@@ -245,8 +245,8 @@ names_walker(Node *node, void *context)
 }
 
 /* Alone it must be what PL/pgSQL takes for an expression, and nothing around it. */
-void
-leyser_check_condition_names(const LeyserCondition *condition, const char *text)
+Node *
+leyser_condition_expression(const char *text)
 {
 	List *statements = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
 	SelectStmt *select = (SelectStmt *) linitial_node(RawStmt, statements)->stmt;
@@ -258,6 +258,16 @@ leyser_check_condition_names(const LeyserCondition *condition, const char *text)
 		select->havingClause || select->windowClause || select->sortClause ||
 		select->limitOffset || select->limitCount || select->lockingClause ||
 		select->valuesLists || select->withClause || select->intoClause)
+		return NULL;
+	return linitial_node(ResTarget, select->targetList)->val;
+}
+
+void
+leyser_check_condition_names(const LeyserCondition *condition, const char *text)
+{
+	Node *expression = leyser_condition_expression(text);
+
+	if (expression == NULL)
 		leyser_refuse_condition(condition, "It is not one expression.");
-	names_walker((Node *) select, (void *) condition);
+	names_walker(expression, (void *) condition);
 }

@@ -99,23 +99,63 @@ wait_for_purge($node, 'part', q{state = 'erased'}, 'the purge goes on');
 is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT tenant_id, ' ') FROM app.part}), 'other', 'the rows went one by one');
 owner_is_bound('a trigger made since does not raise its owner');
 
-# 3. An operator, who sees no rows, lets a condition fail in the worker over what it
-# would like to read: by a cast that quotes it.
+# 3. An operator, who sees no rows, asks them questions: each condition's number of
+# rows is in the plan.  Its conditions only say where a row names its tenant.
 as_owner(q{
 	CREATE TABLE app.secret (secret text);
 	INSERT INTO app.secret VALUES ('a password of theirs');
-	CREATE TABLE app.job (tenant text, id int);
-	INSERT INTO app.job VALUES ('told', 1), ('other', 2);
+	CREATE TABLE app.job (tenant text, id int, secret text, owners text[], payload jsonb) PARTITION BY LIST (id);
+	CREATE TABLE app.job_1 PARTITION OF app.job FOR VALUES IN (1);
+	CREATE TABLE app.job_2 PARTITION OF app.job FOR VALUES IN (2);
+	INSERT INTO app.job VALUES ('told', 1, 'xyzzy', '{told,x}', '{"tenant": "told"}'), ('other', 2, 'plugh', '{other}', '{"tenant": "other"}');
 });
 my $declare = q{SELECT leyser.declare_table('app.job', 'by_rule', 'jobs', purge_condition => $$%s$$)};
+
+sub rows_of_jobs
+{
+	return $node->safe_psql('postgres', q{SELECT string_agg(action || ' ' || coalesce(rows::text, note), ', ' ORDER BY relation_name)
+		FROM leyser.make_purge_plan('told') WHERE relation_name ~ 'app.job' AND action IN ('stop', 'delete', 'delete together')},
+		extra_params => [ '-U', 'postgres' ]);
+}
 end_contracts($node, 'told');
-$node->safe_psql('postgres', sprintf($declare, q{tenant IS NOT NULL}), extra_params => [ '-U', 'operator' ]);
+foreach my $asked (q{tenant = $1 AND EXISTS (SELECT FROM app.secret s WHERE s.secret < 'm')},
+	q{tenant = $1 AND secret > 'm'}, q{secret < $1}, q{NOT (tenant = $1)}, q{tenant <> $1}, q{tenant IS NOT NULL}, q{secret LIKE $1},
+	q{$1 = $1}, q{length(secret) = length($1)}, q{secret = $1 || ''}, q{CASE WHEN secret > 'm' THEN tenant END = $1}, q{secret = 'xyzzy' OR tenant = $1},
+	q{tenant = $1 AND true}, q{id::int8 = $1::int8}, q{secret = ANY (ARRAY[$1])}, q{tenant = ALL (owners) OR tenant = $1}, q{payload ->> tenant = $1},
+	q{tenant OPERATOR(app.=) $1}, q{tenant = $1::app.kind}, q{tenant = $1::varchar(3)}, q{(tenant, id) = ($1, 1)}, q{(SELECT tenant) = $1},
+	q{true) OR (true}, q{tenant = $1; SELECT 1}, q{tenant = $1 LIMIT 1})
+{
+	is_refused($node, sprintf($declare, $asked), '42501', "an operator may not ask: $asked", user => 'operator');
+}
+foreach my $asked (q{tenant = $1}, q{$1 = tenant OR payload #>> '{tenant}' = $1}, q{$1 = ANY (owners) AND payload -> 'x' ->> 'y' = $1},
+	q{tenant::text OPERATOR(pg_catalog.=) $1::varchar -- a comment}, q{payload->>'tenant' = $1})
+{
+	$node->safe_psql('postgres', sprintf($declare, $asked), extra_params => [ '-U', 'operator' ]);
+	like(rows_of_jobs(), qr/^delete \d, delete \d$/, "an operator may ask: $asked");
+}
+
+# ... save where it is a member of the table's owner, who sees the rows
+$node->safe_psql('postgres', 'GRANT owner_of_tables TO operator');
+$node->safe_psql('postgres', sprintf($declare, q{tenant = $1 AND secret > 'm'}), extra_params => [ '-U', 'operator' ]);
+is(rows_of_jobs(), 'delete 1, delete 0', 'a member of the owner may ask more');
+$node->safe_psql('postgres', 'REVOKE owner_of_tables FROM operator');
+# what was declared may be said again, and given up for less
+$node->safe_psql('postgres', sprintf($declare, q{tenant = $1 AND secret > 'm'}), extra_params => [ '-U', 'operator' ]);
+$node->safe_psql('postgres', q{SELECT leyser.declare_table('app.job', 'by_rule', 'jobs of theirs')}, extra_params => [ '-U', 'operator' ]);
+is(rows_of_jobs(), 'delete 1, delete 0', '... and it stays as it is');
+# a condition runs as the owner of the table: not as another one that it gets later
+$node->safe_psql('postgres', q{CREATE ROLE heir; GRANT CREATE, USAGE ON SCHEMA app TO heir; ALTER TABLE app.job_2 OWNER TO heir});
+like(rows_of_jobs(), qr/^delete 1, stop .*app\.job_2" is refused: It was declared for another owner/, '... of no other owner of a partition');
+is_refused($node, q{CALL leyser.purge('told')}, 'LY008', '... which stops the purge', user => 'operator');
+$node->safe_psql('postgres', q{ALTER TABLE app.job_2 OWNER TO owner_of_tables});
+
+# 4. A condition fails in the worker over what it reads, by a cast that quotes it.
+$node->safe_psql('postgres', sprintf($declare, q{tenant IS NOT NULL}));
 is_refused($node, q{CALL leyser.purge('told')}, 'LY008', 'a condition that does not ask for the tenant', user => 'operator');
-$node->safe_psql('postgres', sprintf($declare, q{tenant = $1 AND (SELECT max(a.rolpassword) FROM pg_catalog.pg_authid a) IS NULL}),
-	extra_params => [ '-U', 'operator' ]);
+$node->safe_psql('postgres', sprintf($declare, q{tenant = $1 AND (SELECT max(a.rolpassword) FROM pg_catalog.pg_authid a) IS NULL}));
 is_refused($node, q{CALL leyser.purge('told')}, 'LY008', 'one that reads the system\'s relations', user => 'operator');
 $node->safe_psql('postgres', sprintf($declare, q{tenant = $1 AND CASE WHEN current_setting('lock_timeout') <> '0'
-	THEN (SELECT max(s.secret) FROM app.secret s)::int > 0 ELSE true END}), extra_params => [ '-U', 'operator' ]);
+	THEN (SELECT max(s.secret) FROM app.secret s)::int > 0 ELSE true END}));
 $node->safe_psql('postgres', q{CALL leyser.purge('told', wait => false)}, extra_params => [ '-U', 'operator' ]);
 wait_for_purge($node, 'told', q{last_error IS NOT NULL OR state = 'erased'}, 'one that fails in the worker');
 unlike($node->safe_psql('postgres', q{SELECT to_jsonb(s) FROM leyser.purge_status s}), qr/password of theirs/,
