@@ -45,6 +45,8 @@ OBJS = \
 	src/permission_notes.o \
 	src/portal.o \
 	src/event.o \
+	src/program.o \
+	src/program_stray.o \
 	src/task.o \
 	src/worker.o \
 	src/launcher.o \
