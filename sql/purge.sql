@@ -26,8 +26,10 @@ BEGIN
             DETAIL = 'It goes on with this batch size and limit.';
         RETURN queued;
     END IF;
+    -- one that an older snapshot does not see is a serialization failure
     INSERT INTO leyser.purge_record (tenant_id, state, batch_size, max_rows_per_second, queued_by)
         VALUES (queue_purge.tenant_id, 'due', queue_purge.batch_size, queue_purge.max_rows_per_second, queue_purge.caller::text)
+        ON CONFLICT (tenant_id) WHERE state <> 'erased' DO NOTHING
         RETURNING purge_id INTO queued;
     PERFORM leyser.plan_purge(queued);
     PERFORM leyser.record_event('purge.queued', queue_purge.tenant_id, NULL, jsonb_build_object('purge_id', queued));

@@ -160,7 +160,7 @@ purge_error_text(const ErrorData *error)
 	const char *classes[] = {"25", "40", "53", "54", "55", "57", "58"};
 
 	if (strncmp(sqlstate, "LY", 2) == 0)
-		return psprintf("%s%s%s", error->message, error->detail ? " " : "",
+		return psprintf("%s%s%s", error->message, error->detail ? ". " : "",
 						error->detail ? error->detail : "");
 	for (int i = 0; i < (int) lengthof(classes); i++)
 	{
