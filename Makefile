@@ -13,6 +13,7 @@ OBJS = \
 	src/leyser.o \
 	src/encoding.o \
 	src/keyring.o \
+	src/place.o \
 	src/keyring_directory.o \
 	src/keyring_write.o \
 	src/token.o \

@@ -12,14 +12,14 @@
  */
 #include "keyring_file.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "miscadmin.h"
 #include "utils/guc.h"
+
+#include "place.h"
 
 static char *keyring_directory = NULL;
 
@@ -45,57 +45,17 @@ leyser_keyring_directory(void)
 	return keyring_directory;
 }
 
-/* Both resolved; a path that cannot be resolved contains nothing. */
-static bool
-path_is_inside(const char *path, const char *outer)
-{
-	char resolved[PATH_MAX];
-	size_t len;
-
-	if (realpath(outer, resolved) == NULL)
-		return false;
-	len = strlen(resolved);
-	return strncmp(path, resolved, len) == 0 &&
-		   (path[len] == '/' || path[len] == '\0' || len == 1);
-}
-
-static bool
-path_is_in_tablespace(const char *path)
-{
-	char name[MAXPGPATH];
-	struct dirent *entry;
-	DIR *dir;
-	bool inside = false;
-
-	snprintf(name, sizeof(name), "%s/pg_tblspc", DataDir);
-	dir = opendir(name);
-	if (dir == NULL)
-		return false;
-	while (!inside && (entry = readdir(dir)) != NULL)
-	{
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(name, sizeof(name), "%s/pg_tblspc/%s", DataDir, entry->d_name);
-		inside = path_is_inside(path, name);
-	}
-	closedir(dir);
-	return inside;
-}
-
 static bool
 directory_is_outside(LeyserKeyringError *error)
 {
 	char resolved[PATH_MAX];
-	char wal[MAXPGPATH];
 
 	if (realpath(keyring_directory, resolved) == NULL)
 		return leyser_keyring_fail(
 			error, LEYSER_KEYRING_UNREADABLE, "could not resolve the keyring directory",
 			"Check leyser.keyring_directory and the rights on its path.", "\"%s\": %s",
 			keyring_directory, strerror(errno));
-	snprintf(wal, sizeof(wal), "%s/pg_wal", DataDir);
-	if (!path_is_inside(resolved, DataDir) && !path_is_inside(resolved, wal) &&
-		!path_is_in_tablespace(resolved))
+	if (!leyser_place_is_in_cluster(resolved))
 		return true;
 	return leyser_keyring_fail(
 		error, LEYSER_KEYRING_UNSAFE, "keyring directory lies inside the data directory",
