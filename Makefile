@@ -122,6 +122,9 @@ SQL_PARTS = \
 	sql/purge_scrub.sql \
 	sql/purge.sql \
 	sql/backup.sql \
+	sql/backup_catalogue.sql \
+	sql/backup_catalogue_barman.sql \
+	sql/backup_import.sql \
 	sql/usage.sql \
 	sql/event.sql \
 	sql/scrub.sql \

@@ -37,7 +37,7 @@ CREATE TABLE leyser.generation_record (
     failed_at timestamptz,
     expired_at timestamptz,             -- by the policy
     deleted_at timestamptz,             -- seen to be gone
-    seen_at timestamptz,                -- when an import last found it
+    seen_at timestamptz,                -- when an import found it, or found it changed
     bytes bigint CHECK (bytes >= 0),
     checksum text,
     error text,
@@ -55,6 +55,23 @@ COMMENT ON INDEX leyser.generation_record_parent IS 'the generations that need a
 CREATE INDEX generation_record_kept ON leyser.generation_record (started_at) WHERE deleted_at IS NULL;
 COMMENT ON INDEX leyser.generation_record_kept IS 'generations that may still exist';
 
+-- What the archives of WAL still hold, as the tools told it last; no row for an
+-- archive of which nothing is known.
+CREATE TABLE leyser.wal_archive_record (
+    tool text NOT NULL,
+    source text NOT NULL,               -- as of generations
+    system_identifier bigint NOT NULL,
+    timeline integer,                   -- of the oldest segment
+    oldest_segment text,                -- NULL: it holds none, or the tool does not tell
+    newest_segment text,
+    oldest_lsn pg_lsn,                  -- NULL where it is not known, too
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),     -- when an import found it so first
+    PRIMARY KEY (tool, source, system_identifier)
+);
+COMMENT ON TABLE leyser.wal_archive_record IS
+    'from where to where the archives of WAL go, as imports of backups found it';
+
 SELECT pg_catalog.pg_extension_config_dump('leyser.backup_policy', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.generation_record', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.generation_record_generation_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('leyser.wal_archive_record', '');

@@ -41,7 +41,7 @@ CREATE FUNCTION leyser.usage_rights()
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT r.usage, 'USAGE', 'SCHEMA', 'leyser' FROM unnest(ARRAY['application', 'gateway',
-        'provisioner', 'operator', 'key_custodian', 'auditor']) r (usage)
+        'provisioner', 'operator', 'key_custodian', 'backup', 'auditor']) r (usage)
     UNION ALL
     -- gateways may do all that applications may
     SELECT unnest(CASE r.usage WHEN 'application' THEN '{application,gateway}' ELSE ARRAY[r.usage] END),
@@ -124,6 +124,7 @@ AS $$
         ('auditor', 'leyser.purge_plan(text)'),
         ('operator', 'leyser.purge_report(text)'),
         ('auditor', 'leyser.purge_report(text)'),
+        ('backup', 'leyser.import_backups(text, jsonb, text, text, text)'),
         ('key_custodian', 'leyser.initialize_keyring(boolean)'),
         ('key_custodian', 'leyser.stage_signing_key()'),
         ('key_custodian', 'leyser.activate_signing_key(text)'),
