@@ -66,7 +66,6 @@ CREATE TABLE leyser.table_record (
     accept_gaps boolean NOT NULL DEFAULT false,
     reason text,
     purge_condition text,
-    condition_owner name,                  -- of a condition that operators cannot declare: for whose table it was
     set_default boolean NOT NULL DEFAULT false,
     -- what protect() found, to be restored by unprotect()
     had_row_security boolean,
@@ -78,6 +77,8 @@ CREATE TABLE leyser.table_record (
     write_permission text COLLATE "C",
     scope_column name,
     scope_attnum smallint,
+    -- of a purge condition that operators cannot declare: for whose table it was
+    condition_owner name,
     CHECK ((kind IN ('own', 'own_and_global')) = (tenant_attnum IS NOT NULL)),
     CHECK ((tenant_attnum IS NULL) = (tenant_column IS NULL))
 );

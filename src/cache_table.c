@@ -18,7 +18,7 @@
 
 #include "cache_relation.h"
 
-/* Columns, in the order of sql/tables.sql. */
+/* Columns, in the order of sql/tables.sql: new ones belong at a table's end. */
 enum
 {
 	TABLE_RELATION = 1,
