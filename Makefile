@@ -120,11 +120,13 @@ SQL_PARTS = \
 	sql/purge_blocker.sql \
 	sql/purge_step.sql \
 	sql/purge_scrub.sql \
-	sql/purge.sql \
+	sql/backup_policy.sql \
 	sql/backup.sql \
+	sql/backup_decision.sql \
 	sql/backup_catalogue.sql \
 	sql/backup_catalogue_barman.sql \
 	sql/backup_import.sql \
+	sql/purge.sql \
 	sql/usage.sql \
 	sql/event.sql \
 	sql/scrub.sql \

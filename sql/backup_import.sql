@@ -10,7 +10,7 @@
 CREATE FUNCTION leyser.backup_regions() RETURNS text[]
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce((SELECT p.regions FROM leyser.backup_policy p), '{JP}')
+    SELECT (leyser.present_backup_policy()).regions
 $$;
 REVOKE ALL ON FUNCTION leyser.backup_regions() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.backup_regions() IS 'internal: the regions in which the policy wants backups to be';

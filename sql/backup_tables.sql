@@ -3,14 +3,14 @@
 -- Nobody has rights on them, as on all of leyser's tables.  A generation's row stays
 -- when the backup is gone: history is what the horizon of an erasure is judged by.
 
--- What is promised; without a row, what the column defaults say.
+-- What is promised; without a row, what present_backup_policy() says.
 CREATE TABLE leyser.backup_policy (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
-    generations integer NOT NULL DEFAULT 7 CHECK (generations BETWEEN 1 AND 1000),
-    max_age interval NOT NULL DEFAULT '7 days',
-    slack interval NOT NULL DEFAULT '1 day',        -- for the run of the next backup itself
-    regions text[] NOT NULL DEFAULT '{JP}',
-    daily_at time NOT NULL DEFAULT '15:00'          -- UTC
+    generations integer NOT NULL CHECK (generations BETWEEN 1 AND 1000),
+    max_age interval NOT NULL,
+    slack interval NOT NULL,            -- for the run of the next backup itself
+    regions text[] NOT NULL,
+    daily_at time NOT NULL              -- UTC
 );
 COMMENT ON TABLE leyser.backup_policy IS
     'how many generations are kept at least, how long at most, where, and when the daily one is due';
@@ -21,7 +21,7 @@ CREATE TABLE leyser.generation_record (
     state text NOT NULL CHECK (state IN
         ('running', 'complete', 'verified', 'failed', 'orphan', 'expired', 'deleted')),
     kind text NOT NULL CHECK (kind IN ('full', 'differential', 'incremental', 'snapshot', 'restore_copy')),
-    parent bigint REFERENCES leyser.generation_record,
+    parent bigint CHECK (parent <> generation_id),  -- no foreign key: of one to itself pg_dump warns
     tool text NOT NULL CHECK (tool IN ('manual', 'pg_basebackup', 'pgbackrest', 'barman', 'backup_manifest', 'unknown')),
     source text NOT NULL DEFAULT '',    -- of the tool: stanza and repository, Barman's server
     label text NOT NULL,
@@ -29,7 +29,7 @@ CREATE TABLE leyser.generation_record (
     region text,
     system_identifier bigint,           -- as pg_control_system() tells it
     timeline integer,
-    start_lsn pg_lsn,
+    start_lsn pg_lsn,                   -- while it runs: not before this
     stop_lsn pg_lsn,
     started_at timestamptz NOT NULL,
     completed_at timestamptz,
@@ -55,6 +55,15 @@ COMMENT ON INDEX leyser.generation_record_parent IS 'the generations that need a
 CREATE INDEX generation_record_kept ON leyser.generation_record (started_at) WHERE deleted_at IS NULL;
 COMMENT ON INDEX leyser.generation_record_kept IS 'generations that may still exist';
 
+-- The systems that this database has lived on: pg_upgrade starts another one, whose
+-- LSNs have nothing to do with those before.
+CREATE TABLE leyser.system_record (
+    system_identifier bigint PRIMARY KEY,
+    since timestamptz NOT NULL,         -- when the books first saw themselves there
+    since_lsn pg_lsn NOT NULL
+);
+COMMENT ON TABLE leyser.system_record IS 'the systems, by pg_control_system(), on which this database has lived';
+
 -- What the archives of WAL still hold, as the tools told it last; no row for an
 -- archive of which nothing is known.
 CREATE TABLE leyser.wal_archive_record (
@@ -71,7 +80,22 @@ CREATE TABLE leyser.wal_archive_record (
 COMMENT ON TABLE leyser.wal_archive_record IS
     'from where to where the archives of WAL go, as imports of backups found it';
 
+-- For how long an archive has begun where: the day on which it was past something.
+CREATE TABLE leyser.wal_archive_history (
+    tool text NOT NULL,
+    source text NOT NULL,
+    system_identifier bigint NOT NULL,
+    timeline integer,
+    oldest_lsn pg_lsn,                  -- NULL: not known; FFFFFFFF/FFFFFFFF: the archive was gone
+    since timestamptz NOT NULL
+);
+COMMENT ON TABLE leyser.wal_archive_history IS 'since when archives of WAL have begun where';
+CREATE INDEX wal_archive_history_archive ON leyser.wal_archive_history (tool, source, system_identifier, since);
+COMMENT ON INDEX leyser.wal_archive_history_archive IS 'what became of one archive';
+
 SELECT pg_catalog.pg_extension_config_dump('leyser.backup_policy', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.generation_record', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.generation_record_generation_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.wal_archive_record', '');
+SELECT pg_catalog.pg_extension_config_dump('leyser.wal_archive_history', '');
+SELECT pg_catalog.pg_extension_config_dump('leyser.system_record', '');

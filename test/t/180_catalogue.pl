@@ -143,7 +143,8 @@ my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_rec
   blocked_password role_record role_record_role_id_seq role_permission role_member grant_record
   grant_record_grant_id_seq permission_change permission_change_change_id_seq contract_policy
   termination_record hold_record external_store external_erasure purge_record purge_record_purge_id_seq
-  backup_policy generation_record generation_record_generation_id_seq wal_archive_record);
+  backup_policy generation_record generation_record_generation_id_seq system_record wal_archive_record
+  wal_archive_history);
 my %out_of_dump = (
 	identity => 'a restored database is another audience',
 	signing_key => 'secrets stay in their keyring',
@@ -182,6 +183,8 @@ my %not_emptied = (
 	contract_policy => 'of the provider',
 	backup_policy => 'of the provider',
 	generation_record => 'of the whole database',
+	system_record => 'of the whole database',
+	wal_archive_history => 'of the whole database',
 	wal_archive_record => 'of the whole database',
 	external_store => 'of the provider',
 	external_erasure => 'who confirmed what: a part of the report',
