@@ -60,6 +60,8 @@ OBJS = \
 	src/purge_scrub.o \
 	src/purge_standby.o \
 	src/purge_call.o \
+	src/tick.o \
+	src/other_database.o \
 	src/worker_settings.o \
 	src/password.o \
 	src/password_log.o \
@@ -89,6 +91,7 @@ SQL_PARTS = \
 	sql/account_tables.sql \
 	sql/purge_tables.sql \
 	sql/backup_tables.sql \
+	sql/schedule_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \
@@ -127,6 +130,10 @@ SQL_PARTS = \
 	sql/backup_catalogue_barman.sql \
 	sql/backup_import.sql \
 	sql/purge.sql \
+	sql/schedule_cron.sql \
+	sql/schedule_work.sql \
+	sql/schedule_job.sql \
+	sql/schedule_alert.sql \
 	sql/usage.sql \
 	sql/event.sql \
 	sql/scrub.sql \

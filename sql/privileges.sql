@@ -136,6 +136,12 @@ AS $$
         ('operator', 'leyser.purge_report(text)'),
         ('auditor', 'leyser.purge_report(text)'),
         ('backup', 'leyser.import_backups(text, jsonb, text, text, text)'),
+        ('operator', 'leyser.schedule()'),
+        ('operator', 'leyser.unschedule()'),
+        -- view backup_alert calls it with the rights of whoever reads the view
+        ('operator', 'leyser.list_alerts()'),
+        ('backup', 'leyser.list_alerts()'),
+        ('auditor', 'leyser.list_alerts()'),
         ('key_custodian', 'leyser.initialize_keyring(boolean)'),
         ('key_custodian', 'leyser.stage_signing_key()'),
         ('key_custodian', 'leyser.activate_signing_key(text)'),
@@ -146,7 +152,8 @@ AS $$
         ('auditor', 'leyser.keyring_status()')
     ) r (usage, object)
     UNION ALL
-    SELECT 'operator', 'EXECUTE', 'PROCEDURE', 'leyser.purge(text, integer, integer, boolean)'
+    SELECT 'operator', 'EXECUTE', 'PROCEDURE', unnest(ARRAY['leyser.purge(text, integer, integer, boolean)',
+        'leyser.tick(interval, boolean)'])
     UNION ALL
     SELECT unnest(CASE r.usage WHEN 'application' THEN '{application,gateway}' ELSE ARRAY[r.usage] END),
            'SELECT', 'TABLE', r.object FROM (VALUES
@@ -168,6 +175,15 @@ AS $$
         ('backup', 'leyser.backup_generation'),
         ('operator', 'leyser.backup_generation'),
         ('auditor', 'leyser.backup_generation'),
+        ('operator', 'leyser.job'),
+        ('backup', 'leyser.job'),
+        ('auditor', 'leyser.job'),
+        ('operator', 'leyser.job_run'),
+        ('backup', 'leyser.job_run'),
+        ('auditor', 'leyser.job_run'),
+        ('operator', 'leyser.backup_alert'),
+        ('backup', 'leyser.backup_alert'),
+        ('auditor', 'leyser.backup_alert'),
         ('operator', 'leyser.governed_table'),
         ('operator', 'leyser.granted_usage'),
         ('auditor', 'leyser.tenant'),

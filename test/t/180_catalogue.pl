@@ -162,7 +162,13 @@ my %out_of_dump = (
 	login_delay => 'failed logins of another database',
 	familiar_address => 'where people were, for the sake of login_delay',
 	purge_table => 'a restored database plans its purges anew',
-	purge_blocker => 'what another server waited for');
+	purge_blocker => 'what another server waited for',
+	tick_record => 'the heartbeat of another server',
+	job_record => 'due times are reckoned anew',
+	job_run_record => 'what another server did',
+	job_run_record_run_id_seq => 'of that table',
+	job_problem => 'what another server could not do',
+	cron_job_record => 'another server\'s pg_cron');
 rows_are(q{SELECT relname FROM pg_class WHERE relnamespace = 'leyser'::regnamespace
 	AND relkind IN ('r', 'p', 'S', 'm') ORDER BY relname COLLATE "C"}, [ sort keys %in_dump, keys %out_of_dump ],
 	'every table and sequence is in one of the two lists');
@@ -191,6 +197,11 @@ my %not_emptied = (
 	purge_record => 'the report',
 	purge_table => 'the report',
 	purge_blocker => 'emptied when the purge ends',
+	tick_record => 'of the database',
+	job_record => 'of the database',
+	job_run_record => 'of the database: names no tenant',
+	job_problem => 'a tenant\'s row goes when its purge is queued',
+	cron_job_record => 'of the database',
 	identity => 'of the database',
 	signing_key => 'of the database',
 	table_record => 'of the schema',

@@ -1,0 +1,124 @@
+-- What the jobs of tick() do.
+
+CREATE FUNCTION leyser.settle_contracts() RETURNS SETOF text
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    tenant text;
+BEGIN
+    -- nobody waits for one that somebody decides about at the moment
+    FOR tenant IN SELECT t.tenant_id FROM leyser.tenant_record t
+            WHERE t.state = 'terminating' AND t.ends_at <= clock_timestamp()
+            ORDER BY t.ends_at, t.tenant_id LIMIT 100 FOR NO KEY UPDATE SKIP LOCKED LOOP
+        PERFORM leyser.settle_contract(tenant);
+        RETURN NEXT tenant;
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.settle_contracts() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.settle_contracts() IS
+    'internal: writes down up to 100 contracts that have ended, and returns their tenants';
+
+CREATE FUNCTION leyser.settle_some(OUT done text, OUT more boolean)
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN count(*) > 0 THEN format('contracts that have ended: %s', count(*)) END, count(*) = 100
+    FROM leyser.settle_contracts()
+$$;
+REVOKE ALL ON FUNCTION leyser.settle_some() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.settle_some() IS 'internal: job settle contracts';
+
+-- ---- purges ----
+
+-- A purge that was begun goes on by itself: src/launcher.c.
+CREATE FUNCTION leyser.next_due_purge() RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t.tenant_id FROM leyser.tenant_record t
+    WHERE t.state = 'terminated' AND leyser.purge_from(t.ends_at) <= clock_timestamp()
+      AND NOT EXISTS (SELECT FROM leyser.purge_record p WHERE p.tenant_id = t.tenant_id AND p.state <> 'erased')
+      AND NOT EXISTS (SELECT FROM leyser.job_problem j
+                      WHERE j.job = 'queue purges' AND j.subject = t.tenant_id AND j.retry_at > clock_timestamp())
+    ORDER BY t.ends_at, t.tenant_id LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION leyser.next_due_purge() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.next_due_purge() IS
+    'internal: a tenant whose purge may begin and was not begun, or tried lately, or NULL';
+
+-- Somebody called purge(), or hold_purge(), meanwhile.
+CREATE FUNCTION leyser.settled_problems() RETURNS SETOF text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT j.subject FROM leyser.job_problem j
+    WHERE j.job = 'queue purges' AND NOT EXISTS (
+        SELECT FROM leyser.tenant_record t WHERE t.tenant_id = j.subject AND t.state = 'terminated'
+          AND NOT EXISTS (SELECT FROM leyser.purge_record p WHERE p.tenant_id = t.tenant_id AND p.state <> 'erased'))
+$$;
+REVOKE ALL ON FUNCTION leyser.settled_problems() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.settled_problems() IS 'internal: tenants whose purge could not begin, and need not any longer';
+
+CREATE FUNCTION leyser.note_problem(job text, subject text, detail text, remedy text, delay interval DEFAULT NULL) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO leyser.job_problem AS p (job, subject, retry_at, detail, remedy)
+        VALUES (job, subject, clock_timestamp() + coalesce(delay, leyser.retry_delay(1)), detail, remedy)
+        ON CONFLICT ON CONSTRAINT job_problem_pkey DO UPDATE SET failures = p.failures + 1,
+            retry_at = clock_timestamp() + coalesce(note_problem.delay, leyser.retry_delay(p.failures + 1)),
+            detail = excluded.detail, remedy = excluded.remedy
+$$;
+REVOKE ALL ON FUNCTION leyser.note_problem(text, text, text, text, interval) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_problem(text, text, text, text, interval) IS
+    'internal: notes what a job could not do for one of many; it is tried again later each time, or after the delay';
+
+-- The server's own messages may quote rows; leyser's quote none.
+CREATE FUNCTION leyser.queue_due_purge(OUT done text, OUT more boolean)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    tenant text := leyser.next_due_purge();
+    told text;
+    advice text;
+BEGIN
+    DELETE FROM leyser.job_problem j WHERE j.job = 'queue purges' AND j.subject IN (SELECT leyser.settled_problems());
+    IF tenant IS NULL THEN
+        RETURN;
+    END IF;
+    BEGIN
+        PERFORM leyser.queue_purge(tenant, 5000, 0, leyser.caller());
+        PERFORM leyser.start_purge_worker();
+        DELETE FROM leyser.job_problem j WHERE j.job = 'queue purges' AND j.subject = tenant;
+        done := 'a purge was queued';
+    EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS told = PG_EXCEPTION_DETAIL, advice = PG_EXCEPTION_HINT;
+        RAISE LOG USING MESSAGE = format('the purge of tenant "%s" could not begin: %s', tenant, SQLERRM);
+        PERFORM leyser.note_problem('queue purges', tenant,
+            CASE WHEN SQLSTATE ~ '^(LY|25|40|53|54|55|57|58)' THEN concat_ws(' ', SQLERRM || '.', nullif(told, ''))
+                 ELSE format('SQLSTATE %s; the server log tells more.', SQLSTATE) END,
+            coalesce(nullif(advice, ''), format('See leyser.purge_plan(%L).', tenant)));
+        done := 'a purge could not begin';
+    END;
+    more := true;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.queue_due_purge() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.queue_due_purge() IS
+    'internal: job queue purges: one purge that is due; what stops its plan is noted, and stops no other';
+
+-- ---- upkeep ----
+
+CREATE FUNCTION leyser.prune_history() RETURNS text
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    runs bigint;
+BEGIN
+    DELETE FROM leyser.job_run_record r
+        WHERE r.ended_at < clock_timestamp() - interval '30 days'
+           OR r.run_id <= (SELECT max(o.run_id) - 100000 FROM leyser.job_run_record o);
+    GET DIAGNOSTICS runs = ROW_COUNT;
+    RETURN format('removed %s runs of jobs, %s of pg_cron', runs, leyser.prune_cron());
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.prune_history() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.prune_history() IS
+    'internal: job upkeep: removes what is told by job_run and by pg_cron about runs of long ago';
