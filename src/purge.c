@@ -44,6 +44,7 @@
 #include "cache.h"
 #include "launcher.h"
 #include "scrub.h"
+#include "worker.h"
 
 #define IDLE_WAIT 1000    /* milliseconds between looks for something to do */
 #define READ_INTERVAL 200 /* milliseconds between looks at the list of purges */
@@ -363,28 +364,26 @@ purge_set(const char *name, const char *value)
 	SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-/* What ALTER DATABASE or ALTER ROLE may have set must not stop or change a purge. */
+/* What the database's owner set for it must not stop or change a purge. */
 static void
 purge_connect(Oid database)
 {
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
+	leyser_worker_fix_settings();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	purge_set("search_path", "pg_catalog, pg_temp");
+	leyser_worker_fix_role();
 	purge_set("lock_timeout", LOCK_TIMEOUT);
 	purge_set("statement_timeout", "0");
 	if (GetConfigOption("transaction_timeout", true, false) != NULL)
 		purge_set("transaction_timeout", "0");
-	purge_set("default_transaction_isolation", "read committed");
-	purge_set("default_transaction_read_only", "off");
 	purge_set("session_replication_role", "origin");
 	purge_set("row_security", "on");
 	purge_set("enable_tidscan", "on");
 	/* conditions were checked as they are read here */
 	purge_set("standard_conforming_strings", "on");
 	purge_set("temp_file_limit", "-1");
-	purge_set("synchronous_commit", "local");
 }
 
 /* Another worker may be just about to end. */
