@@ -61,8 +61,12 @@ extern ErrorData *leyser_purge_guard(void (*work)(void *), void *arg);
 
 extern void leyser_purge_trigger_init(void);
 
-/* From now on no trigger of users fires in this process. */
-extern void leyser_purge_triggers_off(bool off);
+/*
+ * From now on no trigger of users fires in this process, and no statement but this
+ * one deletes or changes rows: LY008 where a foreign key does.
+ */
+extern void leyser_purge_triggers_off(const char *statement);
+extern void leyser_purge_triggers_on(void);
 
 /* Deferred foreign keys are checked at once for the rest of the transaction. */
 extern void leyser_purge_constraints_immediate(void);

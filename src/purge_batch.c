@@ -24,6 +24,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "rewrite/rewriteDefine.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -63,6 +64,24 @@ batch_query(const LeyserDeletionStep *step)
 	return psprintf("DELETE FROM ONLY %s WHERE %s AND ctid = ANY ($2)", table, condition);
 }
 
+/* The plan looked for them, too; while we hold our lock nobody makes another. */
+static void
+refuse_rules(Relation rel)
+{
+	for (int i = 0; rel->rd_rules != NULL && i < rel->rd_rules->numLocks; i++)
+	{
+		const RewriteRule *rule = rel->rd_rules->rules[i];
+
+		if (rule->event == CMD_DELETE &&
+			(rule->enabled == RULE_FIRES_ALWAYS || rule->enabled == RULE_FIRES_ON_ORIGIN))
+			ereport(ERROR,
+					(errcode(LEYSER_ERRCODE_WRONG_STATE),
+					 errmsg("a rule of \"%s\" changes what DELETE does",
+							RelationGetRelationName(rel)),
+					 errhint("leyser.purge_plan() tells which one."), errtable(rel)));
+	}
+}
+
 /*
  * Runs a statement with the rights of the table's owner, without users' triggers.
  * The checks of foreign keys are made at its end, or, with "later", by whoever
@@ -80,14 +99,15 @@ batch_execute(const char *query, const LeyserPurge *purge, Relation rel, Datum p
 	int64 rows;
 	int result;
 
+	refuse_rules(rel);
 	leyser_owner_begin_as(&owner, rel->rd_rel->relowner);
-	leyser_purge_triggers_off(true);
+	leyser_purge_triggers_off(query);
 	plan = SPI_prepare(query, 2, types);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\"", query);
 	result = SPI_execute_snapshot(plan, values, nulls, InvalidSnapshot, InvalidSnapshot,
 								  false, !later, 0);
-	leyser_purge_triggers_off(false);
+	leyser_purge_triggers_on();
 	if (result != SPI_OK_DELETE && result != SPI_OK_UPDATE)
 		elog(ERROR, "could not run \"%s\"", query);
 	rows = (int64) SPI_processed;
@@ -308,8 +328,8 @@ leyser_purge_circle(LeyserPurge *purge, LeyserDeletionStep *steps, Relation *rel
 		circle_delete(purge, &steps[i], rels[i]);
 	/* the checks plan queries of their own: restricted, too, whoever's code that runs */
 	leyser_owner_begin_as(&owner, rels[0]->rd_rel->relowner);
-	leyser_purge_triggers_off(true);
+	leyser_purge_triggers_off("");
 	AfterTriggerEndQuery(NULL);
-	leyser_purge_triggers_off(false);
+	leyser_purge_triggers_on();
 	leyser_owner_end(&owner);
 }

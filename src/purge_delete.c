@@ -35,7 +35,7 @@ step_forget_places(LeyserDeletionStep *step)
 void
 leyser_purge_delete_reset(LeyserPurge *purge)
 {
-	leyser_purge_triggers_off(false);
+	leyser_purge_triggers_on();
 	if (purge->deletion == NULL)
 		return;
 	for (int i = 0; i < purge->deletion->count; i++)

@@ -9,6 +9,12 @@
  * relations.  (session_replication_role would also drop integrity, and still fire
  * ENABLE ALWAYS triggers.)
  *
+ * What foreign keys do in answer (ON DELETE CASCADE, SET NULL, SET DEFAULT) must find
+ * nothing: children go before parents, and the plan counted the rows that stay and
+ * refer to rows that go.  Whoever made such a row, or such a key, since then would
+ * have it deleted or changed.  So a statement other than the purge's own that
+ * changed a row is an error; the next plan names what stops it.
+ *
  * Copyright (c) 2026, the leyser authors
  */
 #include "purge.h"
@@ -17,9 +23,13 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "utils/fmgroids.h"
+#include "utils/rel.h"
 
-static bool triggers_off = false;
+#include "compat.h"
+
+static const char *own_statement = NULL; /* while triggers are off */
 static ExecutorStart_hook_type previous_executor_start = NULL;
+static ExecutorRun_hook_type previous_executor_run = NULL;
 
 /* What the server itself attached to keep constraints. */
 static bool
@@ -93,7 +103,7 @@ trigger_executor_start(QueryDesc *queryDesc, int eflags)
 		previous_executor_start(queryDesc, eflags);
 	else
 		standard_ExecutorStart(queryDesc, eflags);
-	if (!triggers_off)
+	if (own_statement == NULL)
 		return;
 	foreach (cell, queryDesc->estate->es_opened_result_relations)
 		triggers_filter(lfirst(cell));
@@ -102,17 +112,54 @@ trigger_executor_start(QueryDesc *queryDesc, int eflags)
 		transition_tables_drop(lfirst(cell));
 }
 
+/* Rows that stay were changed, which the transaction takes back. */
+static void
+refuse_answer(EState *estate)
+{
+	Relation rel =
+		((ResultRelInfo *) linitial(estate->es_opened_result_relations))->ri_RelationDesc;
+
+	ereport(ERROR,
+			(errcode(LEYSER_ERRCODE_WRONG_STATE),
+			 errmsg("rows of \"%s\" refer to rows that go", RelationGetRelationName(rel)),
+			 errdetail("A foreign key would have deleted or changed them (rows: %llu).",
+					   (unsigned long long) estate->es_processed),
+			 errhint("leyser.purge_plan() tells which foreign key that is."),
+			 errtable(rel)));
+}
+
+static void
+trigger_executor_run(LEYSER_EXECUTOR_RUN_PARAMS)
+{
+	if (previous_executor_run)
+		previous_executor_run(LEYSER_EXECUTOR_RUN_ARGS);
+	else
+		standard_ExecutorRun(LEYSER_EXECUTOR_RUN_ARGS);
+	if (own_statement != NULL && queryDesc->estate->es_processed > 0 &&
+		(queryDesc->operation == CMD_DELETE || queryDesc->operation == CMD_UPDATE) &&
+		strcmp(queryDesc->sourceText, own_statement) != 0)
+		refuse_answer(queryDesc->estate);
+}
+
 void
 leyser_purge_trigger_init(void)
 {
 	previous_executor_start = ExecutorStart_hook;
 	ExecutorStart_hook = trigger_executor_start;
+	previous_executor_run = ExecutorRun_hook;
+	ExecutorRun_hook = trigger_executor_run;
 }
 
 void
-leyser_purge_triggers_off(bool off)
+leyser_purge_triggers_off(const char *statement)
 {
-	triggers_off = off;
+	own_statement = statement;
+}
+
+void
+leyser_purge_triggers_on(void)
+{
+	own_statement = NULL;
 }
 
 /*

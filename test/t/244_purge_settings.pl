@@ -25,7 +25,7 @@ foreach my $setting (q{role = 'nobody_else'}, q{statement_timeout = '1ms'}, q{lo
 	q{default_transaction_read_only = on}, q{default_transaction_isolation = 'serializable'},
 	q{idle_in_transaction_session_timeout = '1ms'}, q{search_path = 'nowhere'}, q{transform_null_equals = on},
 	q{standard_conforming_strings = off}, q{row_security = off}, q{enable_tidscan = off},
-	q{work_mem = '64kB'}, q{default_table_access_method = 'nothing'})
+	q{work_mem = '64kB'})
 {
 	my ($name) = split / /, $setting;
 	my $tenant = $name =~ tr/./_/r;

@@ -1,0 +1,99 @@
+# References to a tenant's rows, and rules, that somebody makes between the plan of a
+# purge and its deletions: nobody else's row is touched, and what stops it is named.
+
+use strict;
+use warnings;
+
+use LeyserPurge;
+use LeyserTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = purge_node('references', conf => 'autovacuum = off');
+$node->safe_psql('postgres', q{
+	CREATE TABLE page (tenant_id text NOT NULL, id int UNIQUE, up int, PRIMARY KEY (tenant_id, id), FOREIGN KEY (tenant_id, up) REFERENCES page);
+	CREATE TABLE note (tenant_id text NOT NULL, id int, about int, page int);
+	CREATE TABLE copy_of_item (tenant_id text, id int, purchase int, content text);
+	SELECT leyser.protect(r, accept_gaps => true) FROM unnest('{page,note}'::regclass[]) r;
+	SELECT leyser.declare_table('copy_of_item', 'ignored', 'nothing in it counts');
+});
+
+# Plans the purge of a tenant and, before anything else can happen, runs statements;
+# then the purge goes its way.
+sub purge_after_plan
+{
+	my ($tenant, $statements) = @_;
+
+	end_contracts($node, $tenant);
+	$node->safe_psql('postgres', qq{BEGIN; SELECT leyser.queue_purge('$tenant', 5000, 0, 'postgres'); $statements; COMMIT;});
+	$node->safe_psql('postgres', qq{CALL leyser.purge('$tenant', wait => false)});
+	return;
+}
+
+sub fill
+{
+	my ($tenant, $first) = @_;
+
+	fill_tenants($node, 50, $tenant);
+	$node->safe_psql('postgres', qq{INSERT INTO page SELECT '$tenant', g, nullif(g, $first) - 1 FROM generate_series($first, $first + 9) g});
+	return;
+}
+
+my $first = 100;
+$node->safe_psql('postgres', q{SELECT leyser.create_tenant('other')});
+foreach my $action ('CASCADE', 'SET NULL')
+{
+	my $tenant = lc($action =~ tr/ /_/r);
+
+	# a key that was made since: page is emptied as a circle, purchase by itself
+	fill($tenant, $first);
+	$node->safe_psql('postgres', "INSERT INTO note VALUES ('other', 1, NULL, $first)");
+	purge_after_plan($tenant, qq{
+		SET LOCAL leyser.guards = off;
+		ALTER TABLE note ADD CONSTRAINT made_since FOREIGN KEY (page) REFERENCES page (id) ON DELETE $action});
+	wait_for_purge($node, $tenant, q{last_error ~ 'table "(public\.)?note" stops it.*made_since'}, "$action: a foreign key made since the plan stops the purge");
+	is($node->safe_psql('postgres', 'SELECT tenant_id, page FROM note'), "other|$first", '... and the row of another is what it was');
+	$node->safe_psql('postgres', 'DELETE FROM note');
+	is_erased($node, $tenant, '... until it is gone');
+
+	# a row that was made since
+	$first += 100;
+	fill("row_$tenant", $first);
+	purge_after_plan("row_$tenant", qq{INSERT INTO note VALUES ('other', 1, NULL, $first)});
+	wait_for_purge($node, "row_$tenant", q{last_error ~ 'table "(public\.)?note" stops it.*made_since'}, "$action: so does a row");
+	is($node->safe_psql('postgres', 'SELECT tenant_id, page FROM note'), "other|$first", '... and it is what it was');
+	$node->safe_psql('postgres', 'DELETE FROM note');
+	is_erased($node, "row_$tenant", '... until it is gone');
+
+	$node->safe_psql('postgres', 'ALTER TABLE note DROP CONSTRAINT made_since');
+
+	# a table that is emptied by itself, batch by batch
+	fill("alone_$tenant", $first += 100);
+	$node->safe_psql('postgres', qq{
+		ALTER TABLE copy_of_item ADD COLUMN customer int, ADD COLUMN customer_of text;
+		INSERT INTO copy_of_item (customer, customer_of) VALUES (1, 'alone_$tenant')});
+	purge_after_plan("alone_$tenant", qq{
+		ALTER TABLE copy_of_item ADD CONSTRAINT made_since FOREIGN KEY (customer_of, customer) REFERENCES customer ON DELETE $action});
+	wait_for_purge($node, "alone_$tenant", q{last_error ~ 'copy_of_item" stops it.*made_since'}, "$action: so does one to a table that is emptied by itself");
+	is($node->safe_psql('postgres', 'SELECT customer_of, customer FROM copy_of_item'), "alone_$tenant|1", '... and the row is what it was');
+	$node->safe_psql('postgres', 'DELETE FROM copy_of_item');
+	is_erased($node, "alone_$tenant", '... until it is gone');
+	$node->safe_psql('postgres', 'ALTER TABLE copy_of_item DROP CONSTRAINT made_since, DROP COLUMN customer, DROP COLUMN customer_of');
+	$first += 100;
+}
+
+# A rule keeps the rows, or a copy of them.
+foreach my $rule ('INSTEAD NOTHING', 'ALSO INSERT INTO copy_of_item VALUES (OLD.*)')
+{
+	my $tenant = lc((split / /, $rule)[0]);
+
+	fill($tenant, $first += 100);
+	purge_after_plan($tenant, "CREATE RULE made_since AS ON DELETE TO item DO $rule");
+	wait_for_purge($node, $tenant, q{last_error ~ 'item" stops it.*made_since'}, "a rule DO $rule that was made since the plan stops the purge");
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM copy_of_item'), '0', '... before it does anything');
+	$node->safe_psql('postgres', 'DROP RULE made_since ON item');
+	is_erased($node, $tenant, '... until it is gone');
+}
+
+$node->stop;
+done_testing();
