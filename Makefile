@@ -48,6 +48,7 @@ OBJS = \
 	src/event.o \
 	src/program.o \
 	src/program_stray.o \
+	src/pgbackrest.o \
 	src/task.o \
 	src/worker.o \
 	src/launcher.o \
@@ -128,7 +129,9 @@ SQL_PARTS = \
 	sql/backup_decision.sql \
 	sql/backup_catalogue.sql \
 	sql/backup_catalogue_barman.sql \
+	sql/backup_merge.sql \
 	sql/backup_import.sql \
+	sql/backup_sync.sql \
 	sql/purge.sql \
 	sql/schedule_cron.sql \
 	sql/schedule_work.sql \

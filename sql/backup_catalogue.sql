@@ -104,7 +104,7 @@ CREATE FUNCTION leyser.segment_lsn(segment text, system_identifier bigint) RETUR
 AS $$
     SELECT '0/0'::pg_lsn + leyser.segment_part(segment, 2)::numeric * 4294967296
         + leyser.segment_part(segment, 3) * pg_size_bytes(current_setting('wal_segment_size'))
-    WHERE system_identifier = (SELECT c.system_identifier FROM pg_control_system() c)
+    WHERE system_identifier = leyser.this_system()
 $$;
 REVOKE ALL ON FUNCTION leyser.segment_lsn(text, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.segment_lsn(text, bigint) IS

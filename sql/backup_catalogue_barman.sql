@@ -129,13 +129,12 @@ CREATE FUNCTION leyser.manifest_system(manifest jsonb, timeline integer, stop_ls
 AS $$
 DECLARE
     told text := leyser.catalogue_field(manifest, 'System-Identifier', 'number', true);
-    own bigint := (SELECT c.system_identifier FROM pg_control_system() c);
 BEGIN
     IF told IS NULL AND (stop_lsn > pg_current_wal_insert_lsn()
             OR timeline > ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint) THEN
         PERFORM leyser.refuse_catalogue('The backup ends where this server has not come to: it is of another one.');
     END IF;
-    RETURN coalesce(told::bigint, own);
+    RETURN coalesce(told::bigint, leyser.this_system());
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.manifest_system(jsonb, integer, pg_lsn) FROM PUBLIC;

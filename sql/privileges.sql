@@ -136,6 +136,7 @@ AS $$
         ('operator', 'leyser.purge_report(text)'),
         ('auditor', 'leyser.purge_report(text)'),
         ('backup', 'leyser.import_backups(text, jsonb, text, text, text)'),
+        ('backup', 'leyser.sync_pgbackrest(text)'),
         ('operator', 'leyser.schedule()'),
         ('operator', 'leyser.unschedule()'),
         -- view backup_alert calls it with the rights of whoever reads the view

@@ -23,6 +23,7 @@
 #include "keyring.h"
 #include "launcher.h"
 #include "password.h"
+#include "pgbackrest.h"
 #include "portal.h"
 #include "purge.h"
 #include "task.h"
@@ -54,6 +55,7 @@ _PG_init(void)
 	leyser_purge_trigger_init();
 	leyser_password_init();
 	leyser_password_log_init();
+	leyser_pgbackrest_init();
 	MarkGUCPrefixReserved("leyser");
 }
 
