@@ -11,7 +11,7 @@ use Test::More;
 my $node = purge_node('purge', init => { allows_streaming => 1 },
 	conf => "autovacuum = off\nmax_prepared_transactions = 5\nwal_level = logical\nmin_wal_size = 32MB");
 
-fill_tenants($node, 300, qw(a b c d e f g h other));
+fill_tenants($node, 300, qw(a b c d e f g h locked read elsewhere other));
 my $other = fingerprint($node, 'other');
 
 # A transaction of the tenant that was open at the lock-out, with a row in it.
@@ -33,6 +33,37 @@ queue_purges($node, '', 'b');
 blockers_are($node, 'b', '{prepared transaction forgotten}', 'b: a prepared transaction is named');
 $session->query(q{COMMIT PREPARED 'forgotten'});
 is_erased($node, 'b', 'b: it goes on after COMMIT PREPARED');
+
+# ... one that has locked a table, and one that comes later, and still counts as running
+# for whoever removes row versions; so does a transaction of another database.
+$session->query(q{BEGIN; LOCK TABLE item IN SHARE MODE; PREPARE TRANSACTION 'locker'});
+queue_purges($node, '', 'locked');
+blockers_are($node, 'locked', '{prepared transaction locker}', 'locked: a prepared transaction\'s lock is named');
+is(purge_is($node, 'locked', 'rows_deleted'), '0', '... before the first row');
+$session->query(q{ROLLBACK PREPARED 'locker'});
+is_erased($node, 'locked', 'locked: it goes on without the lock');
+$session->query('BEGIN; LOCK TABLE item IN SHARE MODE');
+queue_purges($node, '', 'read');
+blockers_are($node, 'read', "{transaction $pid}", 'read: a lock is named');
+$node->safe_psql('postgres', q{BEGIN; CREATE TABLE unrelated (); PREPARE TRANSACTION 'reader'});
+$session->query('COMMIT');
+blockers_are($node, 'read', '{prepared transaction reader}', 'read: a prepared transaction is named, whatever it did');
+is(purge_is($node, 'read', 'deleted_at IS NOT NULL AND tables_scrubbed = 0'), 't', '... after deletion, before the scrub');
+$node->safe_psql('postgres', q{ROLLBACK PREPARED 'reader'});
+is_erased($node, 'read', 'read: it goes on without it');
+$node->safe_psql('postgres', 'CREATE DATABASE neighbour');
+my $neighbour = open_session($node, database => 'neighbour');
+my $neighbour_pid = $neighbour->query('SELECT pg_backend_pid()');
+$session->query('BEGIN; LOCK TABLE item IN SHARE MODE');
+queue_purges($node, '', 'elsewhere');
+blockers_are($node, 'elsewhere', "{transaction $pid}", 'elsewhere: a lock is named');
+$neighbour->query('BEGIN; CREATE TABLE unrelated ()');
+$session->query('COMMIT');
+blockers_are($node, 'elsewhere', "{transaction $neighbour_pid}", 'elsewhere: a transaction of another database is named');
+like(purge_is($node, 'elsewhere', 'blockers[1]'), qr/database neighbour/, '... with that database');
+$neighbour->query('COMMIT');
+is_erased($node, 'elsewhere', 'elsewhere: it goes on when it has ended');
+$neighbour->quit;
 
 # Somebody who still sees what was deleted.
 $session->query(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM customer});
