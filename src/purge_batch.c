@@ -85,11 +85,11 @@ refuse_rules(Relation rel)
 /*
  * Runs a statement with the rights of the table's owner, without users' triggers.
  * The checks of foreign keys are made at its end, or, with "later", by whoever
- * called AfterTriggerBeginQuery().
+ * called AfterTriggerBeginQuery().  One with RETURNING ends after "limit" rows.
  */
 static int64
 batch_execute(const char *query, const LeyserPurge *purge, Relation rel, Datum places,
-			  bool later)
+			  bool later, int limit)
 {
 	Oid types[2] = {TEXTOID, TIDARRAYOID};
 	Datum values[2] = {CStringGetTextDatum(purge->tenant_id), places};
@@ -106,9 +106,10 @@ batch_execute(const char *query, const LeyserPurge *purge, Relation rel, Datum p
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\"", query);
 	result = SPI_execute_snapshot(plan, values, nulls, InvalidSnapshot, InvalidSnapshot,
-								  false, !later, 0);
+								  false, !later, limit);
 	leyser_purge_triggers_on();
-	if (result != SPI_OK_DELETE && result != SPI_OK_UPDATE)
+	if (result != SPI_OK_DELETE && result != SPI_OK_UPDATE &&
+		result != SPI_OK_DELETE_RETURNING)
 		elog(ERROR, "could not run \"%s\"", query);
 	rows = (int64) SPI_processed;
 	leyser_owner_end(&owner);
@@ -123,20 +124,29 @@ batch_rows(const LeyserPurge *purge)
 	return purge->batch_size;
 }
 
-/* A batch of the rows in the next blocks. */
+/*
+ * A batch of the rows in the next blocks.  Where they hold more, the rest is the next
+ * batch's; the tenant's rows may lie together, so the number of blocks follows.
+ */
 static int64
 window_delete(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
 {
 	BlockNumber first = step->next_block;
 	BlockNumber end = first + Min(step->window, step->blocks - first);
 	char *query = psprintf("DELETE FROM ONLY %s WHERE %s AND ctid >= '(%u,0)'::tid "
-						   "AND ctid < '(%u,0)'::tid AND $2 IS NULL",
+						   "AND ctid < '(%u,0)'::tid AND $2 IS NULL RETURNING NULL",
 						   step_table(step), step_condition(step), first, end);
-	int64 deleted = batch_execute(query, purge, rel, (Datum) 0, false);
+	int limit = batch_rows(purge);
+	int64 deleted = batch_execute(query, purge, rel, (Datum) 0, false, limit);
 
-	step->next_block = end;
-	if (deleted > batch_rows(purge))
+	if (deleted >= limit)
+	{
 		step->window = Max(step->window / 2, 1);
+		return deleted;
+	}
+	step->next_block = end;
+	if (deleted < limit / 4)
+		step->window = Min(step->window * 2, step->blocks);
 	return deleted;
 }
 
@@ -266,7 +276,7 @@ step_delete(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
 	if (step->blocks > 0)
 		return window_delete(purge, step, rel);
 	return batch_execute(batch_query(step), purge, rel,
-						 leyser_places_next(step->places, batch_rows(purge)), false);
+						 leyser_places_next(step->places, batch_rows(purge)), false, 0);
 }
 
 static bool
@@ -310,7 +320,7 @@ circle_delete(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
 		note_deleted(purge, step,
 					 batch_execute(batch_query(step), purge, rel,
 								   leyser_places_next(step->places, purge->batch_size),
-								   true));
+								   true, 0));
 		CHECK_FOR_INTERRUPTS();
 	}
 }

@@ -87,7 +87,7 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.login_delay WHERE 
 my $script = $node->basedir . '/guesses';
 append_to_file($script, join(";\n", login_sql('guessed-at', 'wrong', '10.0.0.4'), login_sql('guessed-at', $password, '10.0.0.5')) . ";\n");
 my $hammer = IPC::Run::start(
-	[ 'pgbench', '-n', '-c', '3', '-T', '600', '-f', $script, '-U', 'app', '-d', $node->connstr('postgres') ],
+	[ 'pgbench', '-n', '-c', '3', '-T', '600', '-f', $script, '-U', 'app', $node->connstr('postgres') ],
 	'>', '/dev/null', '2>', "$script.errors");
 my $before = attempts();
 ok($node->poll_query_until('postgres', qq{SELECT count(*) > $before + 20 FROM leyser.event_record WHERE event = 'login.failed'}),
