@@ -49,6 +49,14 @@ OBJS = \
 	src/program.o \
 	src/program_stray.o \
 	src/pgbackrest.o \
+	src/backup.o \
+	src/backup_directory.o \
+	src/backup_tree.o \
+	src/backup_manifest.o \
+	src/backup_take.o \
+	src/backup_clean.o \
+	src/backup_books.o \
+	src/backup_worker.o \
 	src/task.o \
 	src/worker.o \
 	src/launcher.o \
@@ -126,6 +134,7 @@ SQL_PARTS = \
 	sql/purge_scrub.sql \
 	sql/backup_policy.sql \
 	sql/backup.sql \
+	sql/take_backup.sql \
 	sql/backup_decision.sql \
 	sql/backup_catalogue.sql \
 	sql/backup_catalogue_barman.sql \

@@ -150,7 +150,8 @@ AS $$
         ('key_custodian', 'leyser.add_issuer_key(text, text, text, text, text, text)'),
         ('key_custodian', 'leyser.remove_issuer_key(text)'),
         ('key_custodian', 'leyser.keyring_status()'),
-        ('auditor', 'leyser.keyring_status()')
+        ('auditor', 'leyser.keyring_status()'),
+        ('backup', 'leyser.take_backup(text)')
     ) r (usage, object)
     UNION ALL
     SELECT 'operator', 'EXECUTE', 'PROCEDURE', unnest(ARRAY['leyser.purge(text, integer, integer, boolean)',

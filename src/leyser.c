@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "backup.h"
 #include "cache.h"
 #include "context.h"
 #include "contract.h"
@@ -52,6 +53,7 @@ _PG_init(void)
 	leyser_support_init();
 	leyser_task_init();
 	leyser_launcher_init();
+	leyser_backup_init();
 	leyser_purge_trigger_init();
 	leyser_password_init();
 	leyser_password_log_init();
