@@ -141,6 +141,8 @@ SQL_PARTS = \
 	sql/backup_merge.sql \
 	sql/backup_import.sql \
 	sql/backup_sync.sql \
+	sql/backup_alert.sql \
+	sql/erasure_horizon.sql \
 	sql/purge.sql \
 	sql/schedule_cron.sql \
 	sql/schedule_work.sql \

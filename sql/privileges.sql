@@ -113,10 +113,7 @@ AS $$
         ('backup', 'leyser.verify_backup(bigint, boolean, text)'),
         ('backup', 'leyser.confirm_backup_deleted(bigint)'),
         ('backup', 'leyser.expire_backups()'),
-        -- view backup_generation calls it with the rights of whoever reads the view
-        ('backup', 'leyser.list_generations()'),
-        ('operator', 'leyser.list_generations()'),
-        ('auditor', 'leyser.list_generations()'),
+        ('backup', 'leyser.record_wal_archive(text, text, text)'),
         ('operator', 'leyser.register_external_store(text)'),
         ('operator', 'leyser.drop_external_store(text)'),
         ('operator', 'leyser.confirm_external_erasure(text, text)'),
@@ -154,6 +151,15 @@ AS $$
         ('backup', 'leyser.take_backup(text)')
     ) r (usage, object)
     UNION ALL
+    -- views backup_generation, erasure_horizon and purge_status call the first two with
+    -- the rights of whoever reads the view
+    SELECT u.usage, 'EXECUTE', 'FUNCTION', r.object FROM unnest('{backup,operator,auditor}'::text[]) u (usage),
+        (VALUES ('leyser.list_generations()'), ('leyser.list_horizon()'),
+                ('leyser.backup_alerts(timestamptz)'), ('leyser.horizon_alerts(timestamptz)')) r (object)
+    UNION ALL
+    SELECT u.usage, 'SELECT', 'TABLE', r.object FROM unnest('{backup,operator,auditor}'::text[]) u (usage),
+        (VALUES ('leyser.backup_generation'), ('leyser.erasure_horizon')) r (object)
+    UNION ALL
     SELECT 'operator', 'EXECUTE', 'PROCEDURE', unnest(ARRAY['leyser.purge(text, integer, integer, boolean)',
         'leyser.tick(interval, boolean)'])
     UNION ALL
@@ -174,9 +180,6 @@ AS $$
         ('auditor', 'leyser.contract'),
         ('operator', 'leyser.purge_status'),
         ('auditor', 'leyser.purge_status'),
-        ('backup', 'leyser.backup_generation'),
-        ('operator', 'leyser.backup_generation'),
-        ('auditor', 'leyser.backup_generation'),
         ('operator', 'leyser.job'),
         ('backup', 'leyser.job'),
         ('auditor', 'leyser.job'),

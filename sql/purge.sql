@@ -62,7 +62,7 @@ CREATE VIEW leyser.purge_status AS
     SELECT p.purge_id, p.tenant_id, p.state, p.queued_by, p.queued_at, p.started_at, p.pass,
            s.rows_planned, s.rows_deleted, s.tables, s.tables_scrubbed, p.deleted_at,
            coalesce(b.blockers, '{}') AS blockers, p.scrub_end_lsn, p.erased_at,
-           NULL::timestamptz AS gone_from_backups_at, p.batch_size, p.max_rows_per_second, p.last_error
+           h.gone_at AS gone_from_backups_at, p.batch_size, p.max_rows_per_second, p.last_error
     FROM leyser.purge_record p
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(t.rows_planned), 0)::bigint AS rows_planned, coalesce(sum(t.rows_deleted), 0)::bigint AS rows_deleted,
@@ -70,7 +70,9 @@ CREATE VIEW leyser.purge_status AS
         FROM leyser.purge_table t WHERE t.purge_id = p.purge_id AND t.action NOT IN ('keep', 'confirm')) s
     CROSS JOIN LATERAL (
         SELECT array_agg(format('%s %s: %s', b.kind, b.subject, b.detail) ORDER BY b.kind, b.subject) AS blockers
-        FROM leyser.purge_blocker b WHERE b.purge_id = p.purge_id) b;
+        FROM leyser.purge_blocker b WHERE b.purge_id = p.purge_id) b
+    -- grouped, so that a query that does not ask for it does not look at the backups
+    LEFT JOIN (SELECT l.purge_id, max(l.gone_at) AS gone_at FROM leyser.list_horizon() l GROUP BY l.purge_id) h ON h.purge_id = p.purge_id;
 COMMENT ON VIEW leyser.purge_status IS
     'purges, their states, how far they are and what they wait for (operator, auditor)';
 
@@ -152,12 +154,23 @@ BEGIN
         RETURN QUERY SELECT 'standby', 'pg_wal', CASE WHEN purge.scrub_end_lsn <= leyser.standby_scrubbed() THEN 'clean' ELSE 'not yet' END,
             'The write-ahead log of the standby on which this is asked.';
     END IF;
+    RETURN QUERY SELECT 'backups', coalesce('generation ' || g.generation_id, 'WAL archive ' || g.archive), 'may hold it',
+            concat_ws(' ', g.label || ',', 'due to be gone at ' || to_char(h.due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'))
+        FROM leyser.list_horizon() h CROSS JOIN LATERAL (
+            SELECT u.*, NULL FROM unnest(h.generations, h.labels) u
+            UNION ALL SELECT NULL, NULL, w FROM unnest(h.wal_archives) w) g (generation_id, label, archive)
+        WHERE h.purge_id = purge.purge_id ORDER BY g.generation_id;
+    IF NOT FOUND AND purge.state = 'erased' THEN
+        RETURN QUERY SELECT 'backups', 'leyser.backup_generation',
+            CASE WHEN purge.gone_from_backups_at IS NULL THEN 'not known' ELSE 'gone' END,
+            coalesce('since ' || to_char(purge.gone_from_backups_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'),
+                     'The books know of no backup.');
+    END IF;
     RETURN QUERY SELECT 'outside the database', o.subject, 'not reached', o.detail FROM (VALUES
         ('freed disk blocks', 'Files that were removed before the purge leave their blocks to the file system and the disk.'),
         ('volume snapshots', 'Snapshots of the volume keep the files as they were.'),
         ('standbys', 'Each writes over its own old write-ahead log; ask it for its report.'),
-        ('server logs', 'Lines of the server log may quote statements and their parameters.'),
-        ('backups', 'Base backups and archived write-ahead log from before scrub_end_lsn hold the rows until they expire.')
+        ('server logs', 'Lines of the server log may quote statements and their parameters.')
         ) o (subject, detail);
 END
 $$;

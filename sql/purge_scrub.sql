@@ -183,8 +183,10 @@ BEGIN
                               AND t.action NOT IN ('keep', 'confirm') AND (t.scrubbed_at IS NULL OR t.verified_at IS NULL)) LOOP
         UPDATE leyser.purge_record p
             SET scrub_end_lsn = coalesce(p.scrub_end_lsn, note_wal.lsn), last_error = NULL,
+                scrub_system = CASE WHEN p.scrub_end_lsn IS NULL THEN s.system_identifier ELSE p.scrub_system END,
+                scrub_timeline = CASE WHEN p.scrub_end_lsn IS NULL THEN c.timeline_id ELSE p.scrub_timeline END,
                 wal_at = CASE WHEN note_wal.done THEN clock_timestamp() END
-            WHERE p.purge_id = purge.purge_id;
+            FROM pg_control_system() s, pg_control_checkpoint() c WHERE p.purge_id = purge.purge_id;
         IF NOT note_wal.done THEN
             PERFORM leyser.move_purge(purge.purge_id, '{scrubbing}', 'waiting');
             PERFORM leyser.replace_blockers(purge.purge_id, jsonb_build_array(jsonb_build_object('kind', 'write-ahead log',

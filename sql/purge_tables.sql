@@ -60,12 +60,14 @@ CREATE TABLE leyser.purge_record (
     pass integer NOT NULL DEFAULT 0,    -- over all tables; the last one finds nothing
     deleted_at timestamptz,             -- nothing of the tenant was found any longer
     deleted_xid xid8,                   -- older transactions may still see what was deleted
-    scrub_end_lsn pg_lsn,               -- WAL from here on holds nothing of the tenant
+    scrub_end_lsn pg_lsn,               -- WAL from here on holds nothing of the tenant …
     erased_at timestamptz,
     last_error text,                    -- why the last attempt failed; it is repeated
     writers_before xid8,                -- transactions from here on could write nothing for the tenant
     statistics_at timestamptz,          -- when the planner's statistics were renewed
-    wal_at timestamptz                  -- when pg_wal held nothing older than scrub_end_lsn
+    wal_at timestamptz,                 -- when pg_wal held nothing older than scrub_end_lsn
+    scrub_system bigint,                -- … of this system, as pg_control_system() tells it,
+    scrub_timeline integer              -- and in this timeline
 );
 COMMENT ON TABLE leyser.purge_record IS 'purges and their states';
 CREATE UNIQUE INDEX purge_record_one ON leyser.purge_record (tenant_id) WHERE state <> 'erased';
