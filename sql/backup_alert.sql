@@ -108,7 +108,7 @@ COMMENT ON FUNCTION leyser.generation_alerts(timestamptz) IS
 
 CREATE FUNCTION leyser.backup_alerts(at timestamptz DEFAULT clock_timestamp())
     RETURNS TABLE (alert text, subject text, since timestamptz, detail text, remedy text)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'missed day', m.day::text, m.due_at, 'No backup that began on this day of UTC was good.',
            'Take a backup; the day itself cannot be made good.'
@@ -125,4 +125,4 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION leyser.backup_alerts(timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.backup_alerts(timestamptz) IS
-    'backup, operator, auditor: what is wrong with the backups at a moment, one row each: what, with which, since when, and the remedy';
+    'internal: what is wrong with the backups at a moment, one row each: what, with which, since when, and the remedy';

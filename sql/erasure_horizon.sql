@@ -263,7 +263,7 @@ COMMENT ON VIEW leyser.erasure_horizon IS
 
 CREATE FUNCTION leyser.horizon_alerts(at timestamptz DEFAULT clock_timestamp())
     RETURNS TABLE (alert text, subject text, since timestamptz, detail text, remedy text)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'horizon missed', h.tenant_id, h.due_at,
            format('The erased tenant may still be in %s.', coalesce(nullif(concat_ws(' and ',
@@ -280,4 +280,4 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION leyser.horizon_alerts(timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.horizon_alerts(timestamptz) IS
-    'backup, operator, auditor: the erased tenants that were due to be gone from all backups at a moment and are not, and a WAL archive of which nothing is known';
+    'internal: the erased tenants that were due to be gone from all backups at a moment and are not, and a WAL archive of which nothing is known';

@@ -151,11 +151,10 @@ AS $$
         ('backup', 'leyser.take_backup(text)')
     ) r (usage, object)
     UNION ALL
-    -- views backup_generation, erasure_horizon and purge_status call the first two with
-    -- the rights of whoever reads the view
+    -- views backup_generation, erasure_horizon and purge_status call them with the
+    -- rights of whoever reads the view
     SELECT u.usage, 'EXECUTE', 'FUNCTION', r.object FROM unnest('{backup,operator,auditor}'::text[]) u (usage),
-        (VALUES ('leyser.list_generations()'), ('leyser.list_horizon()'),
-                ('leyser.backup_alerts(timestamptz)'), ('leyser.horizon_alerts(timestamptz)')) r (object)
+        (VALUES ('leyser.list_generations()'), ('leyser.list_horizon()')) r (object)
     UNION ALL
     SELECT u.usage, 'SELECT', 'TABLE', r.object FROM unnest('{backup,operator,auditor}'::text[]) u (usage),
         (VALUES ('leyser.backup_generation'), ('leyser.erasure_horizon')) r (object)

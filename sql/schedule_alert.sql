@@ -100,6 +100,8 @@ CREATE FUNCTION leyser.list_alerts()
 AS $$
     SELECT * FROM leyser.schedule_alerts()
     UNION ALL SELECT * FROM leyser.archive_alerts()
+    UNION ALL SELECT * FROM leyser.backup_alerts()
+    UNION ALL SELECT * FROM leyser.horizon_alerts()
 $$;
 REVOKE ALL ON FUNCTION leyser.list_alerts() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.list_alerts() IS 'internal: the rows of view backup_alert';
