@@ -86,6 +86,7 @@ OBJS = \
 	src/purge_utility.o \
 	src/scrub.o \
 	src/scrub_file.o \
+	src/scrub_index.o \
 	src/scrub_page.o \
 	src/scrub_replica.o \
 	src/scrub_sql.o \

@@ -132,6 +132,9 @@ AS $$
         ('auditor', 'leyser.purge_plan(text)'),
         ('operator', 'leyser.purge_report(text)'),
         ('auditor', 'leyser.purge_report(text)'),
+        -- view purge_status calls it with the rights of whoever reads the view
+        ('operator', 'leyser.purge_waits()'),
+        ('auditor', 'leyser.purge_waits()'),
         ('backup', 'leyser.import_backups(text, jsonb, text, text, text)'),
         ('backup', 'leyser.sync_pgbackrest(text)'),
         ('operator', 'leyser.schedule()'),

@@ -59,7 +59,9 @@ COMMENT ON FUNCTION leyser.purge_worker() IS 'internal: the pid of this database
 -- ---- watching ----
 
 CREATE VIEW leyser.purge_status AS
-    SELECT p.purge_id, p.tenant_id, p.state, p.queued_by, p.queued_at, p.started_at, p.pass,
+    SELECT p.purge_id, p.tenant_id,
+           CASE WHEN b.blockers IS NOT NULL AND p.state IN ('deleting', 'scrubbing') THEN 'waiting' ELSE p.state END AS state,
+           p.queued_by, p.queued_at, p.started_at, p.pass,
            s.rows_planned, s.rows_deleted, s.tables, s.tables_scrubbed, p.deleted_at,
            coalesce(b.blockers, '{}') AS blockers, p.scrub_end_lsn, p.erased_at,
            h.gone_at AS gone_from_backups_at, p.batch_size, p.max_rows_per_second, p.last_error
@@ -68,9 +70,9 @@ CREATE VIEW leyser.purge_status AS
         SELECT coalesce(sum(t.rows_planned), 0)::bigint AS rows_planned, coalesce(sum(t.rows_deleted), 0)::bigint AS rows_deleted,
                count(*) AS tables, count(t.scrubbed_at) AS tables_scrubbed
         FROM leyser.purge_table t WHERE t.purge_id = p.purge_id AND t.action NOT IN ('keep', 'confirm')) s
-    CROSS JOIN LATERAL (
-        SELECT array_agg(format('%s %s: %s', b.kind, b.subject, b.detail) ORDER BY b.kind, b.subject) AS blockers
-        FROM leyser.purge_blocker b WHERE b.purge_id = p.purge_id) b
+    LEFT JOIN (
+        SELECT w.purge_id, array_agg(format('%s %s: %s', w.kind, w.subject, w.detail) ORDER BY w.kind, w.subject) AS blockers
+        FROM leyser.purge_waits() w GROUP BY w.purge_id) b ON b.purge_id = p.purge_id
     -- grouped, so that a query that does not ask for it does not look at the backups
     LEFT JOIN (SELECT l.purge_id, max(l.gone_at) AS gone_at FROM leyser.list_horizon() l GROUP BY l.purge_id) h ON h.purge_id = p.purge_id;
 COMMENT ON VIEW leyser.purge_status IS
@@ -83,8 +85,8 @@ CREATE FUNCTION leyser.look_at_purge(purge_id bigint)
 AS $$
     SELECT s.state IN ('erased', 'held'), leyser.purge_worker() IS NOT NULL,
            concat_ws('|', s.state, s.deleted_at, s.last_error,
-                     (SELECT string_agg(b.kind || b.subject, '|' ORDER BY b.kind, b.subject)
-                      FROM leyser.purge_blocker b WHERE b.purge_id = s.purge_id)),
+                     (SELECT string_agg(w.kind || w.subject, '|' ORDER BY w.kind, w.subject)
+                      FROM leyser.purge_waits() w WHERE w.purge_id = s.purge_id)),
            CASE WHEN s.last_error IS NOT NULL AND s.state <> 'erased' THEN
                     format('%s, and is tried again: %s', s.state, s.last_error)
                 WHEN s.blockers <> '{}' THEN
@@ -137,8 +139,8 @@ BEGIN
         concat_ws(', ', format('%s rows of %s tables', purge.rows_deleted, purge.tables),
             'scrub_end_lsn ' || purge.scrub_end_lsn,
             'erased at ' || to_char(purge.erased_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'), purge.last_error);
-    RETURN QUERY SELECT 'blocker', format('%s %s', b.kind, b.subject), 'waited for', concat_ws(' ', b.detail || '.', b.remedy)
-        FROM leyser.purge_blocker b WHERE b.purge_id = purge.purge_id ORDER BY b.kind, b.subject;
+    RETURN QUERY SELECT 'blocker', format('%s %s', w.kind, w.subject), 'waited for', concat_ws(' ', w.detail || '.', w.remedy)
+        FROM leyser.purge_waits() w WHERE w.purge_id = purge.purge_id ORDER BY w.kind, w.subject;
     RETURN QUERY SELECT 'table', t.relation_name,
             CASE WHEN t.action IN ('keep', 'confirm') THEN t.action WHEN t.verified_at IS NOT NULL THEN 'clean'
                  WHEN t.scrubbed_at IS NOT NULL THEN 'scrubbed' WHEN t.rows_deleted > 0 THEN 'deleted' ELSE 'planned' END,

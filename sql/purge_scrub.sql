@@ -18,7 +18,7 @@ AS $$
 #variable_conflict use_column
 BEGIN
     IF purge.scrub_end_lsn IS NULL THEN
-        RETURN QUERY SELECT * FROM leyser.readers(purge.deleted_xid);
+        RETURN QUERY SELECT * FROM leyser.readers(coalesce(purge.statistics_xid, purge.deleted_xid));
     ELSIF purge.wal_at IS NULL THEN
         RETURN QUERY SELECT * FROM leyser.wal_keepers(purge.scrub_end_lsn);
     ELSE
@@ -33,6 +33,7 @@ REVOKE ALL ON FUNCTION leyser.blockers_of(leyser.purge_record) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.blockers_of(leyser.purge_record) IS
     'internal: what a purge that is through with deleting waits for';
 
+-- What a step of the scrub could not do stays listed while it is tried again.
 CREATE FUNCTION leyser.find_blockers() RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -40,19 +41,38 @@ AS $$
 DECLARE
     purge leyser.purge_record;
     listed jsonb;
+    tried jsonb;
 BEGIN
     FOR purge IN SELECT p.* FROM leyser.purge_record p JOIN leyser.tenant_record t ON t.tenant_id = p.tenant_id
             WHERE p.state IN ('waiting', 'scrubbing') AND p.deleted_at IS NOT NULL AND t.state = 'terminated'
             ORDER BY p.purge_id FOR UPDATE OF p LOOP
-        SELECT jsonb_agg(to_jsonb(b)) INTO listed FROM leyser.blockers_of(purge) b;
+        SELECT jsonb_agg(to_jsonb(b)) INTO listed FROM (SELECT * FROM leyser.blockers_of(purge)
+            UNION SELECT * FROM leyser.lasting_blockers(purge.purge_id)) b;
+        SELECT jsonb_agg(to_jsonb(b)) INTO tried FROM leyser.purge_blocker b
+            WHERE b.purge_id = purge.purge_id AND (b.kind = 'write-ahead log' AND listed IS NULL
+                OR b.kind = 'index' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = to_regclass(b.subject)));
         PERFORM leyser.move_purge(purge.purge_id, '{waiting,scrubbing}', CASE WHEN listed IS NULL THEN 'scrubbing' ELSE 'waiting' END);
-        PERFORM leyser.replace_blockers(purge.purge_id, listed);
+        PERFORM leyser.replace_blockers(purge.purge_id, coalesce(listed, '[]') || coalesce(tried, '[]'));
     END LOOP;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.find_blockers() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.find_blockers() IS
     'internal: names what holds purges back, and lets those go on that nothing holds back';
+
+CREATE FUNCTION leyser.scrub_waits(purge_id bigint, listed jsonb) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF listed IS NOT NULL THEN
+        PERFORM leyser.move_purge(scrub_waits.purge_id, '{waiting,scrubbing}', 'waiting');
+        PERFORM leyser.replace_blockers(scrub_waits.purge_id, listed);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.scrub_waits(bigint, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.scrub_waits(bigint, jsonb) IS
+    'internal: a purge that is through with deleting waits for these, if there are any';
 
 -- The phases are those of src/purge_scrub.c.
 CREATE FUNCTION leyser.next_scrub()
@@ -97,6 +117,8 @@ CREATE FUNCTION leyser.note_scrubbed(relation oid, lsn pg_lsn, done boolean, zer
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
+DECLARE
+    holders jsonb;
 BEGIN
     UPDATE leyser.purge_table t
         SET pages_scrubbed = t.pages_scrubbed + note_scrubbed.zeroed,
@@ -108,11 +130,31 @@ BEGIN
         WHERE t.purge_id = p.purge_id AND t.relation = note_scrubbed.relation AND t.scrubbed_at IS NULL;
     UPDATE leyser.purge_record p SET last_error = NULL FROM leyser.scrubbing_purges() s
         WHERE p.purge_id = s.purge_id AND p.last_error IS NOT NULL;
+    IF note_scrubbed.done THEN
+        PERFORM leyser.replace_blockers(s.purge_id, NULL) FROM leyser.scrubbing_purges() s;
+    ELSE
+        SELECT jsonb_agg(to_jsonb(h)) INTO holders FROM leyser.page_holders(note_scrubbed.relation) h;
+        PERFORM leyser.scrub_waits(s.purge_id, holders) FROM leyser.scrubbing_purges() s;
+    END IF;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.note_scrubbed(oid, pg_lsn, boolean, bigint, integer, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.note_scrubbed(oid, pg_lsn, boolean, bigint, integer, text) IS
     'internal: a table was scrubbed, from this place of the write-ahead log on; done where no row version is left over';
+
+CREATE FUNCTION leyser.note_failed_index(relation oid, index oid, sqlstate text) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT leyser.scrub_waits(s.purge_id, jsonb_build_array(jsonb_build_object('kind', 'index',
+        'subject', index::regclass::text, 'detail', format('It cannot be rebuilt: SQLSTATE %s', sqlstate),
+        'remedy', format('See the server log, and change what makes it fail, or DROP INDEX %s; it is tried again by itself.',
+                         index::regclass::text))))
+    FROM leyser.scrubbing_purges() s
+    WHERE EXISTS (SELECT FROM leyser.purge_table t WHERE t.purge_id = s.purge_id AND t.relation = note_failed_index.relation)
+$$;
+REVOKE ALL ON FUNCTION leyser.note_failed_index(oid, oid, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_failed_index(oid, oid, text) IS
+    'internal: an index of a table cannot be rebuilt as it is';
 
 CREATE FUNCTION leyser.statistics_relations() RETURNS SETOF oid
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -125,13 +167,16 @@ $$;
 REVOKE ALL ON FUNCTION leyser.statistics_relations() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.statistics_relations() IS 'internal: the tables whose statistics are to be renewed';
 
+-- Where it was not done, somebody still sees the statistics that were deleted.
 CREATE FUNCTION leyser.note_statistics(relation oid, lsn pg_lsn, done boolean, zeroed bigint, indexes integer, note text)
     RETURNS void
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-    UPDATE leyser.purge_record p SET statistics_at = clock_timestamp(), last_error = NULL
+    UPDATE leyser.purge_record p
+    SET statistics_at = CASE WHEN note_statistics.done THEN clock_timestamp() END, last_error = NULL,
+        statistics_xid = CASE WHEN NOT note_statistics.done THEN pg_current_xact_id() END
     FROM leyser.scrubbing_purges() s
-    WHERE note_statistics.done AND p.purge_id = s.purge_id AND s.statistics_at IS NULL
+    WHERE p.purge_id = s.purge_id AND s.statistics_at IS NULL
       AND NOT EXISTS (SELECT FROM leyser.purge_table t WHERE t.purge_id = p.purge_id
                       AND t.action NOT IN ('keep', 'confirm') AND t.scrubbed_at IS NULL)
 $$;
@@ -169,6 +214,15 @@ REVOKE ALL ON FUNCTION leyser.note_verified(oid, pg_lsn, boolean, bigint, intege
 COMMENT ON FUNCTION leyser.note_verified(oid, pg_lsn, boolean, bigint, integer, text) IS
     'internal: what a look at a table after its scrub found';
 
+CREATE FUNCTION leyser.wal_blocker(note text) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_build_array(jsonb_build_object('kind', 'write-ahead log', 'subject', 'pg_wal', 'detail', note,
+        'remedy', 'It is tried again by itself.'))
+$$;
+REVOKE ALL ON FUNCTION leyser.wal_blocker(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.wal_blocker(text) IS 'internal: what a burn of the write-ahead log did not reach, as a blocker';
+
 CREATE FUNCTION leyser.note_wal(relation oid, lsn pg_lsn, done boolean, zeroed bigint, indexes integer, note text)
     RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -187,11 +241,9 @@ BEGIN
                 scrub_timeline = CASE WHEN p.scrub_end_lsn IS NULL THEN c.timeline_id ELSE p.scrub_timeline END,
                 wal_at = CASE WHEN note_wal.done THEN clock_timestamp() END
             FROM pg_control_system() s, pg_control_checkpoint() c WHERE p.purge_id = purge.purge_id;
+        PERFORM leyser.replace_blockers(purge.purge_id, NULL);
         IF NOT note_wal.done THEN
-            PERFORM leyser.move_purge(purge.purge_id, '{scrubbing}', 'waiting');
-            PERFORM leyser.replace_blockers(purge.purge_id, jsonb_build_array(jsonb_build_object('kind', 'write-ahead log',
-                'subject', 'pg_wal', 'detail', coalesce(note_wal.note, 'old segments are still there'),
-                'remedy', 'It is tried again by itself.')));
+            PERFORM leyser.scrub_waits(purge.purge_id, leyser.wal_blocker(coalesce(note_wal.note, 'old segments are still there')));
         END IF;
     END LOOP;
 END
@@ -199,6 +251,17 @@ $$;
 REVOKE ALL ON FUNCTION leyser.note_wal(oid, pg_lsn, boolean, bigint, integer, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.note_wal(oid, pg_lsn, boolean, bigint, integer, text) IS
     'internal: from where on the write-ahead log holds nothing of the tenants, and whether older segments are gone';
+
+CREATE FUNCTION leyser.note_standbys(relation oid, lsn pg_lsn, done boolean, zeroed bigint, indexes integer, note text)
+    RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT leyser.scrub_waits(s.purge_id, leyser.wal_blocker(note_standbys.note))
+    FROM leyser.scrubbing_purges() s WHERE s.wal_at IS NOT NULL
+$$;
+REVOKE ALL ON FUNCTION leyser.note_standbys(oid, pg_lsn, boolean, bigint, integer, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_standbys(oid, pg_lsn, boolean, bigint, integer, text) IS
+    'internal: a standby did not follow while its write-ahead log was to be cleared';
 
 -- ---- the end ----
 
@@ -213,6 +276,7 @@ BEGIN
         CONTINUE WHEN EXISTS (SELECT FROM leyser.blockers_of(purge));
         PERFORM leyser.move_tenant(purge.tenant_id, '{terminated}', 'erased');
         PERFORM leyser.move_purge(purge.purge_id, '{scrubbing}', 'erased');
+        PERFORM leyser.replace_blockers(purge.purge_id, NULL);
         UPDATE leyser.purge_record p SET erased_at = clock_timestamp(), last_error = NULL
             WHERE p.purge_id = purge.purge_id;
         PERFORM leyser.record_event('purge.erased', purge.tenant_id, NULL,

@@ -71,7 +71,7 @@ BEGIN
     PERFORM leyser.move_purge(start_purge.purge_id, '{due}', 'deleting');
     UPDATE leyser.purge_record p
         SET started_at = coalesce(p.started_at, clock_timestamp()), deleted_at = NULL, deleted_xid = NULL,
-            statistics_at = NULL, wal_at = NULL, scrub_end_lsn = NULL
+            statistics_at = NULL, statistics_xid = NULL, wal_at = NULL, scrub_end_lsn = NULL
         WHERE p.purge_id = start_purge.purge_id;
     PERFORM leyser.set_writers_limit(start_purge.purge_id);
 END
@@ -179,8 +179,7 @@ REVOKE ALL ON FUNCTION leyser.finish_deletion(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.finish_deletion(bigint) IS
     'internal: a pass found nothing of the tenant any longer, and nobody could write';
 
--- Without a purge: a step that all share who are through with deleting.  A lock
--- that was not to be had is a blocker, not an error.
+-- A lock that was not to be had is a blocker, not an error.
 CREATE FUNCTION leyser.note_purge_error(purge_id bigint, sqlstate text, error text) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -188,7 +187,7 @@ AS $$
 DECLARE
     listed jsonb;
 BEGIN
-    IF note_purge_error.sqlstate = '55P03' AND note_purge_error.purge_id <> 0 THEN
+    IF note_purge_error.sqlstate = '55P03' THEN
         SELECT jsonb_agg(to_jsonb(l)) INTO listed FROM leyser.lockers(note_purge_error.purge_id) l;
     END IF;
     IF listed IS NOT NULL AND leyser.lock_purge(note_purge_error.purge_id) > 0 THEN
@@ -197,10 +196,32 @@ BEGIN
         RETURN;
     END IF;
     UPDATE leyser.purge_record p SET last_error = format('%s: %s', note_purge_error.sqlstate, note_purge_error.error)
-        WHERE p.purge_id = note_purge_error.purge_id
-           OR note_purge_error.purge_id = 0 AND p.deleted_at IS NOT NULL AND p.state IN ('waiting', 'scrubbing');
+        WHERE p.purge_id = note_purge_error.purge_id;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.note_purge_error(bigint, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.note_purge_error(bigint, text, text) IS
     'internal: why a step failed, which is tried again';
+
+-- The same of a step that all share who are through with deleting.
+CREATE FUNCTION leyser.note_scrub_error(sqlstate text, error text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    listed jsonb;
+BEGIN
+    IF note_scrub_error.sqlstate = '55P03' THEN
+        SELECT jsonb_agg(to_jsonb(l)) INTO listed FROM leyser.scrub_lockers() l;
+    END IF;
+    IF listed IS NOT NULL THEN
+        PERFORM leyser.scrub_waits(s.purge_id, listed) FROM leyser.scrubbing_purges() s;
+        RETURN;
+    END IF;
+    UPDATE leyser.purge_record p SET last_error = format('%s: %s', note_scrub_error.sqlstate, note_scrub_error.error)
+        WHERE p.deleted_at IS NOT NULL AND p.state IN ('waiting', 'scrubbing');
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.note_scrub_error(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_scrub_error(text, text) IS
+    'internal: why a step of the scrub failed, which is tried again';

@@ -65,6 +65,7 @@ CREATE TABLE leyser.purge_record (
     last_error text,                    -- why the last attempt failed; it is repeated
     writers_before xid8,                -- transactions from here on could write nothing for the tenant
     statistics_at timestamptz,          -- when the planner's statistics were renewed
+    statistics_xid xid8,                -- older transactions may still see former statistics
     wal_at timestamptz,                 -- when pg_wal held nothing older than scrub_end_lsn
     scrub_system bigint,                -- … of this system, as pg_control_system() tells it,
     scrub_timeline integer              -- and in this timeline
@@ -98,8 +99,8 @@ COMMENT ON TABLE leyser.purge_table IS 'what a purge does, and has done, to each
 CREATE TABLE leyser.purge_blocker (
     purge_id bigint NOT NULL REFERENCES leyser.purge_record ON DELETE CASCADE,
     kind text NOT NULL,                 -- transaction, prepared transaction, replication slot, standby, archiver, …
-    subject text NOT NULL,              -- pid, gid, slot, application name, constraint, …
-    detail text NOT NULL,
+    subject text NOT NULL,              -- pid, transaction id, slot, index, …
+    detail text NOT NULL,               -- of processes and prepared transactions: only what purge_waits() cannot look up
     remedy text NOT NULL,
     since timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (purge_id, kind, subject)

@@ -175,6 +175,9 @@ purge_error_text(const ErrorData *error)
 					error->constraint_name ? error->constraint_name : "");
 }
 
+/* The last step that all share failed for a lock, which is named and waited for. */
+static bool scrub_locked = false;
+
 /* After an error: what is told about it; the transaction is over. */
 static void
 purge_failed(LeyserPurge *purge, const ErrorData *error)
@@ -187,12 +190,15 @@ purge_failed(LeyserPurge *purge, const ErrorData *error)
 		leyser_purge_delete_reset(purge);
 		purge_delay(purge, error->sqlerrcode);
 	}
+	else
+		scrub_locked = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	leyser_purge_begin();
 	values[0] = Int64GetDatum(purge != NULL ? purge->purge_id : 0);
 	values[1] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
 	values[2] = CStringGetTextDatum(purge_error_text(error));
-	if (SPI_execute_with_args("SELECT leyser.note_purge_error($1, $2, $3)", 3, types,
-							  values, NULL, false, 0) != SPI_OK_SELECT)
+	if (SPI_execute_with_args(purge != NULL ? "SELECT leyser.note_purge_error($1, $2, $3)"
+											: "SELECT leyser.note_scrub_error($2, $3)",
+							  3, types, values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not note an error");
 	leyser_purge_commit();
 }
@@ -278,11 +284,15 @@ scrubs_advance(void)
 	if (scrub_next_at > GetCurrentTimestamp())
 		return false;
 	if (purge_try(scrub_advance, NULL))
+	{
 		scrub_failures = 0;
-	else
-		scrub_next_at = TimestampTzPlusMilliseconds(
-			GetCurrentTimestamp(), RETRY_WAIT << Min(scrub_failures++, RETRY_DOUBLINGS));
-	return scrub_worked;
+		return scrub_worked;
+	}
+	if (scrub_locked)
+		scrub_failures = 0;
+	scrub_next_at = TimestampTzPlusMilliseconds(
+		GetCurrentTimestamp(), RETRY_WAIT << Min(scrub_failures++, RETRY_DOUBLINGS));
+	return false;
 }
 
 /* How long until a purge may have its next batch. */

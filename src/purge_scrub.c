@@ -19,6 +19,7 @@
 #include "purge.h"
 
 #include "access/xlog.h"
+#include "access/transam.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -135,39 +136,93 @@ scrub_table_name(Oid relation, bool *is_view)
 	return name;
 }
 
+/* What was done for a table whose indexes have to be waited for. */
+typedef struct ScrubbedPages
+{
+	Oid relation;
+	TransactionId limit;
+	XLogRecPtr since; /* what others changed later is theirs */
+	int64 zeroed;
+} ScrubbedPages;
+
+static ScrubbedPages scrubbed_pages = {InvalidOid, InvalidTransactionId,
+									   InvalidXLogRecPtr, 0};
+
 /*
- * A materialized view is filled anew before its former indexes and pages matter:
+ * The rows and pages of a table; false where row versions are left over.  A
+ * materialized view is filled anew before its former indexes and pages matter:
  * they are other files, which are overwritten as they are dropped.
  */
+static bool
+scrub_pages(const ScrubNext *next, const char *name, bool is_view)
+{
+	ScrubbedPages *done = &scrubbed_pages;
+	LeyserScrubResult result = {0};
+
+	if (done->relation == next->relation && done->limit == next->limit)
+		return true;
+	done->relation = InvalidOid;
+	done->since = GetXLogInsertRecPtr();
+	leyser_purge_tell("purge: scrubbing %s", name);
+	if (is_view && next->indexes)
+		leyser_run_utility(psprintf("REFRESH MATERIALIZED VIEW %s", name));
+	leyser_scrub_table(next->relation, next->limit, &result);
+	done->zeroed = result.zeroed;
+	if (result.leftover > 0)
+	{
+		scrub_note("note_scrubbed", next->relation, done->since, false, &result);
+		scrub_pause();
+		return false;
+	}
+	done->relation = next->relation;
+	done->limit = next->limit;
+	return true;
+}
+
+/* Names an index that cannot be rebuilt, and fails. */
+static void
+scrub_index_failed(const ScrubNext *next, const LeyserScrubResult *result)
+{
+	Oid types[3] = {OIDOID, OIDOID, TEXTOID};
+	Datum values[3] = {ObjectIdGetDatum(next->relation),
+					   ObjectIdGetDatum(result->failed_index), (Datum) 0};
+
+	leyser_purge_begin();
+	values[2] = CStringGetTextDatum(unpack_sql_state(result->failed_code));
+	if (SPI_execute_with_args("SELECT leyser.note_failed_index($1, $2, $3)", 3, types,
+							  values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not note an index");
+	leyser_purge_commit();
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("an index could not be rebuilt"),
+					errhint("See the blockers in leyser.purge_report().")));
+}
+
 static void
 scrub_table(const ScrubNext *next)
 {
 	LeyserScrubResult result = {0};
-	LeyserScrubResult indexes = {0};
-	XLogRecPtr since = GetXLogInsertRecPtr();
 	bool is_view = false;
 	char *name = scrub_table_name(next->relation, &is_view);
 
 	if (name == NULL)
-		strlcpy(result.note, "dropped before it was scrubbed", sizeof(result.note));
-	else
 	{
-		leyser_purge_tell("purge: scrubbing %s", name);
-		if (is_view && next->indexes)
-			leyser_run_utility(psprintf("REFRESH MATERIALIZED VIEW %s", name));
-		leyser_scrub_table(next->relation, next->limit, &result);
-		if (result.leftover == 0 && next->indexes)
-		{
-			leyser_purge_tell("purge: rebuilding the indexes of %s", name);
-			leyser_scrub_indexes(next->relation, &indexes);
-			result.indexes = indexes.indexes;
-			if (indexes.note[0] != '\0')
-				strlcpy(result.note, indexes.note, sizeof(result.note));
-		}
+		strlcpy(result.note, "dropped before it was scrubbed", sizeof(result.note));
+		scrub_note("note_scrubbed", next->relation, GetXLogInsertRecPtr(), true, &result);
+		return;
 	}
-	scrub_note("note_scrubbed", next->relation, since, result.leftover == 0, &result);
-	if (result.leftover > 0)
-		scrub_pause();
+	if (!scrub_pages(next, name, is_view))
+		return;
+	if (next->indexes)
+	{
+		leyser_purge_tell("purge: rebuilding the indexes of %s", name);
+		leyser_scrub_indexes(next->relation, next->limit, &result);
+		if (OidIsValid(result.failed_index))
+			scrub_index_failed(next, &result);
+	}
+	result.zeroed = scrubbed_pages.zeroed;
+	scrubbed_pages.relation = InvalidOid;
+	scrub_note("note_scrubbed", next->relation, scrubbed_pages.since, true, &result);
 }
 
 static void
@@ -253,7 +308,10 @@ scrub_finish(const ScrubNext *next)
 	if (leyser_scrub_standbys(next->since, &result))
 		(void) leyser_purge_step("SELECT leyser.finish_purges()", 0);
 	else
+	{
+		scrub_note("note_standbys", InvalidOid, InvalidXLogRecPtr, false, &result);
 		scrub_pause();
+	}
 }
 
 bool

@@ -19,10 +19,12 @@
 
 typedef struct LeyserScrubResult
 {
-	int64 zeroed;   /* pages that held bytes outside of rows */
-	int64 leftover; /* row versions that cannot be removed yet */
-	int indexes;    /* that were rebuilt */
-	char note[512]; /* what could not be done, or empty */
+	int64 zeroed;     /* pages that held bytes outside of rows */
+	int64 leftover;   /* row versions that cannot be removed yet */
+	int indexes;      /* that were rebuilt */
+	char note[512];   /* what could not be done, or empty */
+	Oid failed_index; /* that cannot be rebuilt as it is, or InvalidOid, */
+	int failed_code;  /* and with which SQLSTATE that failed */
 } LeyserScrubResult;
 
 /*
@@ -45,17 +47,20 @@ extern void leyser_scrub_table(Oid relation, TransactionId limit,
 							   LeyserScrubResult *result);
 
 /*
- * Only looks: whether leyser_scrub_table() has nothing left to do.  Pages that
- * others changed after "since", which was before that call, may hold their bytes.
+ * Looks whether leyser_scrub_table() has nothing left to do.  Pages that others
+ * changed after "since", which was before that call, may hold their bytes; those of
+ * unlogged tables, which do not tell when, are zeroed again.
  */
 extern bool leyser_scrub_verify(Oid relation, TransactionId limit, XLogRecPtr since,
 								LeyserScrubResult *result);
 
 /*
  * Builds all indexes of a table anew (TOAST tables' hold no data), and removes
- * what an interrupted call left behind.
+ * what an interrupted call left behind.  After an error, call it again: for the
+ * same limit, of the table's VACUUM, it goes on where it was.
  */
-extern void leyser_scrub_indexes(Oid relation, LeyserScrubResult *result);
+extern void leyser_scrub_indexes(Oid relation, TransactionId limit,
+								 LeyserScrubResult *result);
 
 /*
  * Deletes what is known about the contents of these tables (and their parents),

@@ -22,7 +22,7 @@ extern void leyser_scrub_note(LeyserScrubResult *result, const char *format, ...
 /* Runs a statement in which %s stands for a relation's name; false where it is gone. */
 extern bool leyser_scrub_run(const char *format, Oid relation);
 
-/* Opens what can be scrubbed, or raises 42809; NULL where it is gone. */
+/* Opens what can be scrubbed, or raises 42809 or 0A000; NULL where it is gone. */
 extern Relation leyser_scrub_open(Oid relation, LOCKMODE lock);
 
 /* Writes zeros over a file; false where there is none.  Raises no error. */

@@ -8,6 +8,7 @@
 
 #include "access/genam.h"
 #include "access/relation.h"
+#include "access/tableam.h"
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "fmgr.h"
@@ -31,7 +32,8 @@ relation_is_gone(Oid relation)
 /*
  * scrub(relation regclass) → bigint: zeroes what no row of the table and its
  * TOAST table holds; the number of pages that had such bytes.  It runs in its
- * caller's transaction, so it cannot VACUUM.  Errors: 42809 for what is no table.
+ * caller's transaction, so it cannot VACUUM.  Errors: 42809 for what is no table,
+ * 0A000 for temporary tables and other access methods, 42P01 for what is not there.
  */
 Datum
 leyser_scrub(PG_FUNCTION_ARGS)
@@ -116,10 +118,42 @@ family_occurrences(Oid relation, const bytea *needle)
 	return found;
 }
 
+/* Raises an error where there are no pages, or none that this session can read. */
+static void
+refuse_without_pages(Oid relation)
+{
+	Relation opened = try_relation_open(relation, AccessShareLock);
+
+	if (opened == NULL)
+		relation_is_gone(relation);
+	if (!RELKIND_HAS_STORAGE(opened->rd_rel->relkind))
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("\"%s\" has no pages", RelationGetRelationName(opened)),
+						errdetail("Views, foreign tables and partitioned relations hold "
+								  "nothing themselves."),
+						errhint("Ask for the partitions, or for what a view reads.")));
+	if (RELATION_IS_OTHER_TEMP(opened))
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("cannot read temporary table \"%s\" of another session",
+							   RelationGetRelationName(opened)),
+						errdetail("Its pages are known to its own session only."),
+						errhint("Ask in that session, or end it.")));
+	if (RELKIND_HAS_TABLE_AM(opened->rd_rel->relkind) &&
+		opened->rd_tableam != GetHeapamTableAmRoutine())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot read \"%s\"", RelationGetRelationName(opened)),
+				 errdetail("Its access method is not heap."),
+				 errhint("Ask what its access method offers to look at its storage.")));
+	relation_close(opened, NoLock);
+}
+
 /*
  * residue(relation regclass, needle bytea) → bigint: how often a byte string
  * occurs in the pages of a relation, its TOAST table and their indexes: in rows,
- * visible or not, and between them.  Errors: 22023 for an empty needle.
+ * visible or not, and between them.  Errors: 22023 for an empty needle, 42809 for
+ * what has no pages, 0A000 for temporary tables of other sessions and other access
+ * methods, 42P01 for what is not there.
  */
 Datum
 leyser_residue(PG_FUNCTION_ARGS)
@@ -132,5 +166,6 @@ leyser_residue(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the needle is empty"),
 				 errhint("Search for at least one byte.")));
+	refuse_without_pages(relation);
 	PG_RETURN_INT64(family_occurrences(relation, needle));
 }

@@ -68,6 +68,9 @@ SELECT leyser.scrub('regress_leyser_sequence');
 SELECT leyser.scrub('regress_leyser_plain');
 SELECT leyser.scrub('regress_leyser_key_pkey');
 SELECT leyser.scrub(0);
+SELECT leyser.residue('regress_leyser_plain', 'x');
+SELECT leyser.residue('regress_leyser_partitioned', 'x');
+SELECT leyser.residue('regress_leyser_temporary', 'x');
 SELECT leyser.residue(0, 'x');
 SELECT leyser.residue('regress_leyser_key', '');
 SELECT leyser.scrub(NULL), leyser.residue(NULL, 'x'), leyser.residue('regress_leyser_key', NULL);
@@ -79,6 +82,8 @@ SELECT leyser.residue('regress_leyser_key', 'x');
 RESET ROLE;
 \set VERBOSITY default
 SELECT leyser.scrub('regress_leyser_partitioned');
+SELECT leyser.scrub('regress_leyser_temporary');
+SELECT leyser.residue('regress_leyser_plain', 'x');
 
 DROP TABLE regress_leyser_page, regress_leyser_key, regress_leyser_unlogged, regress_leyser_temporary, regress_leyser_partitioned CASCADE;
 DROP SEQUENCE regress_leyser_sequence;
