@@ -132,6 +132,7 @@ SQL_PARTS = \
 	sql/purge_plan.sql \
 	sql/purge_blocker.sql \
 	sql/purge_step.sql \
+	sql/purge_outside.sql \
 	sql/purge_scrub.sql \
 	sql/backup_policy.sql \
 	sql/backup.sql \

@@ -118,10 +118,9 @@ REVOKE ALL ON FUNCTION leyser.standby_scrubbed() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.standby_scrubbed() IS
     'internal: on a standby, before which place its pg_wal holds nothing; NULL where it has not looked yet';
 
--- What no database can reach is said in the same place as what it did.
 CREATE FUNCTION leyser.purge_report(tenant_id text)
     RETURNS TABLE (part text, subject text, state text, detail text)
-    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -168,12 +167,8 @@ BEGIN
             coalesce('since ' || to_char(purge.gone_from_backups_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'),
                      'The books know of no backup.');
     END IF;
-    RETURN QUERY SELECT 'outside the database', o.subject, 'not reached', o.detail FROM (VALUES
-        ('freed disk blocks', 'Files that were removed before the purge leave their blocks to the file system and the disk.'),
-        ('volume snapshots', 'Snapshots of the volume keep the files as they were.'),
-        ('standbys', 'Each writes over its own old write-ahead log; ask it for its report.'),
-        ('server logs', 'Lines of the server log may quote statements and their parameters.')
-        ) o (subject, detail);
+    RETURN QUERY SELECT 'outside the database', o.subject, o.state, o.detail
+        FROM leyser.outside((SELECT p.lost_files FROM leyser.purge_record p WHERE p.purge_id = purge.purge_id)) o;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.purge_report(text) FROM PUBLIC;

@@ -274,6 +274,7 @@ DECLARE
 BEGIN
     FOR purge IN SELECT p.* FROM leyser.scrubbing_purges() p WHERE p.wal_at IS NOT NULL ORDER BY p.purge_id LOOP
         CONTINUE WHEN EXISTS (SELECT FROM leyser.blockers_of(purge));
+        PERFORM leyser.push_notifications();
         PERFORM leyser.move_tenant(purge.tenant_id, '{terminated}', 'erased');
         PERFORM leyser.move_purge(purge.purge_id, '{scrubbing}', 'erased');
         PERFORM leyser.replace_blockers(purge.purge_id, NULL);

@@ -441,9 +441,6 @@ leyser_purge_main(Datum arg)
 		return;
 	if (RecoveryInProgress())
 		leyser_purge_standby();
-	else
-	{
-		leyser_scrub_dropped_files(true);
+	else if (leyser_purge_guard(leyser_purge_watch_files, NULL) == NULL)
 		purges_run();
-	}
 }

@@ -87,6 +87,12 @@ extern void leyser_purge_delete_reset(LeyserPurge *purge);
  */
 extern bool leyser_purge_scrub(void);
 
+/*
+ * From now on dropped files are overwritten; tells purges what a crash did to those
+ * that were about to be.
+ */
+extern void leyser_purge_watch_files(void *unused);
+
 /* ---- purge_standby.c ---- */
 
 /* Within a transaction: whether a scrub of the primary is not yet done here. */

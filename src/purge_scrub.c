@@ -346,3 +346,21 @@ leyser_purge_scrub(void)
 	scrub_pause();
 	return false;
 }
+
+void
+leyser_purge_watch_files(void *unused)
+{
+	Oid types[1] = {INT4OID};
+	Datum values[1] = {Int32GetDatum(leyser_scrub_lost_files())};
+
+	if (DatumGetInt32(values[0]) > 0)
+	{
+		leyser_purge_begin();
+		if (SPI_execute_with_args("SELECT leyser.note_lost_files($1)", 1, types, values,
+								  NULL, false, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not note lost files");
+		leyser_purge_commit();
+	}
+	leyser_scrub_forget_lost_files();
+	leyser_scrub_dropped_files(true);
+}

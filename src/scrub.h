@@ -37,6 +37,13 @@ extern void leyser_scrub_dropped_files(bool on);
 extern int leyser_scrub_failed_files(void);
 
 /*
+ * How many files such a transaction dropped that perhaps were not overwritten, for
+ * the server crashed at that moment; asked for again until they are forgotten.
+ */
+extern int leyser_scrub_lost_files(void);
+extern void leyser_scrub_forget_lost_files(void);
+
+/*
  * Vacuums a table and its TOAST table and zeroes all bytes of their pages that
  * belong to no row.  leftover counts row versions that were deleted, or whose
  * insertion failed, by a transaction before "limit", and that are still there:

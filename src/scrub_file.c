@@ -19,6 +19,10 @@
  * go first, lest they are written after us.  No error may be raised there: the
  * transaction is committed and the server would panic.
  *
+ * What a crash between commit and overwriting removes is known afterwards: before
+ * the commit the names of the files are written to a list, which is removed when
+ * they are overwritten.
+ *
  * Copyright (c) 2026, the leyser authors
  */
 #include "scrub_relation.h"
@@ -29,6 +33,7 @@
 
 #include "access/xact.h"
 #include "catalog/storage.h"
+#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/fd.h"
 #include "storage/smgr.h"
@@ -100,6 +105,86 @@ leyser_file_overwrite(const char *path)
 	return true;
 }
 
+/* ---- the list, for after a crash ---- */
+
+/* Several databases may each have a worker at it. */
+static const char *
+list_path(void)
+{
+	static char path[MAXPGPATH];
+
+	snprintf(path, sizeof(path), "leyser_dropped.%u", MyDatabaseId);
+	return path;
+}
+
+static bool
+file_holds_bytes(const char *path)
+{
+	struct stat info;
+
+	return stat(path, &info) == 0 && info.st_size > 0;
+}
+
+static void
+list_write(void)
+{
+	FILE *list = AllocateFile(list_path(), PG_BINARY_W);
+	bool failed = list == NULL;
+
+	for (int i = 0; !failed && i < file_count; i++)
+	{
+		if (file_holds_bytes(dropped_files[i].path))
+			failed = fprintf(list, "%s\n", dropped_files[i].path) < 0;
+	}
+	failed = failed || fflush(list) != 0 || fsync(fileno(list)) != 0;
+	if (list != NULL && FreeFile(list) != 0)
+		failed = true;
+	if (failed)
+		ereport(ERROR, (errcode_for_file_access(),
+						errmsg("could not write file \"%s\": %m", list_path())));
+	fsync_fname(".", true);
+}
+
+/* How many of the files of a list that a crash left are gone, or cut to nothing. */
+static int
+list_lost(FILE *list)
+{
+	char path[MAXPGPATH];
+	int lost = 0;
+
+	while (fgets(path, sizeof(path), list) != NULL)
+	{
+		path[strcspn(path, "\n")] = '\0';
+		if (path[0] != '\0' && !file_holds_bytes(path))
+			lost++;
+	}
+	return lost;
+}
+
+int
+leyser_scrub_lost_files(void)
+{
+	FILE *list = AllocateFile(list_path(), PG_BINARY_R);
+	int lost;
+
+	if (list == NULL && errno == ENOENT)
+		return 0;
+	if (list == NULL)
+		ereport(ERROR, (errcode_for_file_access(),
+						errmsg("could not open file \"%s\": %m", list_path())));
+	lost = list_lost(list);
+	FreeFile(list);
+	return lost;
+}
+
+void
+leyser_scrub_forget_lost_files(void)
+{
+	(void) unlink(list_path());
+}
+
+/* ---- transactions that drop files ---- */
+
 /* While an error may still be raised: what will be dropped. */
 static void
 dropped_collect(void)
@@ -116,6 +201,8 @@ dropped_collect(void)
 			leyser_file_path(dropped_relations[i], fork,
 							 dropped_files[file_count++].path);
 	}
+	if (dropped_count > 0)
+		list_write();
 	MemoryContextSwitchTo(caller);
 }
 
@@ -147,8 +234,11 @@ file_transaction(XactEvent event, void *arg)
 		dropped_collect();
 	else if (event == XACT_EVENT_COMMIT)
 		dropped_overwrite();
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
-		dropped_count = 0;
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+		return;
+	if (dropped_count > 0)
+		(void) unlink(list_path());
+	dropped_count = 0;
 }
 
 void
