@@ -232,7 +232,10 @@ AS $$
     WITH waited AS (
         SELECT b.purge_id, b.kind, b.subject, b.detail, b.remedy FROM leyser.purge_blocker b
         UNION ALL
-        SELECT p.purge_id, w.* FROM leyser.worker_waits() w
+        -- a deletion's are called what they are in rows, see lockers()
+        SELECT p.purge_id, CASE WHEN p.deleted_at IS NULL AND w.kind = 'lock' THEN 'transaction' ELSE w.kind END,
+               w.subject, w.detail, w.remedy
+        FROM leyser.worker_waits() w
         JOIN leyser.purge_record p ON p.state IN ('deleting', 'waiting', 'scrubbing')
         WHERE NOT EXISTS (SELECT FROM leyser.purge_blocker b WHERE b.purge_id = p.purge_id AND b.subject = w.subject)
     ), listed AS (
