@@ -83,7 +83,6 @@ OBJS = \
 	src/call_as.o \
 	src/duty.o \
 	src/guard.o \
-	src/purge_utility.o \
 	src/scrub.o \
 	src/scrub_file.o \
 	src/scrub_index.o \
@@ -92,6 +91,7 @@ OBJS = \
 	src/scrub_sql.o \
 	src/scrub_standby.o \
 	src/scrub_statistics.o \
+	src/scrub_utility.o \
 	src/scrub_wal.o
 
 # The parts of the install script, in the order in which they build on each other.

@@ -165,7 +165,7 @@ scrub_pages(const ScrubNext *next, const char *name, bool is_view)
 	done->since = GetXLogInsertRecPtr();
 	leyser_purge_tell("purge: scrubbing %s", name);
 	if (is_view && next->indexes)
-		leyser_run_utility(psprintf("REFRESH MATERIALIZED VIEW %s", name));
+		leyser_scrub_utility(psprintf("REFRESH MATERIALIZED VIEW %s", name));
 	leyser_scrub_table(next->relation, next->limit, &result);
 	done->zeroed = result.zeroed;
 	if (result.leftover > 0)

@@ -62,7 +62,7 @@ leyser_scrub_run(const char *format, Oid relation)
 	if (name == NULL)
 		return false;
 	sql = psprintf(format, name);
-	leyser_run_utility(sql);
+	leyser_scrub_utility(sql);
 	pfree(sql);
 	pfree(name);
 	return true;
@@ -121,7 +121,7 @@ scrub_pass(LeyserPagePass *pass, Oid relation)
 	if (pass->relation == NULL)
 		return;
 	toast = pass->relation->rd_rel->reltoastrelid;
-	leyser_page_pass(pass);
+	leyser_scrub_page_pass(pass);
 	relation_close(pass->relation, NoLock);
 	if (OidIsValid(toast))
 		scrub_pass(pass, toast);

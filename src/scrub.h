@@ -96,6 +96,6 @@ extern bool leyser_scrub_standbys(XLogRecPtr end, LeyserScrubResult *result);
 extern bool leyser_scrub_standby_wal(XLogRecPtr end, LeyserScrubResult *result);
 
 /* Runs one statement (VACUUM, REINDEX …) as if a client had sent it. */
-extern void leyser_run_utility(const char *sql);
+extern void leyser_scrub_utility(const char *sql);
 
 #endif /* LEYSER_SCRUB_H */

@@ -84,7 +84,7 @@ file_zero(int fd)
 
 /* Overwrites one file; false where there is none.  Raises no error. */
 bool
-leyser_file_overwrite(const char *path)
+leyser_scrub_overwrite(const char *path)
 {
 	int fd = BasicOpenFile(path, O_RDWR | PG_BINARY);
 	bool done;
@@ -217,12 +217,12 @@ dropped_overwrite(void)
 	for (int i = 0; i < file_count; i++)
 	{
 		char path[MAXPGPATH + 16];
-		bool more = leyser_file_overwrite(dropped_files[i].path);
+		bool more = leyser_scrub_overwrite(dropped_files[i].path);
 
 		for (int segment = 1; more; segment++)
 		{
 			snprintf(path, sizeof(path), "%s.%d", dropped_files[i].path, segment);
-			more = leyser_file_overwrite(path);
+			more = leyser_scrub_overwrite(path);
 		}
 	}
 }

@@ -257,7 +257,7 @@ pass_flush(LeyserPagePass *pass)
 }
 
 void
-leyser_page_pass(LeyserPagePass *pass)
+leyser_scrub_page_pass(LeyserPagePass *pass)
 {
 	BufferAccessStrategy strategy = GetAccessStrategy(BAS_VACUUM);
 	/* pages that are added later are written by others, with their own rows */

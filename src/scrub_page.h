@@ -22,6 +22,6 @@ typedef struct LeyserPagePass
 } LeyserPagePass;
 
 /* Goes through all pages of a table, TOAST table or materialized view. */
-extern void leyser_page_pass(LeyserPagePass *pass);
+extern void leyser_scrub_page_pass(LeyserPagePass *pass);
 
 #endif /* LEYSER_SCRUB_PAGE_H */

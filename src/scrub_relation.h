@@ -26,7 +26,7 @@ extern bool leyser_scrub_run(const char *format, Oid relation);
 extern Relation leyser_scrub_open(Oid relation, LOCKMODE lock);
 
 /* Writes zeros over a file; false where there is none.  Raises no error. */
-extern bool leyser_file_overwrite(const char *path);
+extern bool leyser_scrub_overwrite(const char *path);
 
 /* In a transaction: the page pass over a relation and its TOAST table. */
 extern void leyser_scrub_pages(Oid relation, bool zero, TransactionId limit,

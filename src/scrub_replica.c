@@ -63,7 +63,7 @@ receivers_behind(XLogRecPtr place, bool replayed, int *all)
  * up to a place; false where that took longer than "timeout" milliseconds.
  */
 bool
-leyser_receivers_wait(XLogRecPtr place, bool replayed, int timeout)
+leyser_scrub_receivers_wait(XLogRecPtr place, bool replayed, int timeout)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	int all;
@@ -82,7 +82,7 @@ leyser_receivers_wait(XLogRecPtr place, bool replayed, int timeout)
 
 /* Whether anybody streams WAL and replays it. */
 bool
-leyser_have_standbys(void)
+leyser_scrub_have_standbys(void)
 {
 	int all;
 

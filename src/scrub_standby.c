@@ -90,7 +90,7 @@ recycled_file_found(LeyserWalLook *look, const char *name, XLogSegNo segment)
 		return;
 	if (!is_ahead(segment) && removed_file_restore(path))
 		return;
-	(void) leyser_file_overwrite(removed_name());
+	(void) leyser_scrub_overwrite(removed_name());
 	(void) unlink(removed_name());
 }
 
@@ -117,7 +117,7 @@ leyser_scrub_standby_wal(XLogRecPtr end, LeyserScrubResult *result)
 						  LSN_FORMAT_ARGS(end));
 		return false;
 	}
-	leyser_run_utility("CHECKPOINT"); /* here: a restartpoint */
+	leyser_scrub_utility("CHECKPOINT"); /* here: a restartpoint */
 	if (!is_restartable_from(end))
 	{
 		leyser_scrub_note(result, "no checkpoint after %X/%X has been replayed",
@@ -126,10 +126,10 @@ leyser_scrub_standby_wal(XLogRecPtr end, LeyserScrubResult *result)
 	}
 	look.received = received_up_to();
 	look.found = recycled_file_found;
-	leyser_wal_look(&look);
+	leyser_scrub_wal_look(&look);
 	look.received = received_up_to();
 	look.found = NULL;
-	leyser_wal_look(&look);
+	leyser_scrub_wal_look(&look);
 	if (look.held == 0 && look.old == 0)
 		return true;
 	leyser_scrub_note(result,

@@ -130,7 +130,7 @@ look_at_file(LeyserWalLook *look, const char *name)
 }
 
 void
-leyser_wal_look(LeyserWalLook *look)
+leyser_scrub_wal_look(LeyserWalLook *look)
 {
 	DIR *folder = AllocateDir(XLOGDIR);
 	struct dirent *entry;
@@ -178,13 +178,13 @@ wal_switch_received(void)
 
 	if (written + 3 >= (uint64) CheckPointSegments)
 	{
-		if (!leyser_receivers_wait(GetFlushRecPtr(NULL), false, RECEIVE_TIMEOUT))
+		if (!leyser_scrub_receivers_wait(GetFlushRecPtr(NULL), false, RECEIVE_TIMEOUT))
 			return InvalidXLogRecPtr;
-		leyser_run_utility("CHECKPOINT");
+		leyser_scrub_utility("CHECKPOINT");
 	}
 	start = wal_switch();
-	return leyser_receivers_wait(start, false, RECEIVE_TIMEOUT) ? start
-																: InvalidXLogRecPtr;
+	return leyser_scrub_receivers_wait(start, false, RECEIVE_TIMEOUT) ? start
+																	  : InvalidXLogRecPtr;
 }
 
 /*
@@ -212,10 +212,10 @@ wal_renew(LeyserWalLook *look, LeyserScrubResult *result)
 {
 	for (int round = 0; round < MAX_ROUNDS; round++)
 	{
-		if (!leyser_receivers_wait(GetFlushRecPtr(NULL), false, RECEIVE_TIMEOUT))
+		if (!leyser_scrub_receivers_wait(GetFlushRecPtr(NULL), false, RECEIVE_TIMEOUT))
 			break;
-		leyser_run_utility("CHECKPOINT");
-		leyser_wal_look(look);
+		leyser_scrub_utility("CHECKPOINT");
+		leyser_scrub_wal_look(look);
 		if (look->held == 0 && look->old == 0)
 			return true;
 		if (look->held > 0 || !wal_burn(look->last))
@@ -235,9 +235,9 @@ bool
 leyser_scrub_standbys(XLogRecPtr end, LeyserScrubResult *result)
 {
 	memset(result, 0, sizeof(*result));
-	if (!leyser_have_standbys())
+	if (!leyser_scrub_have_standbys())
 		return true;
-	if (!leyser_receivers_wait(end, true, REPLAY_TIMEOUT))
+	if (!leyser_scrub_receivers_wait(end, true, REPLAY_TIMEOUT))
 	{
 		leyser_scrub_note(result, "a standby has not replayed WAL up to %X/%X",
 						  LSN_FORMAT_ARGS(end));

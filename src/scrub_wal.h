@@ -23,15 +23,15 @@ typedef struct LeyserWalLook
 } LeyserWalLook;
 
 /* Looks at all files in pg_wal; fills in held, old and last. */
-extern void leyser_wal_look(LeyserWalLook *look);
+extern void leyser_scrub_wal_look(LeyserWalLook *look);
 
 /*
  * Waits until everybody who streams WAL has it on disk (or has replayed it) up to
  * a place; false after "timeout" milliseconds.
  */
-extern bool leyser_receivers_wait(XLogRecPtr place, bool replayed, int timeout);
+extern bool leyser_scrub_receivers_wait(XLogRecPtr place, bool replayed, int timeout);
 
 /* Whether anybody streams WAL and replays it. */
-extern bool leyser_have_standbys(void);
+extern bool leyser_scrub_have_standbys(void);
 
 #endif /* LEYSER_SCRUB_WAL_H */

@@ -1,5 +1,5 @@
 /*
- * purge_utility.c
+ * scrub_utility.c
  *		Runs statements that must not run in a transaction block.
  *
  * VACUUM, REINDEX CONCURRENTLY and their like commit in the middle.  They want
@@ -51,7 +51,7 @@ utility_run(RawStmt *statement, const char *sql)
  * transaction to the caller, who aborts it as after any other error.
  */
 void
-leyser_run_utility(const char *sql)
+leyser_scrub_utility(const char *sql)
 {
 	/* lives as long as the longest statement; an error's is freed here */
 	static MemoryContext statement_context = NULL;
