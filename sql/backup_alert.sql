@@ -19,7 +19,7 @@ AS $$
     )
     SELECT d.day::date, (d.day + p.daily_at + p.slack) AT TIME ZONE 'UTC'
     FROM policy p CROSS JOIN LATERAL generate_series(p.first_day::timestamp, p.at, '1 day') d (day)
-    WHERE d.day + p.daily_at + p.slack <= p.at AND NOT EXISTS (SELECT FROM backup b WHERE b.good AND b.day = d.day::date)
+    WHERE EXISTS (SELECT FROM backup) AND d.day + p.daily_at + p.slack <= p.at AND NOT EXISTS (SELECT FROM backup b WHERE b.good AND b.day = d.day::date)
 $$;
 REVOKE ALL ON FUNCTION leyser.missed_days(timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.missed_days(timestamptz) IS
@@ -43,7 +43,7 @@ AS $$
     SELECT 'too few', format('%s of %s', p.countable, p.wanted), coalesce(p.newest, p.first),
            'Fewer generations count than the floor promises.',
            'Take a backup on every day; leyser.backup_generation tells why a generation does not count.'
-    FROM present p WHERE p.countable < least(p.wanted,
+    FROM present p WHERE p.first IS NOT NULL AND p.countable < least(p.wanted,
         floor(extract(epoch FROM floor_alerts.at - p.first - p.slack) / 86400) + 1)
     UNION ALL
     SELECT 'no backup', current_database(), p.installed, 'The books know of no backup.',
@@ -110,7 +110,7 @@ CREATE FUNCTION leyser.backup_alerts(at timestamptz DEFAULT clock_timestamp())
     RETURNS TABLE (alert text, subject text, since timestamptz, detail text, remedy text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'missed day', m.day::text, m.due_at, 'No backup that began on this day of UTC was good.',
+    SELECT 'missed day', to_char(m.day, 'YYYY-MM-DD'), m.due_at, 'No backup that began on this day of UTC was good.',
            'Take a backup; the day itself cannot be made good.'
         FROM leyser.missed_days(backup_alerts.at) m
     UNION ALL

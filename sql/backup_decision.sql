@@ -63,11 +63,18 @@ AS $$
     WITH RECURSIVE policy AS MATERIALIZED (
         SELECT p.generations, leyser.shift_in_utc(policy_decision.at, - (p.max_age + p.slack)) AS ceiling
         FROM leyser.present_backup_policy() p
+    ), broken (generation_id) AS (
+        -- states say so already; few rows, where all chains would be many
+        SELECT c.generation_id FROM leyser.generation_record c JOIN leyser.generation_record p ON p.generation_id = c.parent
+        WHERE c.state <> 'deleted' AND p.state NOT IN ('complete', 'verified')
+        UNION
+        SELECT c.generation_id FROM broken b JOIN leyser.generation_record c ON c.parent = b.generation_id
     ), alive AS MATERIALIZED (
-        SELECT g.generation_id, g.parent, g.state, g.kind, g.started_at, (g.started_at AT TIME ZONE 'UTC')::date AS day,
-               coalesce(c.good, false) AS good, coalesce(g.system_identifier = policy_decision.system_identifier, false) AS own,
-               coalesce(c.good AND g.system_identifier = policy_decision.system_identifier AND g.kind <> 'restore_copy', false) AS whole
-        FROM leyser.generation_record g LEFT JOIN leyser.generation_chains() c ON c.generation_id = g.generation_id
+        SELECT g.generation_id, g.parent, g.state, g.kind, g.started_at, (g.started_at AT TIME ZONE 'UTC')::date AS day, q.good,
+               coalesce(g.system_identifier = policy_decision.system_identifier, false) AS own,
+               coalesce(q.good AND g.system_identifier = policy_decision.system_identifier AND g.kind <> 'restore_copy', false) AS whole
+        FROM leyser.generation_record g LEFT JOIN broken b ON b.generation_id = g.generation_id
+        CROSS JOIN LATERAL (SELECT g.state IN ('complete', 'verified') AND b.generation_id IS NULL) q (good)
         WHERE g.state <> 'deleted'
     ), counted AS MATERIALIZED (
         SELECT d.*, row_number() OVER (ORDER BY d.started_at DESC) AS place
