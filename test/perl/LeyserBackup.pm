@@ -9,6 +9,7 @@ use strict;
 use warnings;
 
 use IPC::Run;
+use LeyserCrash qw(wait_for_end);
 use LeyserTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -16,7 +17,7 @@ use Time::HiRes qw(usleep);
 
 use Exporter qw(import);
 our @EXPORT = qw(backup_node backup_directory books folders programs_of wait_for_program wait_until
-  hold_checkpoints start_backup finish_backup nothing_is_left);
+  hold_checkpoints start_backup finish_backup kill_postmaster nothing_is_left);
 
 # A node that can be backed up, with a role of usage "backup".
 sub backup_node
@@ -134,6 +135,18 @@ sub finish_backup
 	eval { $backup->{run}->finish; };
 	my ($sqlstate) = $backup->{errors} =~ /(?:ERROR|FATAL):  ([0-9A-Z]{5}):/;
 	return $sqlstate // ($backup->{errors} =~ /connection|terminat/ ? 'XXXXX' : '');
+}
+
+# kill -9, and the end of all that was its.
+sub kill_postmaster
+{
+	my ($node) = @_;
+	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+
+	$node->kill9;
+	wait_for_end($node, $postmaster);
+	wait_until('for the end of the programs', sub { !programs_of($node) });
+	return;
 }
 
 # After whatever happened: the books know no backup that runs, the directory holds

@@ -16,6 +16,7 @@ use Time::HiRes qw(usleep);
 
 use Exporter qw(import);
 our @EXPORT = qw(crash_node kill_backends kill_server);
+our @EXPORT_OK = qw(wait_for_end);
 
 # One step of each loop.  A tenant is made together with a row that names it, in
 # one transaction: both are there or neither.
