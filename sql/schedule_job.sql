@@ -13,6 +13,7 @@ AS $$
     SELECT * FROM (VALUES
         (1, 'settle contracts', interval '0', NULL::time, false),
         (2, 'queue purges', interval '0', NULL, true),
+        (6, 'expire backups', interval '1 hour', NULL, true),
         (8, 'look at pg_cron', interval '5 minutes', NULL, false),
         (9, 'upkeep', NULL, time '18:30', true)
     ) k (number, job, every, daily_at, destructive)
@@ -194,6 +195,8 @@ BEGIN
     CASE job
         WHEN 'settle contracts' THEN SELECT s.done, s.more INTO done, more FROM leyser.settle_some() s;
         WHEN 'queue purges' THEN SELECT q.done, q.more INTO done, more FROM leyser.queue_due_purge() q;
+        WHEN 'expire backups' THEN
+            SELECT format('generations that expired: %s', count(*)) INTO done FROM leyser.expire_backups() HAVING count(*) > 0;
         WHEN 'look at pg_cron' THEN PERFORM leyser.look_at_cron();
         WHEN 'upkeep' THEN done := leyser.prune_history();
     END CASE;
