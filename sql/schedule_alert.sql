@@ -41,7 +41,7 @@ AS $$
     SELECT 'job late', r.job, r.due_at, format('It was due at %s.', leyser.told_time(r.due_at)),
            'See views leyser.job and leyser.job_run, and that somebody calls leyser.tick() each minute.'
     FROM leyser.job_record r
-    WHERE r.daily_at IS NOT NULL AND r.due_at < clock_timestamp() - interval '1 hour' AND leyser.job_is_wanted(r.job)
+    WHERE r.daily_at IS NOT NULL AND r.due_at < clock_timestamp() - interval '1 hour' AND r.handed_to IS NULL AND leyser.job_is_wanted(r.job)
     UNION ALL
     SELECT CASE p.job WHEN 'queue purges' THEN 'purge cannot begin' ELSE 'pg_cron''s job' END, p.subject, p.since, p.detail, p.remedy
     FROM leyser.job_problem p

@@ -28,10 +28,20 @@ REVOKE ALL ON FUNCTION leyser.run_with_cron(text, jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.run_with_cron(text, jsonb) IS
     'internal: the one value of a query of pg_cron''s tables and functions, wherever they are';
 
+-- Its settings may stand in postgresql.conf without it.
+CREATE FUNCTION leyser.cron_is_preloaded() RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT current_setting('shared_preload_libraries') ~ '(^|[^a-z_])pg_cron([^a-z_]|$)'
+       AND current_setting('cron.database_name', true) IS NOT NULL
+$$;
+REVOKE ALL ON FUNCTION leyser.cron_is_preloaded() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.cron_is_preloaded() IS 'internal: whether pg_cron works on this server';
+
 CREATE FUNCTION leyser.has_cron() RETURNS boolean
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN current_setting('cron.database_name', true) IS NULL
+    SELECT CASE WHEN NOT leyser.cron_is_preloaded()
                   OR current_setting('cron.database_name') NOT IN (SELECT d.datname FROM pg_database d WHERE d.datallowconn) THEN false
            ELSE leyser.run_with_cron($query$
         SELECT (count(*) = 4 AND $1 IS NOT NULL)::text FROM pg_extension e
@@ -71,9 +81,9 @@ BEGIN
     IF NOT leyser.has_cron() THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object',
             MESSAGE = 'pg_cron is not there',
-            DETAIL = CASE WHEN current_setting('cron.database_name', true) IS NULL THEN 'The server has not preloaded it.'
+            DETAIL = CASE WHEN NOT leyser.cron_is_preloaded() THEN 'The server has not preloaded it.'
                 ELSE format('Its database "%s" has no extension pg_cron.', current_setting('cron.database_name')) END,
-            HINT = CASE WHEN current_setting('cron.database_name', true) IS NULL
+            HINT = CASE WHEN NOT leyser.cron_is_preloaded()
                 THEN 'Add pg_cron to shared_preload_libraries, restart the server and CREATE EXTENSION pg_cron; or let any other scheduler CALL leyser.tick() each minute.'
                 ELSE format('CREATE EXTENSION pg_cron in database "%s"; or let any other scheduler CALL leyser.tick() each minute.', current_setting('cron.database_name')) END;
     END IF;
@@ -82,24 +92,18 @@ $$;
 REVOKE ALL ON FUNCTION leyser.require_cron() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.require_cron() IS 'internal: 42704 where there is no pg_cron';
 
-CREATE FUNCTION leyser.remove_cron_jobs() RETURNS bigint
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION leyser.remove_cron_jobs(jobs jsonb) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    ours jsonb;
-BEGIN
-    WITH removed AS (DELETE FROM leyser.cron_job_record RETURNING job_name, role_name)
-    SELECT jsonb_agg(to_jsonb(r)) INTO ours FROM removed r;
-    RETURN leyser.run_with_cron($query$
+    SELECT leyser.run_with_cron($query$
         SELECT count(cron.unschedule(j.jobid))::text
-        FROM (SELECT o.jobid FROM jsonb_to_recordset($1) r (job_name text, role_name text)
-              JOIN cron.job o ON o.jobname::text = r.job_name AND o.username = r.role_name OFFSET 0) j
-    $query$, coalesce(ours, '[]'));
-END
+        FROM (SELECT DISTINCT o.jobid FROM jsonb_to_recordset($1) r (job_name text, role_name text)
+              JOIN cron.job o ON o.jobname::text = r.job_name AND o.username = r.role_name) j
+    $query$, jobs)::bigint
 $$;
-REVOKE ALL ON FUNCTION leyser.remove_cron_jobs() FROM PUBLIC;
-COMMENT ON FUNCTION leyser.remove_cron_jobs() IS
-    'internal: takes our jobs from pg_cron, and returns how many there were';
+REVOKE ALL ON FUNCTION leyser.remove_cron_jobs(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.remove_cron_jobs(jsonb) IS
+    'internal: takes jobs (job_name, role_name) from pg_cron, and returns how many there were';
 
 CREATE FUNCTION leyser.check_cron_role(role regrole) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -117,6 +121,7 @@ REVOKE ALL ON FUNCTION leyser.check_cron_role(regrole) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.check_cron_role(regrole) IS 'internal: 55000 for a role as which pg_cron cannot call';
 
 -- One set of jobs a database: who schedules takes over from whoever did before.
+-- They are made anew, for pg_cron would leave one that is not active as it is.
 CREATE FUNCTION leyser.schedule()
     RETURNS TABLE (job_name text, cron_schedule text, command text, cron_database name)
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -124,24 +129,24 @@ AS $$
 #variable_conflict use_column
 DECLARE
     role name := (SELECT r.rolname FROM pg_roles r WHERE r.oid = leyser.caller());
-    cron_home name := current_setting('cron.database_name', true);
+    wanted jsonb := (SELECT jsonb_agg(to_jsonb(j) || jsonb_build_object('role_name', role, 'database', current_database()))
+                     FROM leyser.cron_jobs() j);
 BEGIN
+    LOCK TABLE leyser.cron_job_record IN EXCLUSIVE MODE;
     PERFORM leyser.require_cron();
     PERFORM leyser.check_cron_role(leyser.caller());
-    LOCK TABLE leyser.cron_job_record IN EXCLUSIVE MODE;
-    PERFORM leyser.remove_cron_jobs() WHERE EXISTS (SELECT FROM leyser.cron_job_record r WHERE r.role_name <> role OR r.database_name <> current_database());
+    PERFORM leyser.remove_cron_jobs(wanted || coalesce((SELECT jsonb_agg(to_jsonb(r)) FROM leyser.cron_job_record r), '[]'));
     PERFORM leyser.run_with_cron($query$
-        SELECT count(cron.schedule_in_database(j.job_name, j.cron_schedule, j.command, $1 ->> 'database', $1 ->> 'role'))::text
-        FROM jsonb_to_recordset($1 -> 'jobs') j (job_name text, cron_schedule text, command text)
-    $query$, jsonb_build_object('database', current_database(), 'role', role,
-        'jobs', (SELECT jsonb_agg(to_jsonb(j)) FROM leyser.cron_jobs() j)));
+        SELECT count(cron.schedule_in_database(j.job_name, j.cron_schedule, j.command, j.database, j.role_name))::text
+        FROM jsonb_to_recordset($1) j (job_name text, cron_schedule text, command text, database text, role_name text)
+    $query$, wanted);
     DELETE FROM leyser.cron_job_record;
-    INSERT INTO leyser.cron_job_record (job_name, role_name, cron_schedule, command, database_name, cron_database)
-        SELECT j.job_name, role, j.cron_schedule, j.command, current_database(), cron_home FROM leyser.cron_jobs() j;
+    RETURN QUERY INSERT INTO leyser.cron_job_record AS r (job_name, role_name, cron_schedule, command, database_name, cron_database)
+        SELECT j.job_name, role, j.cron_schedule, j.command, current_database(), current_setting('cron.database_name') FROM leyser.cron_jobs() j
+        RETURNING r.job_name, r.cron_schedule, r.command, r.cron_database;
     DELETE FROM leyser.job_problem p WHERE p.job = 'look at pg_cron';
     PERFORM leyser.record_event('schedule.installed', NULL, role,
-        jsonb_build_object('cron_database', cron_home, 'jobs', (SELECT jsonb_agg(j.job_name) FROM leyser.cron_jobs() j)));
-    RETURN QUERY SELECT j.job_name, j.cron_schedule, j.command, cron_home FROM leyser.cron_jobs() j;
+        jsonb_build_object('cron_database', current_setting('cron.database_name'), 'jobs', (SELECT jsonb_agg(j.job_name) FROM leyser.cron_jobs() j)));
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.schedule() FROM PUBLIC;
@@ -162,7 +167,7 @@ BEGIN
             HINT = 'leyser.schedule() makes them.';
     END IF;
     IF leyser.has_cron() THEN
-        removed := leyser.remove_cron_jobs();
+        removed := leyser.remove_cron_jobs((SELECT jsonb_agg(to_jsonb(r)) FROM leyser.cron_job_record r));
     END IF;
     DELETE FROM leyser.cron_job_record;
     DELETE FROM leyser.job_problem p WHERE p.job = 'look at pg_cron';

@@ -4,19 +4,23 @@
 -- next_job() gives, and commits after each of these.  Times are reckoned in UTC,
 -- whatever the session's, the role's or the database's time zone is.
 
--- every 0: each tick looks whether there is something to do.  Destructive ones are
--- held while nobody knows what time it is.
+-- every 0: each tick looks whether there is something to do.  What deletes is held
+-- while nobody knows what time it is.
 CREATE FUNCTION leyser.job_kinds()
-    RETURNS TABLE (number integer, job text, every interval, daily_at time, destructive boolean)
+    RETURNS TABLE (number integer, job text, every interval, daily_at time, held boolean)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT * FROM (VALUES
         (1, 'settle contracts', interval '0', NULL::time, false),
         (2, 'queue purges', interval '0', NULL, true),
+        (3, 'daily backup', NULL, (leyser.present_backup_policy()).daily_at, false),
+        (4, 'notice backups', interval '5 minutes', NULL, false),
+        (5, 'sync pgbackrest', interval '15 minutes', NULL, false),
         (6, 'expire backups', interval '1 hour', NULL, true),
+        (7, 'clean backups', interval '1 hour', NULL, true),
         (8, 'look at pg_cron', interval '5 minutes', NULL, false),
         (9, 'upkeep', NULL, time '18:30', true)
-    ) k (number, job, every, daily_at, destructive)
+    ) k (number, job, every, daily_at, held)
 $$;
 REVOKE ALL ON FUNCTION leyser.job_kinds() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.job_kinds() IS
@@ -31,8 +35,12 @@ BEGIN
             EXISTS (SELECT FROM leyser.tenant_record t WHERE t.state = 'terminating' AND t.ends_at <= clock_timestamp())
         WHEN 'queue purges' THEN
             leyser.next_due_purge() IS NOT NULL OR EXISTS (SELECT FROM leyser.settled_problems())
+        WHEN 'daily backup' THEN current_setting('leyser.backup_directory', true) <> ''
+        WHEN 'clean backups' THEN current_setting('leyser.backup_directory', true) <> ''
+        WHEN 'sync pgbackrest' THEN
+            EXISTS (SELECT FROM leyser.generation_record g WHERE g.tool = 'pgbackrest' AND g.deleted_at IS NULL)
         WHEN 'look at pg_cron' THEN EXISTS (SELECT FROM leyser.cron_job_record)
-        ELSE true END;
+        ELSE true END IS TRUE;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.job_is_wanted(text) FROM PUBLIC;
@@ -104,7 +112,7 @@ CREATE FUNCTION leyser.next_job(after integer, OUT job text, OUT number integer)
 AS $$
     SELECT k.job, k.number FROM leyser.job_kinds() k JOIN leyser.job_record r ON r.job = k.job
     WHERE k.number > after AND r.due_at <= clock_timestamp() AND (r.retry_at <= clock_timestamp()) IS NOT FALSE
-      AND NOT (k.destructive AND leyser.clock_is_back()) AND leyser.job_is_wanted(k.job)
+      AND NOT (k.held AND leyser.clock_is_back()) AND leyser.job_is_wanted(k.job)
     ORDER BY k.number LIMIT 1
 $$;
 REVOKE ALL ON FUNCTION leyser.next_job(integer) FROM PUBLIC;
@@ -188,13 +196,18 @@ $$;
 REVOKE ALL ON FUNCTION leyser.start_job(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.start_job(text) IS 'internal: marks a job as running, if it still is due; under its lock';
 
-CREATE FUNCTION leyser.perform_job(job text, OUT done text, OUT more boolean)
+CREATE FUNCTION leyser.perform_job(job text, OUT done text, OUT more boolean, OUT handed_to bigint)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     CASE job
         WHEN 'settle contracts' THEN SELECT s.done, s.more INTO done, more FROM leyser.settle_some() s;
         WHEN 'queue purges' THEN SELECT q.done, q.more INTO done, more FROM leyser.queue_due_purge() q;
+        WHEN 'daily backup' THEN SELECT d.done, d.handed_to INTO done, handed_to FROM leyser.back_up_daily() d;
+        WHEN 'notice backups' THEN
+            done := (SELECT format('backups that nobody told of: %s', n) FROM leyser.notice_backups() n WHERE n > 0);
+        WHEN 'sync pgbackrest' THEN done := leyser.sync_if_there();
+        WHEN 'clean backups' THEN PERFORM leyser.clean_backups(wait => false);
         WHEN 'expire backups' THEN
             SELECT format('generations that expired: %s', count(*)) INTO done FROM leyser.expire_backups() HAVING count(*) > 0;
         WHEN 'look at pg_cron' THEN PERFORM leyser.look_at_cron();
@@ -205,26 +218,29 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.perform_job(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.perform_job(text) IS
-    'internal: does a job, or a part of it (more); done says what, NULL: nothing that is worth a line';
+    'internal: does a job, or a part of it (more), or has it done by a worker (handed_to, a generation); done says what, NULL: nothing that is worth a line';
 
-CREATE FUNCTION leyser.finish_job(job text, done text, problem text) RETURNS void
+-- What was handed over stays due: the next tick looks what became of it.
+CREATE FUNCTION leyser.finish_job(job text, done text, problem text, handed_to bigint) RETURNS void
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
     INSERT INTO leyser.job_run_record (job, started_at, ended_at, state, detail)
         SELECT r.job, r.running_since, clock_timestamp(), CASE WHEN problem IS NULL THEN 'done' ELSE 'failed' END, coalesce(problem, done)
         FROM leyser.job_record r WHERE r.job = finish_job.job AND coalesce(problem, done) IS NOT NULL;
     UPDATE leyser.job_record r
-        SET running_since = NULL, running_pid = NULL, last_started = r.running_since,
-            last_success = CASE WHEN problem IS NULL THEN clock_timestamp() ELSE r.last_success END,
-            due_at = CASE WHEN problem IS NULL THEN leyser.next_due(k.every, k.daily_at, r.running_since) ELSE r.due_at END,
-            failures = CASE WHEN problem IS NULL THEN 0 ELSE r.failures + 1 END,
-            failing_since = CASE WHEN problem IS NOT NULL THEN coalesce(r.failing_since, r.running_since) END,
-            last_error = problem,
-            retry_at = CASE WHEN problem IS NOT NULL THEN clock_timestamp() + leyser.retry_delay(r.failures + 1) END
-        FROM leyser.job_kinds() k WHERE k.job = r.job AND r.job = finish_job.job
+        SET running_since = NULL, running_pid = NULL, handed_to = finish_job.handed_to, last_started = r.running_since, retry_at = NULL
+        WHERE r.job = finish_job.job;
+    UPDATE leyser.job_record r
+        SET last_success = clock_timestamp(), failures = 0, failing_since = NULL, last_error = NULL,
+            due_at = leyser.next_due(k.every, k.daily_at, r.last_started)
+        FROM leyser.job_kinds() k WHERE k.job = r.job AND r.job = finish_job.job AND problem IS NULL AND finish_job.handed_to IS NULL;
+    UPDATE leyser.job_record r
+        SET failures = r.failures + 1, failing_since = coalesce(r.failing_since, r.last_started), last_error = problem,
+            retry_at = clock_timestamp() + leyser.retry_delay(r.failures + 1)
+        WHERE r.job = finish_job.job AND problem IS NOT NULL
 $$;
-REVOKE ALL ON FUNCTION leyser.finish_job(text, text, text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.finish_job(text, text, text) IS
+REVOKE ALL ON FUNCTION leyser.finish_job(text, text, text, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.finish_job(text, text, text, bigint) IS
     'internal: notes how a run ended, and when the job is due again';
 
 -- Jobs change leyser's own books, so their messages quote no tenant's rows; what may
@@ -238,15 +254,15 @@ DECLARE
     problem text;
 BEGIN
     BEGIN
-        SELECT p.done, p.more INTO work FROM leyser.perform_job(job) p;
+        SELECT p.done, p.more, p.handed_to INTO work FROM leyser.perform_job(job) p;
     EXCEPTION WHEN OTHERS THEN
         GET STACKED DIAGNOSTICS told = PG_EXCEPTION_DETAIL;
         problem := concat_ws(' ', SQLERRM || ' (' || SQLSTATE || ').', nullif(told, ''));
         RAISE LOG USING MESSAGE = format('leyser''s job "%s" failed: %s', job, problem);
-        PERFORM leyser.finish_job(job, NULL, problem);
+        PERFORM leyser.finish_job(job, NULL, problem, NULL);
         RETURN false;
     END;
-    PERFORM leyser.finish_job(job, work.done, NULL);
+    PERFORM leyser.finish_job(job, work.done, NULL, work.handed_to);
     RETURN work.more;
 END
 $$;
@@ -261,7 +277,7 @@ COMMENT ON PROCEDURE leyser.tick(interval, boolean) IS
     'operator: does the jobs that are due, for any scheduler to call each minute, and begins none once the budget (0 seconds to one hour) is used; accept_clock takes the present time for right where a later one was seen; does nothing on a standby; 22004 for null, 22023 for another budget, 25001 in a transaction block';
 
 CREATE VIEW leyser.job AS
-    SELECT r.job, r.due_at, r.retry_at, r.running_since, r.running_pid, r.last_started, r.last_success, r.failures, r.failing_since, r.last_error
+    SELECT r.job, r.due_at, r.retry_at, r.running_since, r.running_pid, r.handed_to, r.last_started, r.last_success, r.failures, r.failing_since, r.last_error
     FROM leyser.job_record r;
 COMMENT ON VIEW leyser.job IS
     'the jobs of tick(): when each is due, when it last succeeded, since when it fails (operator, backup, auditor)';

@@ -20,7 +20,7 @@ CREATE TABLE leyser.job_record (
     retry_at timestamptz,               -- not before, where the last run failed
     running_since timestamptz,          -- set and cleared in transactions of their own
     running_pid integer,
-    handed_at timestamptz,              -- when the work was handed to a worker, until its end was seen
+    handed_to bigint,                   -- the generation that a worker takes, until its end was seen
     last_started timestamptz,
     last_success timestamptz,
     failures integer NOT NULL DEFAULT 0,  -- since the last success

@@ -104,6 +104,65 @@ REVOKE ALL ON FUNCTION leyser.queue_due_purge() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.queue_due_purge() IS
     'internal: job queue purges: one purge that is due; what stops its plan is noted, and stops no other';
 
+-- ---- backups ----
+
+-- A backup that was begun since the last due time is the daily one, whoever began it:
+-- also one whose tick was killed before it had written down whom it had asked.
+CREATE FUNCTION leyser.todays_backup() RETURNS bigint
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT g.generation_id FROM leyser.generation_record g
+    WHERE g.tool = 'pg_basebackup' AND g.state IN ('running', 'complete', 'verified')
+      AND g.started_at >= leyser.next_daily((leyser.present_backup_policy()).daily_at, clock_timestamp()) - interval '24 hours'
+    ORDER BY g.started_at DESC LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION leyser.todays_backup() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.todays_backup() IS
+    'internal: leyser''s own backup since the daily one was due, unless it failed; or NULL';
+
+CREATE FUNCTION leyser.back_up_daily(OUT done text, OUT handed_to bigint)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    generation leyser.generation_record;
+    asked bigint := (SELECT coalesce(r.handed_to, leyser.todays_backup()) FROM leyser.job_record r WHERE r.job = 'daily backup');
+BEGIN
+    IF leyser.backup_is_running() THEN
+        handed_to := coalesce(asked, 0);    -- 0: another's, which is waited for
+        RETURN;
+    ELSIF coalesce(asked, 0) = 0 THEN
+        handed_to := leyser.start_backup('daily');
+        RETURN;
+    END IF;
+    SELECT g.* INTO generation FROM leyser.generation_record g WHERE g.generation_id = asked;
+    IF generation.state IN ('complete', 'verified', 'expired', 'deleted') THEN
+        done := format('generation %s is %s', asked, generation.state);
+        RETURN;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'system_error',
+        MESSAGE = format('generation %s is %s', asked, coalesce(generation.state, 'gone')),
+        DETAIL = coalesce(generation.error, 'Its worker has ended.');
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.back_up_daily() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.back_up_daily() IS
+    'internal: job daily backup: has the worker begin it, and looks what became of it; 58000 where it failed';
+
+-- What is imported from elsewhere needs no pgBackRest here.
+CREATE FUNCTION leyser.sync_if_there() RETURNS text
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (SELECT format('recorded: %s, changed: %s, gone: %s', s.recorded, s.changed, s.deleted)
+            FROM leyser.sync_pgbackrest() s WHERE s.recorded + s.changed + s.deleted > 0);
+EXCEPTION WHEN undefined_file THEN
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.sync_if_there() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.sync_if_there() IS
+    'internal: job sync pgbackrest: asks pgBackRest for its backups, where it is installed';
+
 -- ---- upkeep ----
 
 CREATE FUNCTION leyser.prune_history() RETURNS text

@@ -18,7 +18,8 @@ sub jobs_of
 {
 	my ($database) = @_;
 
-	return ("leyser heartbeat in $database|* * * * *|CALL leyser.tick()|$database|operator|t",
+	return ("leyser daily backup in $database|0 15 * * *|CALL leyser.tick()|$database|operator|t",
+		"leyser heartbeat in $database|* * * * *|CALL leyser.tick()|$database|operator|t",
 		"leyser nightly upkeep in $database|30 18 * * *|CALL leyser.tick()|$database|operator|t");
 }
 
@@ -54,7 +55,7 @@ $node->safe_psql('postgres', 'DROP SCHEMA cron CASCADE; CREATE EXTENSION pg_cron
 # Scheduled in the database where pg_cron is, twice, and beside other jobs.
 $node->safe_psql('postgres', q{SELECT cron.schedule('somebody''s', '0 0 1 1 *', 'SELECT 1')});
 my $others = q{somebody's|0 0 1 1 *|SELECT 1|postgres|postgres|t};
-is(as_operator($node, 'SELECT cron_database, count(*) FROM leyser.schedule() GROUP BY 1'), 'postgres|2', 'an operator schedules');
+is(as_operator($node, 'SELECT cron_database, count(*) FROM leyser.schedule() GROUP BY 1'), 'postgres|3', 'an operator schedules');
 jobs_are([ $others, jobs_of('postgres') ], '... and pg_cron has the jobs, as that operator\'s');
 as_operator($node, 'SELECT leyser.schedule()');
 jobs_are([ $others, jobs_of('postgres') ], 'again: the same');
@@ -62,19 +63,19 @@ is($node->safe_psql('postgres', q{SELECT string_agg(caller_role || ' ' || event 
 	'operator schedule.installed operator, operator schedule.installed operator', 'events tell who');
 
 # In another database, with names that fit.
-my $long = 'a database with a "long" name, and it''s quoted, too: äöü 1234';
+my $long = q{a database with a "long" name, and it's quoted, too: äöü 1234};
 for my $database ('shop', $long)
 {
 	my $quoted = $database =~ s/"/""/gr;
 	$node->safe_psql('postgres', qq{CREATE DATABASE "$quoted"});
 	create_extension($node, $database);
 	$node->safe_psql($database, q{SELECT leyser.grant_usage('operator', 'operator')});
-	is(as_operator($node, 'SELECT cron_database, count(*), max(octet_length(job_name)) <= 63 FROM leyser.schedule() GROUP BY 1', $database), 'postgres|2|t',
+	is(as_operator($node, 'SELECT cron_database, count(*), max(octet_length(job_name)) <= 63 FROM leyser.schedule() GROUP BY 1', $database), 'postgres|3|t',
 		"scheduled in database $database");
 }
 is($node->safe_psql('postgres', q{SELECT count(*) FROM cron.job WHERE database ~ '^a database' AND username = 'operator' AND command = 'CALL leyser.tick()'}),
-	'2', '... with any name');
-is(as_operator($node, 'SELECT leyser.unschedule()', $long), '2', '... and taken away again');
+	'3', '... with any name');
+is(as_operator($node, 'SELECT leyser.unschedule()', $long), '3', '... and taken away again');
 jobs_are([ $others, jobs_of('postgres'), jobs_of('shop') ], '... which leaves the others\' jobs');
 
 # What was done to the jobs is told by the next look, each database's by itself.
@@ -131,7 +132,7 @@ tick($node);
 is(as_operator($node, q{SELECT detail FROM leyser.job_run ORDER BY run_id DESC LIMIT 1}), 'removed 4 runs of jobs, 0 of pg_cron', 'runs of a month ago are removed');
 
 # pg_cron goes away, and comes back.
-is(as_operator($node, 'SELECT leyser.unschedule()'), '2', 'an operator takes the jobs away, also another\'s');
+is(as_operator($node, 'SELECT leyser.unschedule()'), '3', 'an operator takes the jobs away, also another\'s');
 jobs_are([ $others, jobs_of('shop') ], '... and no others');
 $node->safe_psql('postgres', 'DROP EXTENSION pg_cron');
 is_refused($node, 'SELECT leyser.schedule()', '42704', 'pg_cron is gone: in another database', user => 'operator', database => 'shop');
