@@ -37,8 +37,6 @@ BEGIN
             leyser.next_due_purge() IS NOT NULL OR EXISTS (SELECT FROM leyser.settled_problems())
         WHEN 'daily backup' THEN current_setting('leyser.backup_directory', true) <> ''
         WHEN 'clean backups' THEN current_setting('leyser.backup_directory', true) <> ''
-        WHEN 'sync pgbackrest' THEN
-            EXISTS (SELECT FROM leyser.generation_record g WHERE g.tool = 'pgbackrest' AND g.deleted_at IS NULL)
         WHEN 'look at pg_cron' THEN EXISTS (SELECT FROM leyser.cron_job_record)
         ELSE true END IS TRUE;
 END
@@ -206,7 +204,7 @@ BEGIN
         WHEN 'daily backup' THEN SELECT d.done, d.handed_to INTO done, handed_to FROM leyser.back_up_daily() d;
         WHEN 'notice backups' THEN
             done := (SELECT format('backups that nobody told of: %s', n) FROM leyser.notice_backups() n WHERE n > 0);
-        WHEN 'sync pgbackrest' THEN done := leyser.sync_if_there();
+        WHEN 'sync pgbackrest' THEN done := leyser.sync_if_known();
         WHEN 'clean backups' THEN PERFORM leyser.clean_backups(wait => false);
         WHEN 'expire backups' THEN
             SELECT format('generations that expired: %s', count(*)) INTO done FROM leyser.expire_backups() HAVING count(*) > 0;

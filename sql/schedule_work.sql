@@ -108,59 +108,77 @@ COMMENT ON FUNCTION leyser.queue_due_purge() IS
 
 -- A backup that was begun since the last due time is the daily one, whoever began it:
 -- also one whose tick was killed before it had written down whom it had asked.
-CREATE FUNCTION leyser.todays_backup() RETURNS bigint
+CREATE FUNCTION leyser.todays_backup(states text[]) RETURNS bigint
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT g.generation_id FROM leyser.generation_record g
-    WHERE g.tool = 'pg_basebackup' AND g.state IN ('running', 'complete', 'verified')
+    WHERE g.tool = 'pg_basebackup' AND g.state = ANY (states)
       AND g.started_at >= leyser.next_daily((leyser.present_backup_policy()).daily_at, clock_timestamp()) - interval '24 hours'
     ORDER BY g.started_at DESC LIMIT 1
 $$;
-REVOKE ALL ON FUNCTION leyser.todays_backup() FROM PUBLIC;
-COMMENT ON FUNCTION leyser.todays_backup() IS
-    'internal: leyser''s own backup since the daily one was due, unless it failed; or NULL';
+REVOKE ALL ON FUNCTION leyser.todays_backup(text[]) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.todays_backup(text[]) IS
+    'internal: leyser''s own backup in one of these states that was begun since the daily one was due last, or NULL';
 
+CREATE FUNCTION leyser.check_daily_backup(generation_id bigint) RETURNS text
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    generation leyser.generation_record;
+BEGIN
+    SELECT g.* INTO generation FROM leyser.generation_record g WHERE g.generation_id = check_daily_backup.generation_id;
+    IF generation.state IN ('complete', 'verified', 'expired', 'deleted') THEN
+        RETURN format('generation %s is %s', generation.generation_id, generation.state);
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'system_error',
+        MESSAGE = format('generation %s is %s', check_daily_backup.generation_id, coalesce(generation.state, 'gone')),
+        DETAIL = coalesce(generation.error, 'Its worker has ended.');
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.check_daily_backup(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.check_daily_backup(bigint) IS
+    'internal: what became of a daily backup whose worker has ended; 58000 where it failed';
+
+-- handed_to 0 is a backup for another database, which is waited for.
 CREATE FUNCTION leyser.back_up_daily(OUT done text, OUT handed_to bigint)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    generation leyser.generation_record;
-    asked bigint := (SELECT coalesce(r.handed_to, leyser.todays_backup()) FROM leyser.job_record r WHERE r.job = 'daily backup');
+    asked bigint := (SELECT nullif(r.handed_to, 0) FROM leyser.job_record r WHERE r.job = 'daily backup');
 BEGIN
     IF leyser.backup_is_running() THEN
-        handed_to := coalesce(asked, 0);    -- 0: another's, which is waited for
+        handed_to := coalesce(asked, leyser.todays_backup('{running,complete}'), 0);
         RETURN;
-    ELSIF coalesce(asked, 0) = 0 THEN
+    END IF;
+    asked := coalesce(asked, leyser.todays_backup('{complete,verified}'));
+    IF asked IS NULL THEN
         handed_to := leyser.start_backup('daily');
-        RETURN;
+    ELSE
+        done := leyser.check_daily_backup(asked);
     END IF;
-    SELECT g.* INTO generation FROM leyser.generation_record g WHERE g.generation_id = asked;
-    IF generation.state IN ('complete', 'verified', 'expired', 'deleted') THEN
-        done := format('generation %s is %s', asked, generation.state);
-        RETURN;
-    END IF;
-    RAISE EXCEPTION USING ERRCODE = 'system_error',
-        MESSAGE = format('generation %s is %s', asked, coalesce(generation.state, 'gone')),
-        DETAIL = coalesce(generation.error, 'Its worker has ended.');
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.back_up_daily() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.back_up_daily() IS
-    'internal: job daily backup: has the worker begin it, and looks what became of it; 58000 where it failed';
+    'internal: job daily backup: has the worker begin it, and looks what became of it';
 
 -- What is imported from elsewhere needs no pgBackRest here.
-CREATE FUNCTION leyser.sync_if_there() RETURNS text
+CREATE FUNCTION leyser.sync_if_known() RETURNS text
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF NOT EXISTS (SELECT FROM leyser.generation_record g WHERE g.tool = 'pgbackrest' AND g.deleted_at IS NULL) THEN
+        RETURN NULL;
+    END IF;
     RETURN (SELECT format('recorded: %s, changed: %s, gone: %s', s.recorded, s.changed, s.deleted)
             FROM leyser.sync_pgbackrest() s WHERE s.recorded + s.changed + s.deleted > 0);
 EXCEPTION WHEN undefined_file THEN
     RETURN NULL;
 END
 $$;
-REVOKE ALL ON FUNCTION leyser.sync_if_there() FROM PUBLIC;
-COMMENT ON FUNCTION leyser.sync_if_there() IS
+REVOKE ALL ON FUNCTION leyser.sync_if_known() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.sync_if_known() IS
     'internal: job sync pgbackrest: asks pgBackRest for its backups, where it is installed';
 
 -- ---- upkeep ----

@@ -127,7 +127,7 @@ is_erased($node, 'stopped', 'stopped');
 
 # A job that fails does not stop the others, and is tried again later each time.
 $run = $node->safe_psql('postgres', 'SELECT max(run_id) FROM leyser.job_run');
-$locker->query('BEGIN; LOCK TABLE leyser.generation_record IN ACCESS EXCLUSIVE MODE');
+$locker->query('BEGIN; LOCK TABLE leyser.generation_record IN SHARE ROW EXCLUSIVE MODE');
 make_due($node, 'expire backups', '1 minute');
 make_due($node, 'upkeep', '1 minute');
 tick($node);
