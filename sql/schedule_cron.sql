@@ -241,6 +241,7 @@ AS $$
         ), pruned AS (
             DELETE FROM cron.job_run_details d USING ours o
             WHERE o.runid = d.runid AND d.runid <= (SELECT max(p.runid) FROM ours p WHERE p.start_time < clock_timestamp() - interval '7 days')
+              AND (d.start_time < clock_timestamp() - interval '7 days') IS NOT FALSE
             RETURNING d.runid
         )
         SELECT count(*)::text FROM pruned

@@ -17,8 +17,8 @@ my $other = fingerprint($node, 'other');
 
 # Says so where nobody ticks.
 alerts_are($node, ['heartbeat silent postgres'], 'that nobody ticks is an alert');
-my $silent = as_operator($node, 'SELECT since FROM leyser.backup_alert');
-is(as_operator($node, 'SELECT since FROM leyser.backup_alert'), $silent, '... of the same time at each look');
+my $silent = as_operator($node, "SELECT since FROM $alerts");
+is(as_operator($node, "SELECT since FROM $alerts"), $silent, '... of the same time at each look');
 tick($node);
 alerts_are($node, [], 'a tick ends it');
 runs_are($node, 0, [], 'a tick without anything to do leaves no run');
@@ -112,14 +112,14 @@ $node->safe_psql('postgres', q{
 tick($node);
 wait_for_purge($node, 'empty', q{state = 'erased'}, 'a tenant without rows is erased, though another one\'s purge cannot begin');
 alerts_are($node, ['purge cannot begin stopped'], '... which is an alert');
-like(as_operator($node, 'SELECT detail || remedy FROM leyser.backup_alert'), qr/rule "keep" of "public.item".*DISABLE RULE keep/, '... that says why, and what to do');
-$silent = as_operator($node, 'SELECT since FROM leyser.backup_alert');
+like(as_operator($node, "SELECT detail || remedy FROM $alerts"), qr/rule "keep" of "public.item".*DISABLE RULE keep/, '... that says why, and what to do');
+$silent = as_operator($node, "SELECT since FROM $alerts");
 tick($node);
 is($node->safe_psql('postgres', 'SELECT failures FROM leyser.job_problem'), '1', 'it is not tried again at once');
 $node->safe_psql('postgres', 'UPDATE leyser.job_problem SET retry_at = clock_timestamp()');
 tick($node);
 is($node->safe_psql('postgres', q{SELECT failures, retry_at - clock_timestamp() > interval '90 seconds' FROM leyser.job_problem}), '2|t', '... later each time');
-is(as_operator($node, 'SELECT since FROM leyser.backup_alert'), $silent, '... and still since the same time');
+is(as_operator($node, "SELECT since FROM $alerts"), $silent, '... and still since the same time');
 $node->safe_psql('postgres', 'DROP RULE keep ON item; UPDATE leyser.job_problem SET retry_at = clock_timestamp()');
 tick($node);
 alerts_are($node, [], 'what stopped it is gone, and so is the alert');

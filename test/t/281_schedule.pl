@@ -86,15 +86,15 @@ for my $database ('postgres', 'shop')
 	as_operator($node, 'CALL leyser.tick()', $database);
 	$node->safe_psql($database, q{UPDATE leyser.job_record SET due_at = clock_timestamp() WHERE job = 'look at pg_cron'});
 	as_operator($node, 'CALL leyser.tick()', $database);
-	is(as_operator($node, q{SELECT alert, subject, detail, remedy FROM leyser.backup_alert ORDER BY subject}, $database),
+	is(as_operator($node, qq{SELECT alert, subject, detail, remedy FROM $alerts ORDER BY subject}, $database),
 		"pg_cron's job|leyser heartbeat in $database|it is not active.|SELECT leyser.schedule();\n" .
 		"pg_cron's job|leyser nightly upkeep in $database|pg_cron does not have it.|SELECT leyser.schedule();", "$database: jobs that are not as they were");
-	my $since = as_operator($node, 'SELECT max(since) FROM leyser.backup_alert', $database);
+	my $since = as_operator($node, "SELECT max(since) FROM $alerts", $database);
 	$node->safe_psql($database, q{UPDATE leyser.job_record SET due_at = clock_timestamp() WHERE job = 'look at pg_cron'});
 	as_operator($node, 'CALL leyser.tick()', $database);
-	is(as_operator($node, 'SELECT max(since) FROM leyser.backup_alert', $database), $since, '... since the same time at the next look');
+	is(as_operator($node, "SELECT max(since) FROM $alerts", $database), $since, '... since the same time at the next look');
 	as_operator($node, 'SELECT leyser.schedule()', $database);
-	is(as_operator($node, 'SELECT count(*) FROM leyser.backup_alert', $database), '0', '... until somebody schedules again');
+	is(as_operator($node, "SELECT count(*) FROM $alerts", $database), '0', '... until somebody schedules again');
 }
 jobs_are([ $others, jobs_of('postgres'), jobs_of('shop') ], 'which mends them');
 
@@ -138,9 +138,9 @@ $node->safe_psql('postgres', 'DROP EXTENSION pg_cron');
 is_refused($node, 'SELECT leyser.schedule()', '42704', 'pg_cron is gone: in another database', user => 'operator', database => 'shop');
 $node->safe_psql('shop', q{UPDATE leyser.job_record SET due_at = clock_timestamp() WHERE job = 'look at pg_cron'});
 as_operator($node, 'CALL leyser.tick()', 'shop');
-is(as_operator($node, q{SELECT DISTINCT detail FROM leyser.backup_alert}, 'shop'), 'pg_cron is not there.', '... which is an alert');
+is(as_operator($node, qq{SELECT DISTINCT detail FROM $alerts}, 'shop'), 'pg_cron is not there.', '... which is an alert');
 is(as_operator($node, 'SELECT leyser.unschedule()', 'shop'), '0', '... that ends where nothing is to be scheduled');
-is(as_operator($node, 'SELECT count(*) FROM leyser.backup_alert', 'shop'), '0', '... any longer');
+is(as_operator($node, "SELECT count(*) FROM $alerts", 'shop'), '0', '... any longer');
 $node->append_conf('postgresql.conf', q{shared_preload_libraries = 'leyser'});
 $node->restart;
 ($sqlstate, $message) = sqlstate_of($node, 'SELECT leyser.schedule()', user => 'operator');
@@ -155,12 +155,12 @@ $node->restart;
 $node->safe_psql('postgres', 'SELECT pg_switch_wal()');
 $node->poll_query_until('postgres', 'SELECT failed_count > 0 FROM pg_stat_archiver');
 alerts_are($node, [ 'archiving failing ' . $node->safe_psql('postgres', 'SELECT last_failed_wal FROM pg_stat_archiver') ], 'an archive that fails is an alert');
-my $since = as_operator($node, 'SELECT since FROM leyser.backup_alert');
+my $since = as_operator($node, "SELECT since FROM $alerts");
 $node->poll_query_until('postgres', 'SELECT failed_count > 2 FROM pg_stat_archiver');
-is(as_operator($node, 'SELECT since FROM leyser.backup_alert'), $since, '... since the same time');
+is(as_operator($node, "SELECT since FROM $alerts"), $since, '... since the same time');
 my ($ready) = glob($node->data_dir . '/pg_wal/archive_status/*.ready');
 utime(time - 3600, time - 3600, $ready);
-is(as_operator($node, 'SELECT string_agg(alert, $$, $$ ORDER BY alert) FROM leyser.backup_alert'), 'archiving failing, archiving late', '... and one that lags behind');
+is(as_operator($node, "SELECT string_agg(alert, ', ' ORDER BY alert) FROM $alerts"), 'archiving failing, archiving late', '... and one that lags behind');
 $node->append_conf('postgresql.conf', q{archive_command = 'true'});
 $node->reload;
 $node->safe_psql('postgres', 'SELECT pg_switch_wal()');
@@ -171,7 +171,7 @@ $node->restart;
 alerts_are($node, [], 'no archive is none where no tool needs it');
 $node->safe_psql('postgres', q{INSERT INTO leyser.generation_record (state, kind, tool, label, region, started_at, recorded_by)
 	VALUES ('complete', 'full', 'pgbackrest', 'x', 'JP', now(), 'test')});
-is(as_operator($node, q{SELECT count(*) FROM leyser.backup_alert WHERE alert = 'archiving off'}), '1', '... and an alert where one does');
+is(as_operator($node, qq{SELECT count(*) FROM $alerts WHERE alert = 'archiving off'}), '1', '... and an alert where one does');
 
 # A standby does nothing, and says so.
 $node->append_conf('postgresql.conf', 'max_wal_senders = 5');
@@ -184,7 +184,7 @@ $standby->start;
 ($sqlstate, $message) = sqlstate_of($standby, 'CALL leyser.tick()', user => 'operator');
 is($sqlstate, '', 'a tick on a standby');
 like($message, qr/NOTICE:  .*this server is a standby/, '... says that it is one');
-is(as_operator($standby, 'SELECT count(*) > 0 FROM leyser.backup_alert'), 't', 'alerts are read there, too');
+is(as_operator($standby, "SELECT count(*) > 0 FROM $alerts"), 't', 'alerts are read there, too');
 is_refused($standby, 'SELECT leyser.schedule()', '25006', '... and nothing is scheduled', user => 'operator');
 
 $standby->stop;
