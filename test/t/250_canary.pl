@@ -67,6 +67,13 @@ sub content_of
 		split /\n/, $tables);
 }
 
+# The events so far: ids and digests.
+sub digests
+{
+	return $primary->safe_psql('postgres', q{SELECT event_id, digest FROM leyser.event_record
+		WHERE event_id <= (SELECT max(event_id) FROM leyser.event_record WHERE event LIKE 'support.%') ORDER BY event_id});
+}
+
 # ---- rows ----
 
 my %markers = (canary => make_markers(2000), control => make_markers(500), other => make_markers(2000, 'a' .. 'z'));
@@ -75,8 +82,8 @@ write_markers($file, %markers);
 learn_known(@folders);
 run_file('tables.sql', 'tablespace=second');
 run_file('rows.sql', "markers=$file");
+run_file('people.sql', "markers=$file");
 $primary->safe_psql('postgres', q{
-	SELECT leyser.create_tenant(t) FROM unnest('{canary,control,other}'::text[]) t;
 	CREATE INDEX ON long_value (tenant_id);
 	SELECT leyser.protect(c.oid) FROM pg_class c
 	WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
@@ -103,6 +110,8 @@ foreach my $folder (@folders)
 # ---- the purge ----
 
 my $content = content_of('other');
+my $digests = digests();
+cmp_ok($digests =~ tr/\n//, '>', 400, 'there are events');
 $primary->safe_psql('postgres', q{SELECT leyser.terminate_contract('canary', 'now'::text)});
 $primary->safe_psql('postgres', q{CALL leyser.purge('canary')}, timeout => 180);
 is($primary->safe_psql('postgres', q{SELECT state FROM leyser.purge_status WHERE tenant_id = 'canary'}), 'erased', 'the purge ends');
@@ -123,6 +132,17 @@ foreach my $tenant (qw(canary control))
 
 # ---- everything else ----
 
+is(digests(), $digests, 'the events that were there have the digests that they had');
+is($primary->safe_psql('postgres', q{
+	SELECT tenant_id, count(*) > 100, bool_or(salt IS NOT NULL), bool_or(num_nonnulls(session_role, caller_role, client_address, account_id, object, detail) > 0)
+	FROM leyser.event_record WHERE tenant_id IN ('canary', 'other') AND event <> 'purge.erased' GROUP BY 1 ORDER BY 1}), "canary|t|f|f\nother|t|t|t",
+	'... those of the tenant without salt and content, those of others with both');
+is($primary->safe_psql('postgres', q{
+	SELECT (SELECT count(*) FROM leyser.account_record WHERE tenant_id = 'canary') + (SELECT count(*) FROM leyser.role_record WHERE tenant_id = 'canary')
+		+ (SELECT count(*) FROM leyser.session_record WHERE tenant_id = 'canary') + (SELECT count(*) FROM leyser.permission_change WHERE tenant_id = 'canary')
+		+ (SELECT count(*) FROM leyser.support_record WHERE tenant_id = 'canary') + (SELECT count(*) FROM leyser.issuer_key WHERE tenant_id = 'canary'),
+		(SELECT count(*) FROM leyser.account_record WHERE tenant_id = 'other') > 100, (SELECT count(*) FROM leyser.grant_record) > 30}), '0|t|t',
+	'its people are gone, others\' are there');
 is(content_of('other'), $content, 'the other tenant has what it had');
 $primary->safe_psql('postgres', 'CREATE EXTENSION amcheck; CHECKPOINT');
 caught_up();
