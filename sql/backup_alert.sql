@@ -70,9 +70,12 @@ AS $$
                 WHERE a.generation_id = g.parent) AS parent_went_at
         FROM leyser.generation_record g CROSS JOIN leyser.present_backup_policy() p
         LEFT JOIN leyser.policy_decision(generation_alerts.at, leyser.this_system()) d ON d.generation_id = g.generation_id
-        WHERE g.state <> 'deleted'
+        -- one that failed and left nothing is told until a later one is there
+        WHERE g.state <> 'deleted' AND (g.deleted_at IS NULL OR NOT EXISTS (SELECT FROM leyser.generation_record n
+            WHERE n.completed_at IS NOT NULL AND n.started_at > g.started_at))
     )
-    SELECT 'failed', g.subject, g.failed_at, coalesce(g.error, 'It failed.'), 'Take another one, and delete this one.'
+    SELECT 'failed', g.subject, g.failed_at, coalesce(g.error, 'It failed.'),
+           'Take another one' || CASE WHEN g.deleted_at IS NULL THEN ', and delete this one.' ELSE '.' END
         FROM generation g WHERE g.state = 'failed'
     UNION ALL
     SELECT 'orphan', g.subject, coalesce(g.parent_went_at, g.started_at), leyser.parent_problem(g.parent),

@@ -96,7 +96,7 @@ AS $$
         -- initdb's time is the upper half of the identifier
         SELECT s.*, to_timestamp((s.system_identifier >> 32) & 4294967295) AS made FROM leyser.system_record s
     )
-    SELECT g.generation_id, NULL, NULL::timestamptz, g.label, g.state <> 'deleted', d.deadline, g.deleted_at,
+    SELECT g.generation_id, NULL, NULL::timestamptz, g.label, g.deleted_at IS NULL, d.deadline, g.deleted_at,
            c.system_identifier, c.timeline, c.own, c.start_lsn, CASE WHEN g.kind = 'snapshot' THEN g.started_at END,
            CASE WHEN g.kind <> 'restore_copy' THEN greatest(s.made, CASE WHEN c.start_lsn >= s.since_lsn THEN s.since END) END
     FROM leyser.generation_record g

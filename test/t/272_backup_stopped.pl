@@ -75,6 +75,11 @@ is(finish_backup($backup), '57P01', 'the caller is gone');
 kill 'CONT', $held;
 it_failed('it was cancelled', 'a caller that went away');
 
+# People are told of a failed one until there is a good one; it holds nobody's rows.
+my $alerts = q{SELECT DISTINCT alert, detail, remedy FROM leyser.generation_alerts(clock_timestamp()) WHERE alert = 'failed'};
+is($node->safe_psql('postgres', $alerts), 'failed|it was cancelled|Take another one.', 'an alert tells that backups fail');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM leyser.horizon_holders() WHERE alive'), 0, 'the horizon knows that nothing is left of them');
+
 # One that was only started goes on without its caller.
 $held = hold_checkpoints($node);
 my $id = $node->safe_psql('postgres', q{SELECT leyser.start_backup('by itself')});
@@ -83,6 +88,8 @@ is($node->safe_psql('postgres', 'SELECT leyser.backup_is_running()'), 't', '... 
 kill 'CONT', $held;
 $node->poll_query_until('postgres', "SELECT state = 'verified' FROM leyser.generation_record WHERE generation_id = $id") or die;
 pass('it is verified in the end');
+is($node->safe_psql('postgres', $alerts), '', '... and failures before it are history');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM leyser.horizon_holders() WHERE alive'), 1, '... and the horizon counts it');
 
 # ---- the worker and its programs ----
 

@@ -100,8 +100,12 @@ sub run_block
 	return ($? == 0, $output);
 }
 
-my $node = new_node('readme', extension => 0, conf => "listen_addresses = 'localhost'\n");
 my $folder = PostgreSQL::Test::Utils::tempdir;
+my $backups = PostgreSQL::Test::Utils::tempdir;
+my $node = new_node('readme',
+	init => { allows_streaming => 1 },
+	extension => 0,
+	conf => "listen_addresses = 'localhost'\nleyser.backup_directory = '$backups'\n");
 local $ENV{PGHOST} = $node->host;
 local $ENV{PGPORT} = $node->port;
 local $ENV{PGUSER} = 'postgres';
