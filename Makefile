@@ -26,8 +26,12 @@ OBJS = \
 	src/purge_condition.o \
 	src/purge_names.o \
 	src/purge_plain.o \
+	src/fence_file.o \
+	src/fence_text.o \
 	src/custodian.o \
 	src/cache.o \
+	src/fence_tables.o \
+	src/cache_fence.o \
 	src/cache_key.o \
 	src/cache_tenant.o \
 	src/cache_table.o \
@@ -65,6 +69,10 @@ OBJS = \
 	src/purge_trigger.o \
 	src/purge_places.o \
 	src/purge_batch.o \
+	src/fence_keep.o \
+	src/fence_sql.o \
+	src/replay.o \
+	src/purge_fence.o \
 	src/purge_delete.o \
 	src/purge_scrub.o \
 	src/purge_standby.o \
@@ -102,6 +110,7 @@ SQL_PARTS = \
 	sql/purge_tables.sql \
 	sql/backup_tables.sql \
 	sql/schedule_tables.sql \
+	sql/fence_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \
@@ -131,6 +140,7 @@ SQL_PARTS = \
 	sql/purge_stop.sql \
 	sql/purge_plan.sql \
 	sql/purge_blocker.sql \
+	sql/fence.sql \
 	sql/purge_step.sql \
 	sql/purge_outside.sql \
 	sql/purge_scrub.sql \
@@ -146,6 +156,7 @@ SQL_PARTS = \
 	sql/backup_alert.sql \
 	sql/erasure_horizon.sql \
 	sql/purge.sql \
+	sql/replay.sql \
 	sql/schedule_cron.sql \
 	sql/schedule_work.sql \
 	sql/schedule_job.sql \

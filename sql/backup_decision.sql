@@ -145,7 +145,7 @@ DECLARE
 BEGIN
     PERFORM leyser.lock_books();
     PERFORM leyser.note_system();
-    IF leyser.newest_recorded() > expire_backups_at.at THEN
+    IF leyser.restore_is_held() OR leyser.newest_recorded() > expire_backups_at.at THEN
         RETURN;
     END IF;
     FOR decided IN SELECT d.generation_id, d.reason FROM leyser.policy_decision(expire_backups_at.at, leyser.this_system()) d
@@ -164,12 +164,13 @@ CREATE FUNCTION leyser.expire_backups() RETURNS SETOF bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM leyser.refuse_while_held();
     RETURN QUERY SELECT e FROM leyser.expire_backups_at(clock_timestamp()) e ORDER BY e;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.expire_backups() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.expire_backups() IS
-    'backup: expires the generations that the policy no longer keeps, and returns their ids; they are to be deleted where they lie, which confirm_backup_deleted() or an import tells the books; where the clock was moved back nothing expires; 55P03, 25000 as begin_backup()';
+    'backup: expires the generations that the policy no longer keeps, and returns their ids; they are to be deleted where they lie, which confirm_backup_deleted() or an import tells the books; where the clock was moved back nothing expires; LY008 after a restore that is not released, 55P03, 25000 as begin_backup()';
 
 -- ---- the books as people see them ----
 

@@ -138,6 +138,7 @@ DECLARE
 BEGIN
     SELECT d.* INTO diagnosis FROM leyser.keyring_diagnose(NULL, bound) d;
     IF bound IS NOT NULL AND diagnosis.state = 'ok' THEN
+        PERFORM leyser.begin_fence();
         RAISE NOTICE USING MESSAGE = 'this database uses this keyring already',
             HINT = 'leyser.keyring_status() shows its keys.';
         RETURN;
@@ -168,6 +169,9 @@ BEGIN
     active_key := leyser.keyring_adopt(chosen);
     PERFORM leyser.record_event('keyring.initialized', NULL, chosen::text,
         jsonb_build_object('adopted', diagnosis.state <> 'lost', 'active_key', active_key));
+    -- where it lies elsewhere and cannot be written, purges say so
+    PERFORM leyser.begin_fence();
+    PERFORM leyser.start_purge_worker();
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.initialize_keyring(boolean) FROM PUBLIC;

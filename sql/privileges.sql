@@ -131,6 +131,12 @@ AS $$
         ('operator', 'leyser.purge_plan(text)'),
         ('auditor', 'leyser.purge_plan(text)'),
         ('operator', 'leyser.purge_report(text)'),
+        ('operator', 'leyser.restore_is_held()'),
+        ('auditor', 'leyser.restore_is_held()'),
+        ('backup', 'leyser.restore_is_held()'),
+        ('operator', 'leyser.guard_alerts()'),
+        ('auditor', 'leyser.guard_alerts()'),
+        ('backup', 'leyser.guard_alerts()'),
         ('auditor', 'leyser.purge_report(text)'),
         -- view purge_status calls it with the rights of whoever reads the view
         ('operator', 'leyser.purge_waits()'),
@@ -163,7 +169,7 @@ AS $$
         (VALUES ('leyser.backup_generation'), ('leyser.erasure_horizon')) r (object)
     UNION ALL
     SELECT 'operator', 'EXECUTE', 'PROCEDURE', unnest(ARRAY['leyser.purge(text, integer, integer, boolean)',
-        'leyser.tick(interval, boolean)'])
+        'leyser.tick(interval, boolean)', 'leyser.replay_purges()', 'leyser.accept_fence(text)'])
     UNION ALL
     SELECT unnest(CASE r.usage WHEN 'application' THEN '{application,gateway}' ELSE ARRAY[r.usage] END),
            'SELECT', 'TABLE', r.object FROM (VALUES

@@ -16,6 +16,7 @@ BEGIN
             DETAIL = 'A batch has 1 to 1000000 rows; rows a second are 0 (no limit) or more.',
             HINT = 'Leave them out to get 5000 rows a batch without a limit.';
     END IF;
+    PERFORM leyser.refuse_while_held();
     PERFORM leyser.require_purgeable(queue_purge.tenant_id);
     UPDATE leyser.purge_record p
         SET batch_size = queue_purge.batch_size, max_rows_per_second = queue_purge.max_rows_per_second
@@ -140,6 +141,10 @@ BEGIN
             'erased at ' || to_char(purge.erased_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'), purge.last_error);
     RETURN QUERY SELECT 'blocker', format('%s %s', w.kind, w.subject), 'waited for', concat_ws(' ', w.detail || '.', w.remedy)
         FROM leyser.purge_waits() w WHERE w.purge_id = purge.purge_id ORDER BY w.kind, w.subject;
+    RETURN QUERY SELECT 'fence', 'database ' || i.database_id, CASE WHEN e.erased_at IS NOT NULL THEN 'erased' WHEN e.tenant_id IS NOT NULL THEN 'begun'
+                ELSE 'not written' END, 'What a server that is restored from a backup of before compares itself with.'
+        FROM leyser.identity i LEFT JOIN leyser.fence_entries() e
+            ON e.database_id = i.database_id AND e.tenant_id = purge_report.tenant_id;
     RETURN QUERY SELECT 'table', t.relation_name,
             CASE WHEN t.action IN ('keep', 'confirm') THEN t.action WHEN t.verified_at IS NOT NULL THEN 'clean'
                  WHEN t.scrubbed_at IS NOT NULL THEN 'scrubbed' WHEN t.rows_deleted > 0 THEN 'deleted' ELSE 'planned' END,

@@ -6,6 +6,7 @@ CREATE FUNCTION leyser.scrubbing_purges() RETURNS SETOF leyser.purge_record
 AS $$
     SELECT p.* FROM leyser.purge_record p JOIN leyser.tenant_record t ON t.tenant_id = p.tenant_id
     WHERE p.state = 'scrubbing' AND p.deleted_at IS NOT NULL AND t.state = 'terminated'
+      AND (p.replay OR NOT (SELECT leyser.restore_is_held()))
 $$;
 REVOKE ALL ON FUNCTION leyser.scrubbing_purges() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.scrubbing_purges() IS 'internal: purges that nothing holds back from being scrubbed';

@@ -35,7 +35,7 @@ AS $$
     SELECT p.purge_id, p.tenant_id, (p.state <> 'due')::integer, (p.state <> 'due' AND p.deleted_at IS NOT NULL)::integer,
            p.batch_size, p.max_rows_per_second
     FROM leyser.purge_record p JOIN leyser.tenant_record t ON t.tenant_id = p.tenant_id
-    WHERE p.state NOT IN ('erased', 'held') AND t.state = 'terminated'
+    WHERE p.state NOT IN ('erased', 'held') AND t.state = 'terminated' AND (p.replay OR NOT (SELECT leyser.restore_is_held()))
     ORDER BY p.purge_id
 $$;
 REVOKE ALL ON FUNCTION leyser.open_purges() FROM PUBLIC;
@@ -49,7 +49,7 @@ AS $$
 BEGIN
     PERFORM FROM leyser.purge_record p JOIN leyser.tenant_record t ON t.tenant_id = p.tenant_id
         WHERE p.purge_id = lock_purge.purge_id AND p.state IN ('due', 'deleting', 'waiting')
-          AND p.deleted_at IS NULL AND t.state = 'terminated' FOR UPDATE OF p;
+          AND p.deleted_at IS NULL AND t.state = 'terminated' AND (p.replay OR NOT leyser.restore_is_held()) FOR UPDATE OF p;
     RETURN FOUND::integer;
 END
 $$;
@@ -70,7 +70,8 @@ BEGIN
     END IF;
     PERFORM leyser.move_purge(start_purge.purge_id, '{due}', 'deleting');
     UPDATE leyser.purge_record p
-        SET started_at = coalesce(p.started_at, clock_timestamp()), deleted_at = NULL, deleted_xid = NULL,
+        SET started_at = coalesce(p.started_at, clock_timestamp()), started_lsn = coalesce(p.started_lsn, pg_current_wal_insert_lsn()),
+            started_system = (SELECT c.system_identifier FROM pg_control_system() c), deleted_at = NULL, deleted_xid = NULL,
             statistics_at = NULL, statistics_xid = NULL, wal_at = NULL, scrub_end_lsn = NULL
         WHERE p.purge_id = start_purge.purge_id;
     PERFORM leyser.set_writers_limit(start_purge.purge_id);

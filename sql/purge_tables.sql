@@ -69,7 +69,10 @@ CREATE TABLE leyser.purge_record (
     wal_at timestamptz,                 -- when pg_wal held nothing older than scrub_end_lsn
     scrub_system bigint,                -- … of this system, as pg_control_system() tells it,
     scrub_timeline integer,             -- and in this timeline
-    lost_files integer NOT NULL DEFAULT 0  -- that a crash removed, perhaps before they were overwritten
+    lost_files integer NOT NULL DEFAULT 0,  -- that a crash removed, perhaps before they were overwritten
+    started_lsn pg_lsn,                 -- nothing of the tenant was deleted before,
+    started_system bigint,              -- in this system
+    replay boolean NOT NULL DEFAULT false  -- after a restore: erased again
 );
 COMMENT ON TABLE leyser.purge_record IS 'purges and their states';
 CREATE UNIQUE INDEX purge_record_one ON leyser.purge_record (tenant_id) WHERE state <> 'erased';

@@ -102,6 +102,7 @@ AS $$
     UNION ALL SELECT * FROM leyser.archive_alerts()
     UNION ALL SELECT * FROM leyser.backup_alerts()
     UNION ALL SELECT * FROM leyser.horizon_alerts()
+    UNION ALL SELECT * FROM leyser.guard_alerts()
 $$;
 REVOKE ALL ON FUNCTION leyser.list_alerts() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.list_alerts() IS 'internal: the rows of view backup_alert';

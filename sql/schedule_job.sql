@@ -5,7 +5,7 @@
 -- whatever the session's, the role's or the database's time zone is.
 
 -- every 0: each tick looks whether there is something to do.  What deletes is held
--- while nobody knows what time it is.
+-- while nobody knows what time it is, or what a restore brought back.
 CREATE FUNCTION leyser.job_kinds()
     RETURNS TABLE (number integer, job text, every interval, daily_at time, held boolean)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -110,7 +110,7 @@ CREATE FUNCTION leyser.next_job(after integer, OUT job text, OUT number integer)
 AS $$
     SELECT k.job, k.number FROM leyser.job_kinds() k JOIN leyser.job_record r ON r.job = k.job
     WHERE k.number > after AND r.due_at <= clock_timestamp() AND (r.retry_at <= clock_timestamp()) IS NOT FALSE
-      AND NOT (k.held AND leyser.clock_is_back()) AND leyser.job_is_wanted(k.job)
+      AND NOT (k.held AND (leyser.clock_is_back() OR leyser.restore_is_held())) AND leyser.job_is_wanted(k.job)
     ORDER BY k.number LIMIT 1
 $$;
 REVOKE ALL ON FUNCTION leyser.next_job(integer) FROM PUBLIC;

@@ -32,6 +32,7 @@
 #include "storage/fd.h"
 #include "utils/builtins.h"
 
+#include "cache_fence.h"
 #include "purge.h"
 
 #define LOST "the server or its backup worker was stopped meanwhile"
@@ -269,12 +270,16 @@ leyser_backup_clean(const LeyserBackupDirectory *directory, bool look)
 	List *names;
 	ListCell *cell;
 	int due = 0;
+	bool held;
 
 	if (!look)
 		leyser_purge_begin();
+	held = leyser_fence_view()->held;
 	rows = rows_read(directory, context);
 	if (!look)
 		leyser_purge_commit();
+	if (held) /* books that were restored do not know what became of the folders */
+		return 0;
 	MemoryContextSwitchTo(context);
 	foreach (cell, rows)
 	{

@@ -41,6 +41,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "cache_fence.h"
 #include "cache_relation.h"
 
 static const char *const relation_names[CACHE_RELATIONS] = {
@@ -272,6 +273,12 @@ void
 leyser_cache_catch_up(void)
 {
 	AcceptInvalidationMessages();
+	if (!leyser_fence_changed())
+		return;
+	/* which tenants and keys are locked is no message of a table */
+	leyser_cache_stale.tenants = true;
+	leyser_cache_stale.keys = true;
+	generation++;
 }
 
 uint64

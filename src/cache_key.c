@@ -22,6 +22,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "cache_fence.h"
 #include "cache_relation.h"
 
 #define CACHE_MAX_KEYS 256
@@ -184,6 +185,19 @@ cache_map_secret_page(Size *mapped)
 	return page;
 }
 
+/* What is wrong with the keyring itself is told before: the fence may lie there. */
+static bool
+cache_key_is_refused(LeyserTokenError *error)
+{
+	if (!leyser_fence_view()->keys_refused)
+		return false;
+	cache_key_error(error, "tokens of this keyring are refused for now",
+					"This server seems to have been restored from a backup, which "
+					"brings back sessions and accounts that have ended since.",
+					"An operator sees in leyser.guard_alerts() what is to be done.");
+	return true;
+}
+
 /* Fills in an own key from its file. */
 static bool
 cache_load_own_key(CachedKey *entry, LeyserTokenError *error)
@@ -203,6 +217,12 @@ cache_load_own_key(CachedKey *entry, LeyserTokenError *error)
 	{
 		cache_key_error(error, why.message, "", why.hint);
 		strlcpy(error->log_detail, why.detail, sizeof(error->log_detail));
+		munmap(key, entry->mapped);
+		return false;
+	}
+	if (cache_key_is_refused(error))
+	{
+		explicit_bzero(key->secret, sizeof(key->secret));
 		munmap(key, entry->mapped);
 		return false;
 	}
@@ -345,9 +365,14 @@ leyser_cache_signing_key(LeyserTokenError *error)
 	table_close(rel, AccessShareLock);
 	if (key_id[0] == '\0')
 	{
-		cache_key_error(error, "this database has no active signing key",
-						"No keyring was made or adopted for this database.",
-						"A key custodian calls leyser.initialize_keyring().");
+		cache_read_identity();
+		cache_key_error(
+			error, "this database has no active signing key",
+			identity_has_keyring ? "Its keys were retired, as they are after a restore."
+								 : "No keyring was made or adopted for this database.",
+			identity_has_keyring ? "A key custodian calls leyser.activate_signing_key("
+								   "leyser.stage_signing_key())."
+								 : "A key custodian calls leyser.initialize_keyring().");
 		return NULL;
 	}
 	return leyser_cache_key(key_id, error);

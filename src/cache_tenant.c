@@ -18,6 +18,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "cache_fence.h"
 #include "cache_relation.h"
 
 #define CACHE_MAX_TENANTS 4096
@@ -136,7 +137,9 @@ leyser_cache_tenant_end(const char *tenant_id)
 		if (entry)
 			return entry->ends_at;
 		before = leyser_cache_generation();
-		ends_at = cache_read_tenant_end(tenant_id);
+		/* erased since, says the fence of a server that was restored */
+		ends_at =
+			leyser_fence_locks(tenant_id) ? DT_NOBEGIN : cache_read_tenant_end(tenant_id);
 		if (before != leyser_cache_generation())
 			continue; /* something came in while we read */
 		if (ends_at != DT_NOBEGIN)

@@ -25,7 +25,15 @@
 /* The setting, for messages in the server log; NULL where it is not set. */
 extern const char *leyser_keyring_directory(void);
 
-/* Opens the directory, -1 and *error filled where it is not fit for keys. */
+/*
+ * Opens a directory that lies outside the data directory and in which nobody else
+ * may write; -1 and *error filled where it is not such a one.  what and setting are
+ * its names in messages.
+ */
+extern int leyser_directory_open(const char *path, const char *what, const char *setting,
+								 LeyserKeyringError *error);
+
+/* The keyring's. */
 extern int leyser_keyring_open(LeyserKeyringError *error);
 
 /* Whether an id may be part of a file name. */

@@ -17,6 +17,7 @@
 
 #include "backup.h"
 #include "cache.h"
+#include "cache_fence.h"
 #include "context.h"
 #include "contract.h"
 #include "guard.h"
@@ -46,6 +47,7 @@ _PG_init(void)
 	leyser_keyring_init();
 	leyser_token_init();
 	leyser_cache_init();
+	leyser_cache_fence_init();
 	leyser_context_init();
 	leyser_portal_init();
 	leyser_contract_init();

@@ -42,6 +42,7 @@
 #include "utils/snapmgr.h"
 
 #include "cache.h"
+#include "fence_keep.h"
 #include "launcher.h"
 #include "scrub.h"
 #include "worker.h"
@@ -60,6 +61,7 @@ extern PGDLLEXPORT void leyser_purge_main(Datum arg);
 static MemoryContext purges_context = NULL;
 static List *purges = NIL; /* of LeyserPurge */
 static TimestampTz purges_read_at = 0;
+static bool purge_ended = false; /* since the fence was last written */
 
 /* ---- which purges there are ---- */
 
@@ -123,6 +125,7 @@ purges_read(void *wait)
 
 		if (list_member_ptr(open, purge))
 			continue;
+		purge_ended = true;
 		leyser_purge_delete_reset(purge);
 		pfree(purge->tenant_id);
 		pfree(purge);
@@ -343,6 +346,11 @@ purges_turn(long wait)
 
 	if (turn_failed(purges_read, &wait))
 		return false;
+	if (purge_ended)
+		leyser_fence_tend();
+	else
+		leyser_fence_tend_in_turn();
+	purge_ended = false;
 	if (purges == NIL)
 		return true;
 	if (turn_failed(purges_work, &worked))
@@ -413,16 +421,18 @@ static LeyserLauncherAnswer
 purge_look(void)
 {
 	bool installed;
-	bool open = false;
+	bool open;
 
 	leyser_purge_begin();
 	installed = OidIsValid(leyser_cache_extension());
-	if (installed)
-		open = leyser_purge_query("SELECT count(*) FROM leyser.open_purges()", 0) > 0 ||
-			   (RecoveryInProgress() && leyser_purge_standby_due());
 	leyser_purge_commit();
 	if (!installed)
 		return LEYSER_LAUNCHER_NOT_INSTALLED;
+	leyser_fence_tend();
+	leyser_purge_begin();
+	open = leyser_purge_query("SELECT count(*) FROM leyser.open_purges()", 0) > 0 ||
+		   (RecoveryInProgress() && leyser_purge_standby_due());
+	leyser_purge_commit();
 	return open ? LEYSER_LAUNCHER_OPEN : LEYSER_LAUNCHER_IDLE;
 }
 

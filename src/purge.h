@@ -21,6 +21,7 @@ typedef struct LeyserPurge
 	bool planned;             /* it has been started */
 	bool deleted;             /* nothing of the tenant was found any longer */
 	bool emptied;             /* the last pass found nothing */
+	bool fenced;              /* the fence says that it has begun */
 	int batch_size;           /* rows a commit */
 	int max_rows_per_second;  /* 0: as fast as it goes */
 	TimestampTz next_at;      /* nothing to do for it before */
@@ -70,6 +71,19 @@ extern void leyser_purge_triggers_on(void);
 
 /* Deferred foreign keys are checked at once for the rest of the transaction. */
 extern void leyser_purge_constraints_immediate(void);
+
+/* ---- purge_call.c ---- */
+
+/*
+ * In a procedure that may commit: starts the worker and tells how far a purge is
+ * until it ends, or is held.
+ */
+extern void leyser_purge_watch(int64 purge_id);
+
+/* ---- purge_fence.c ---- */
+
+/* Sees that the fence says that a purge has begun; false where it waits for that. */
+extern bool leyser_purge_fence(LeyserPurge *purge);
 
 /* ---- purge_delete.c ---- */
 

@@ -222,7 +222,7 @@ watch_wait(void)
 }
 
 static void
-purge_watch(PurgeWatch *watch)
+watch_until_end(PurgeWatch *watch)
 {
 	for (;;)
 	{
@@ -242,11 +242,23 @@ purge_watch(PurgeWatch *watch)
 	}
 }
 
+void
+leyser_purge_watch(int64 purge_id)
+{
+	PurgeWatch watch = {.purge_id = purge_id, .started_at = GetCurrentTimestamp()};
+
+	worker_start();
+	watch.context =
+		AllocSetContextCreate(PortalContext, "leyser purge watch", ALLOCSET_SMALL_SIZES);
+	watch_until_end(&watch);
+	MemoryContextDelete(watch.context);
+}
+
 /* CALL purge(tenant_id text, batch_size int, max_rows_per_second int, wait boolean) */
 Datum
 leyser_purge_call(PG_FUNCTION_ARGS)
 {
-	PurgeWatch watch = {0};
+	int64 purge_id;
 	bool wait;
 
 	leyser_require_preloaded();
@@ -255,17 +267,12 @@ leyser_purge_call(PG_FUNCTION_ARGS)
 	refuse_transaction_block(fcinfo);
 	wait = PG_GETARG_BOOL(3);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	watch.purge_id = purge_queue(fcinfo);
+	purge_id = purge_queue(fcinfo);
 	SPI_commit();
-	watch.started_at = GetCurrentTimestamp();
-	worker_start();
 	if (wait)
-	{
-		watch.context = AllocSetContextCreate(PortalContext, "leyser purge watch",
-											  ALLOCSET_SMALL_SIZES);
-		purge_watch(&watch);
-		MemoryContextDelete(watch.context);
-	}
+		leyser_purge_watch(purge_id);
+	else
+		worker_start();
 	SPI_finish();
 	PG_RETURN_VOID();
 }

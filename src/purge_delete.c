@@ -200,7 +200,7 @@ leyser_purge_delete(LeyserPurge *purge)
 {
 	if (purge->deletion == NULL)
 	{
-		if (!writers_remain(purge))
+		if (leyser_purge_fence(purge) && !writers_remain(purge))
 			pass_begin(purge);
 	}
 	else if (purge->deletion->current < purge->deletion->count)

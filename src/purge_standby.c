@@ -19,6 +19,7 @@
 #include "pgstat.h"
 #include "utils/pg_lsn.h"
 
+#include "fence_keep.h"
 #include "launcher.h"
 #include "scrub.h"
 
@@ -74,6 +75,7 @@ leyser_purge_standby(void)
 
 	while (waits && RecoveryInProgress())
 	{
+		leyser_fence_tend();
 		(void) leyser_purge_guard(standby_step, &waits);
 		if (waits)
 			leyser_purge_wait(STANDBY_WAIT);

@@ -143,7 +143,7 @@ my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_rec
   blocked_password role_record role_record_role_id_seq role_permission role_member grant_record
   grant_record_grant_id_seq permission_change permission_change_change_id_seq contract_policy
   termination_record hold_record external_store external_erasure purge_record purge_record_purge_id_seq
-  backup_policy generation_record generation_record_generation_id_seq system_record wal_archive_record
+  fence_record backup_policy generation_record generation_record_generation_id_seq system_record wal_archive_record
   wal_archive_history);
 my %out_of_dump = (
 	identity => 'a restored database is another audience',
@@ -159,6 +159,8 @@ my %out_of_dump = (
 	support_record_support_id_seq => 'of that table',
 	invitation_record => 'invitations end, too',
 	grant_lock => 'what is in it does not matter',
+	restore_record => 'of another database',
+	restore_record_restore_id_seq => 'of that table',
 	login_delay => 'failed logins of another database',
 	familiar_address => 'where people were, for the sake of login_delay',
 	purge_table => 'a restored database plans its purges anew',
@@ -192,6 +194,8 @@ my %not_emptied = (
 	system_record => 'of the whole database',
 	wal_archive_history => 'of the whole database',
 	wal_archive_record => 'of the whole database',
+	fence_record => 'of the whole database',
+	restore_record => 'of the whole database',
 	external_store => 'of the provider',
 	external_erasure => 'who confirmed what: a part of the report',
 	purge_record => 'the report',

@@ -1,0 +1,88 @@
+/*
+ * fence.h
+ *		Fences: what a restore must not bring back, kept outside the data directory.
+ *
+ * A fence is a file of one database (by the uuid of leyser.identity), written from
+ * the database's tables on each server that holds it.  fence_file.c knows the file
+ * and no SQL; cache_fence.c compares it with the tables.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#ifndef LEYSER_FENCE_H
+#define LEYSER_FENCE_H
+
+#include "leyser.h"
+
+#include "access/xlogdefs.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "keyring.h"
+
+/* A tenant's purge. */
+typedef struct LeyserFencePurge
+{
+	const char *tenant_id; /* hash key */
+	int64 purge_id;
+	uint64 system_identifier;
+	XLogRecPtr started_lsn; /* the deletion began behind it; 0: unknown */
+	TimestampTz started_at; /* DT_NOBEGIN: unknown */
+	TimestampTz erased_at;  /* DT_NOBEGIN: not yet */
+} LeyserFencePurge;
+
+/* How far one line of a database's life has come. */
+typedef struct LeyserFenceMark
+{
+	pg_uuid_t incarnation; /* leyser.fence_record */
+	int64 event_id;        /* the newest of leyser.event_record */
+} LeyserFenceMark;
+
+typedef struct LeyserFence
+{
+	pg_uuid_t database;
+	int64 restores; /* the newest of leyser.restore_record that was released */
+	List *marks;    /* of LeyserFenceMark */
+	HTAB *purges;   /* of LeyserFencePurge */
+	MemoryContext context;
+} LeyserFence;
+
+typedef enum LeyserFenceState
+{
+	LEYSER_FENCE_FOUND,
+	LEYSER_FENCE_ABSENT,    /* the directory is there, the file is not */
+	LEYSER_FENCE_DAMAGED,   /* it fails its check, or anybody may write it */
+	LEYSER_FENCE_UNREADABLE /* the directory is not fit, or cannot be read now */
+} LeyserFenceState;
+
+/* ---- fence_file.c ---- */
+
+extern void leyser_fence_init(void);
+
+/* An empty fence in the current memory context. */
+extern LeyserFence *leyser_fence_new(const pg_uuid_t *database);
+
+/* Reads a database's fence; NULL and *error filled where the state is not FOUND. */
+extern LeyserFence *leyser_fence_read(const pg_uuid_t *database, LeyserFenceState *state,
+									  LeyserKeyringError *error);
+
+/* Adds a purge: of two of a tenant, what is further stays.  Whether that changed it. */
+extern bool leyser_fence_add(LeyserFence *fence, const LeyserFencePurge *purge);
+
+/* Sets the mark of an incarnation.  Whether that changed it. */
+extern bool leyser_fence_set_mark(LeyserFence *fence, const LeyserFenceMark *mark);
+
+/* The mark of an incarnation, or 0. */
+extern int64 leyser_fence_mark(const LeyserFence *fence, const pg_uuid_t *incarnation);
+
+/* Whether the file says all this already. */
+extern bool leyser_fence_is_written(const LeyserFence *fence);
+
+/*
+ * Puts what fence holds into the file, durably, beside what is there; replace: a
+ * damaged file is put aside first.  False and *error filled where that failed.
+ */
+extern bool leyser_fence_write(const LeyserFence *fence, bool replace,
+							   LeyserKeyringError *error);
+
+#endif /* LEYSER_FENCE_H */

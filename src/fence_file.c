@@ -1,0 +1,458 @@
+/*
+ * fence_file.c
+ *		The file of a fence: <database uuid>.fence in leyser.fence_directory.
+ *
+ * A fence holds for each tenant whose purge has begun when that was, and when it
+ * was erased; how far the database's events have come; and how many restores it
+ * has seen released.  The rules:
+ *
+ *  - The file is whole or it is not there: it is written under a temporary name,
+ *    synced and renamed, and then the directory is synced.  Its last line is the
+ *    SHA-256 of what precedes it; a file that fails its check is damaged, never
+ *    half believed.
+ *  - What it says of a purge only grows.  Several servers on one host may share a
+ *    directory: whoever writes reads first, under a lock of the directory.
+ *  - It holds ids of tenants and numbers, nothing of their data, and no secret.
+ *
+ * Lines of words; a tenant's id has its bytes outside of the visible ASCII, and %,
+ * as %XX.  Times are UTC.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "fence.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/hashfn.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "encoding.h"
+#include "fence_text.h"
+#include "keyring_file.h"
+
+#define FENCE_SUFFIX ".fence"
+#define FENCE_NAME_MAX (LEYSER_UUID_TEXT_LEN + 32)
+#define FENCE_FILE_MAX (256 * 1024 * 1024)
+#define FENCE_LOCK_LOOKS 50
+#define FENCE_LOCK_WAIT 20000 /* microseconds between looks */
+
+static char *fence_directory = NULL;
+
+void
+leyser_fence_init(void)
+{
+	DefineCustomStringVariable(
+		"leyser.fence_directory", "Directory that holds the fences of erased tenants.",
+		"It must lie outside the data directory.  Without it, fences lie in "
+		"leyser.keyring_directory.",
+		&fence_directory, NULL, PGC_POSTMASTER, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+}
+
+/* ---- a fence in memory ---- */
+
+static uint32
+fence_hash(const void *key, Size keysize)
+{
+	const char *id = *(const char *const *) key;
+
+	return hash_bytes((const unsigned char *) id, strlen(id));
+}
+
+static int
+fence_compare(const void *key1, const void *key2, Size keysize)
+{
+	return strcmp(*(const char *const *) key1, *(const char *const *) key2);
+}
+
+LeyserFence *
+leyser_fence_new(const pg_uuid_t *database)
+{
+	LeyserFence *fence = palloc0(sizeof(LeyserFence));
+	HASHCTL ctl = {.keysize = sizeof(char *),
+				   .entrysize = sizeof(LeyserFencePurge),
+				   .hash = fence_hash,
+				   .match = fence_compare,
+				   .hcxt = CurrentMemoryContext};
+
+	fence->database = *database;
+	fence->context = CurrentMemoryContext;
+	fence->purges = hash_create("leyser fence", 64, &ctl,
+								HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	return fence;
+}
+
+bool
+leyser_fence_add(LeyserFence *fence, const LeyserFencePurge *purge)
+{
+	const char *tenant_id = purge->tenant_id;
+	LeyserFencePurge *known = hash_search(fence->purges, &tenant_id, HASH_FIND, NULL);
+
+	if (known == NULL)
+	{
+		tenant_id = MemoryContextStrdup(fence->context, tenant_id);
+		known = hash_search(fence->purges, &tenant_id, HASH_ENTER, NULL);
+		*known = *purge;
+		known->tenant_id = tenant_id;
+		return true;
+	}
+	if (TIMESTAMP_IS_NOBEGIN(purge->erased_at) || !TIMESTAMP_IS_NOBEGIN(known->erased_at))
+		return false;
+	tenant_id = known->tenant_id;
+	*known = *purge;
+	known->tenant_id = tenant_id;
+	return true;
+}
+
+static LeyserFenceMark *
+fence_find_mark(const LeyserFence *fence, const pg_uuid_t *incarnation)
+{
+	ListCell *cell;
+
+	foreach (cell, fence->marks)
+	{
+		LeyserFenceMark *mark = lfirst(cell);
+
+		if (memcmp(mark->incarnation.data, incarnation->data, UUID_LEN) == 0)
+			return mark;
+	}
+	return NULL;
+}
+
+int64
+leyser_fence_mark(const LeyserFence *fence, const pg_uuid_t *incarnation)
+{
+	LeyserFenceMark *mark = fence_find_mark(fence, incarnation);
+
+	return mark != NULL ? mark->event_id : 0;
+}
+
+bool
+leyser_fence_set_mark(LeyserFence *fence, const LeyserFenceMark *mark)
+{
+	LeyserFenceMark *known = fence_find_mark(fence, &mark->incarnation);
+	MemoryContext caller;
+
+	if (known != NULL)
+	{
+		bool changed = known->event_id != mark->event_id;
+
+		known->event_id = mark->event_id;
+		return changed;
+	}
+	caller = MemoryContextSwitchTo(fence->context);
+	known = palloc(sizeof(LeyserFenceMark));
+	*known = *mark;
+	fence->marks = lappend(fence->marks, known);
+	MemoryContextSwitchTo(caller);
+	return true;
+}
+
+/* ---- reading ---- */
+
+static int
+fence_open_directory(LeyserKeyringError *error)
+{
+	if (fence_directory == NULL || fence_directory[0] == '\0')
+		return leyser_keyring_open(error);
+	return leyser_directory_open(fence_directory, "fence", "leyser.fence_directory",
+								 error);
+}
+
+static const char *
+fence_path(void)
+{
+	if (fence_directory == NULL || fence_directory[0] == '\0')
+		return leyser_keyring_directory();
+	return fence_directory;
+}
+
+static void
+fence_name(const pg_uuid_t *database, char name[FENCE_NAME_MAX])
+{
+	leyser_uuid_to_text(database, name);
+	strlcat(name, FENCE_SUFFIX, FENCE_NAME_MAX);
+}
+
+/* Nobody else may write it; its content is no secret of the server's. */
+static bool
+fence_file_is_safe(int fd, off_t *size)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > FENCE_FILE_MAX)
+		return false;
+	*size = st.st_size;
+	return (st.st_uid == geteuid() || st.st_uid == 0) &&
+		   (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+/* Reads size bytes; what is shorter fails the check. */
+static char *
+fence_slurp(int fd, off_t size)
+{
+	char *text = MemoryContextAllocExtended(CurrentMemoryContext, size + 1,
+											MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
+	off_t len = 0;
+
+	while (text != NULL && len < size)
+	{
+		ssize_t got = read(fd, text + len, size - len);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			break;
+		len += got;
+	}
+	if (text != NULL)
+		text[len] = '\0';
+	return text;
+}
+
+static LeyserFenceState
+fence_failed(LeyserFenceState state, const char *message, const char *hint,
+			 const char *name, const char *reason, LeyserKeyringError *error)
+{
+	leyser_keyring_fail(error, LEYSER_KEYRING_DAMAGED, message, hint, "\"%s/%s\": %s",
+						fence_path(), name, reason);
+	return state;
+}
+
+/* The file's text; NULL where there is none to be had. */
+static char *
+fence_load(int dir, const char *name, LeyserFenceState *state, LeyserKeyringError *error)
+{
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	char *text = NULL;
+	off_t size;
+
+	if (fd < 0 && errno == ENOENT)
+		*state = fence_failed(
+			LEYSER_FENCE_ABSENT, "there is no fence of this database on this host",
+			"Copy it from the server that this database was last on; if it is lost, "
+			"CALL leyser.accept_fence() once it is known which tenants were erased "
+			"since.",
+			name, strerror(errno), error);
+	else if (fd < 0)
+		*state = fence_failed(LEYSER_FENCE_UNREADABLE, "could not read the fence",
+							  "Let the user that runs the server read it.", name,
+							  strerror(errno), error);
+	else if (!fence_file_is_safe(fd, &size))
+		*state = fence_failed(LEYSER_FENCE_DAMAGED,
+							  "the fence belongs to another user, or others may write it",
+							  "Give it to the user that runs the server, with mode 0600, "
+							  "once it is known to be unchanged.",
+							  name, "owner or mode", error);
+	else if ((text = fence_slurp(fd, size)) == NULL)
+		*state =
+			fence_failed(LEYSER_FENCE_UNREADABLE, "could not read the fence",
+						 "It does not fit into memory.", name, "out of memory", error);
+	if (fd >= 0)
+		close(fd);
+	return text;
+}
+
+static LeyserFence *
+fence_read_in(int dir, const pg_uuid_t *database, LeyserFenceState *state,
+			  LeyserKeyringError *error)
+{
+	char name[FENCE_NAME_MAX];
+	LeyserFence *fence;
+	char *text;
+
+	fence_name(database, name);
+	text = fence_load(dir, name, state, error);
+	if (text == NULL)
+		return NULL;
+	fence = leyser_fence_new(database);
+	if (leyser_fence_parse(text, fence))
+	{
+		*state = LEYSER_FENCE_FOUND;
+		pfree(text);
+		return fence;
+	}
+	pfree(text);
+	*state = fence_failed(
+		LEYSER_FENCE_DAMAGED, "the fence of this database is damaged",
+		"Copy it from a standby or from a backup of its directory; if it is lost, CALL "
+		"leyser.accept_fence() once it is known which tenants were erased since.",
+		name, "it fails its check", error);
+	return NULL;
+}
+
+LeyserFence *
+leyser_fence_read(const pg_uuid_t *database, LeyserFenceState *state,
+				  LeyserKeyringError *error)
+{
+	int dir = fence_open_directory(error);
+	LeyserFence *fence = NULL;
+
+	if (dir < 0)
+	{
+		*state = LEYSER_FENCE_UNREADABLE;
+		return NULL;
+	}
+	PG_TRY();
+	{
+		fence = fence_read_in(dir, database, state, error);
+	}
+	PG_FINALLY();
+	{
+		close(dir);
+	}
+	PG_END_TRY();
+	return fence;
+}
+
+/* ---- writing ---- */
+
+static bool
+fence_write_failed(const char *name, LeyserKeyringError *error)
+{
+	return leyser_keyring_fail(
+		error, LEYSER_KEYRING_UNREADABLE, "could not write the fence",
+		"Let the user that runs the server create files in leyser.fence_directory "
+		"(without it: leyser.keyring_directory).",
+		"\"%s/%s\": %s", fence_path(), name, strerror(errno));
+}
+
+/* Others that write: of this server, or of another one that shares the directory. */
+static bool
+fence_lock(int dir)
+{
+	for (int i = 0; i < FENCE_LOCK_LOOKS; i++)
+	{
+		if (flock(dir, LOCK_EX | LOCK_NB) == 0)
+			return true;
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return errno == EINVAL || errno == ENOSYS || errno == EBADF ||
+				   errno == ENOTSUP; /* some file systems have no locks */
+		pg_usleep(FENCE_LOCK_WAIT);
+	}
+	errno = EWOULDBLOCK;
+	return false;
+}
+
+static bool
+fence_store(int dir, const char *name, const StringInfo text)
+{
+	char temporary[FENCE_NAME_MAX + 16];
+	ssize_t written;
+	int fd;
+
+	snprintf(temporary, sizeof(temporary), ".%s.%d.tmp", name, MyProcPid);
+	fd = openat(dir, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+				0600);
+	if (fd < 0)
+		return false;
+	errno = ENOSPC; /* what a short write means */
+	written = write(fd, text->data, text->len);
+	if (written != text->len || fsync(fd) != 0)
+	{
+		int errnum = errno;
+
+		close(fd);
+		unlinkat(dir, temporary, 0);
+		errno = errnum;
+		return false;
+	}
+	if (close(fd) != 0 || renameat(dir, temporary, dir, name) != 0)
+		return false;
+	/* Some file systems cannot sync a directory; PostgreSQL tolerates that too. */
+	return fsync(dir) == 0 || errno == EBADF || errno == EINVAL;
+}
+
+/* Takes what a fence holds into another; whether that changed it. */
+static bool
+fence_merge(LeyserFence *into, const LeyserFence *from)
+{
+	bool changed = from->restores > into->restores;
+	HASH_SEQ_STATUS scan;
+	LeyserFencePurge *purge;
+	ListCell *cell;
+
+	into->restores = Max(into->restores, from->restores);
+	foreach (cell, from->marks)
+		changed |= leyser_fence_set_mark(into, lfirst(cell));
+	hash_seq_init(&scan, from->purges);
+	while ((purge = hash_seq_search(&scan)) != NULL)
+		changed |= leyser_fence_add(into, purge);
+	return changed;
+}
+
+bool
+leyser_fence_is_written(const LeyserFence *fence)
+{
+	LeyserFenceState state;
+	LeyserKeyringError error;
+	LeyserFence *present = leyser_fence_read(&fence->database, &state, &error);
+
+	return present != NULL && !fence_merge(present, fence);
+}
+
+static void
+fence_put_aside(int dir, const char *name)
+{
+	char aside[FENCE_NAME_MAX + 32];
+
+	snprintf(aside, sizeof(aside), "%s.damaged." INT64_FORMAT, name,
+			 GetCurrentTimestamp());
+	(void) renameat(dir, name, dir, aside);
+}
+
+static bool
+fence_write_in(int dir, const LeyserFence *fence, bool replace, LeyserKeyringError *error)
+{
+	char name[FENCE_NAME_MAX];
+	LeyserFenceState state = LEYSER_FENCE_UNREADABLE;
+	LeyserFence *present;
+	StringInfoData text;
+
+	fence_name(&fence->database, name);
+	if (!fence_lock(dir))
+		return fence_write_failed(name, error);
+	present = fence_read_in(dir, &fence->database, &state, error);
+	if (state == LEYSER_FENCE_DAMAGED && replace)
+	{
+		fence_put_aside(dir, name);
+		state = LEYSER_FENCE_ABSENT;
+	}
+	if (state == LEYSER_FENCE_ABSENT)
+		present = leyser_fence_new(&fence->database);
+	else if (state != LEYSER_FENCE_FOUND)
+		return false;
+	if (!fence_merge(present, fence) && state == LEYSER_FENCE_FOUND)
+		return true;
+	initStringInfo(&text);
+	leyser_fence_render(present, &text);
+	if (fence_store(dir, name, &text))
+		return true;
+	return fence_write_failed(name, error);
+}
+
+bool
+leyser_fence_write(const LeyserFence *fence, bool replace, LeyserKeyringError *error)
+{
+	int dir = fence_open_directory(error);
+	bool written = false;
+
+	if (dir < 0)
+		return false;
+	PG_TRY();
+	{
+		written = fence_write_in(dir, fence, replace, error);
+	}
+	PG_FINALLY();
+	{
+		close(dir); /* and its lock */
+	}
+	PG_END_TRY();
+	return written;
+}
