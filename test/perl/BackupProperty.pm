@@ -280,6 +280,10 @@ sub expire
 	my $latest = max(0, map { $_->{started} } values %books);
 	my $told;
 
+	$told = ask("SELECT generation_id FROM leyser.policy_decision(to_timestamp($now), leyser.this_system()) WHERE place IS NOT NULL ORDER BY place");
+	return "counting are\n$told\ninstead of\n" . join("\n", map { $_->{id} } @counting)
+	  if $told ne join("\n", map { $_->{id} } @counting);
+
 	# by a clock that stands before what the books know nothing goes, nor by the server's
 	if ($thought ne '' && $latest > $first)
 	{
