@@ -20,6 +20,24 @@ CHECKPOINT;
 \set found `grep -raoF ":note" ":data_directory" | wc -l`
 \echo '   In the files of the data directory (tables, indexes, statistics, WAL) the note stands' :found 'times.'
 SELECT 1 / (:found > 4000)::int AS checked \gset
+\setenv NOTE :note
+\! echo "$NOTE" > "$PGHOST/note"
+CREATE ROLE bank_backup LOGIN;
+SELECT leyser.grant_usage('bank_backup', 'backup') \g /dev/null
+\! install -d -m 0700 "$PGHOST/backups"
+\set backups `echo "$PGHOST/backups"`
+ALTER SYSTEM SET leyser.backup_directory = :'backups';
+SELECT pg_reload_conf() \g /dev/null
+SELECT pg_sleep(0.5) \g /dev/null
+\c -reuse-previous=on - bank_backup
+\echo '   So it does in tonight''s backup:'
+\set QUIET off
+\set VERBOSITY terse
+\echo '   bank_backup=> SELECT leyser.take_backup();'
+SELECT leyser.take_backup() AS generation;
+\set QUIET on
+\set VERBOSITY default
+\c -reuse-previous=on - postgres
 \set others 'SELECT count(DISTINCT a.bid) AS branches, count(*) AS "rows", sum(a.abalance) AS balances, sum(hashtextextended(a::text, 0)::numeric) AS digest_of_all_rows FROM pgbench_accounts a WHERE a.bid <> 3'
 \echo '   The other branches, before:'
 :others;
