@@ -34,6 +34,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     tenant leyser.tenant_record := leyser.settle_contract(hold_purge.tenant_id);
+    open bigint;
     begun text;
 BEGIN
     PERFORM leyser.check_hold(tenant, hold_purge.legal_basis, hold_purge.review_on);
@@ -44,10 +45,11 @@ BEGIN
     IF tenant.state = 'terminated' THEN
         PERFORM leyser.move_tenant(tenant.tenant_id, '{terminated}', 'held');
     END IF;
-    WITH former AS (SELECT p.purge_id, p.state FROM leyser.purge_record p
-                    WHERE p.tenant_id = tenant.tenant_id AND p.state NOT IN ('erased', 'held') FOR UPDATE)
-    UPDATE leyser.purge_record p SET state = 'held' FROM former f WHERE p.purge_id = f.purge_id
-        RETURNING f.state INTO begun;
+    SELECT p.purge_id, p.state INTO open, begun FROM leyser.purge_record p
+        WHERE p.tenant_id = tenant.tenant_id AND p.state NOT IN ('erased', 'held') FOR UPDATE;
+    IF open IS NOT NULL THEN
+        PERFORM leyser.move_purge(open, 'held');
+    END IF;
     PERFORM leyser.record_event('purge.held', tenant.tenant_id, hold_purge.legal_basis,
         jsonb_build_object('review_on', hold_purge.review_on, 'purge', begun));
     IF begun IS DISTINCT FROM 'due' AND begun IS NOT NULL THEN
@@ -68,6 +70,7 @@ AS $$
 DECLARE
     tenant leyser.tenant_record := leyser.settle_contract(release_hold.tenant_id);
     held leyser.hold_record;
+    stopped bigint;
 BEGIN
     DELETE FROM leyser.hold_record h WHERE h.tenant_id = tenant.tenant_id RETURNING h.* INTO held;
     IF held.tenant_id IS NULL THEN
@@ -80,8 +83,9 @@ BEGIN
         PERFORM leyser.move_tenant(tenant.tenant_id, '{held}', 'terminated');
     END IF;
     -- it begins anew, which finds what is left
-    UPDATE leyser.purge_record p SET state = 'due' WHERE p.tenant_id = tenant.tenant_id AND p.state = 'held';
+    SELECT p.purge_id INTO stopped FROM leyser.purge_record p WHERE p.tenant_id = tenant.tenant_id AND p.state = 'held';
     IF FOUND THEN
+        PERFORM leyser.move_purge(stopped, 'due');
         PERFORM leyser.start_purge_worker();
     END IF;
     PERFORM leyser.record_event('purge.released', tenant.tenant_id, held.legal_basis,

@@ -45,7 +45,9 @@ BEGIN
             DETAIL = 'No store of this name is registered.',
             HINT = 'See leyser.register_external_store().';
     END IF;
-    DELETE FROM leyser.purge_table t WHERE t.action = 'confirm' AND t.relation_name = drop_external_store.name;
+    DELETE FROM leyser.purge_table t USING leyser.purge_record p
+        WHERE p.purge_id = t.purge_id AND p.state <> 'erased'
+          AND t.action = 'confirm' AND t.relation = 0 AND t.relation_name = drop_external_store.name;
     PERFORM leyser.record_event('external_store.dropped', NULL, drop_external_store.name, NULL);
 END
 $$;
@@ -63,6 +65,50 @@ $$;
 REVOKE ALL ON FUNCTION leyser.planned_confirmations(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.planned_confirmations(text) IS
     'internal: large objects, publications and the like that a planned purge cannot erase';
+
+CREATE FUNCTION leyser.missing_confirmations(purge_id bigint) RETURNS TABLE (relation oid, name text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t.relation, t.relation_name FROM leyser.purge_table t
+    JOIN leyser.purge_record r ON r.purge_id = t.purge_id
+    WHERE t.purge_id = missing_confirmations.purge_id AND t.action = 'confirm' AND t.relation <> 0
+      AND NOT EXISTS (SELECT FROM leyser.external_erasure e WHERE e.tenant_id = r.tenant_id AND e.name = t.relation_name)
+    ORDER BY t.relation_name COLLATE "C"
+$$;
+REVOKE ALL ON FUNCTION leyser.missing_confirmations(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.missing_confirmations(bigint) IS
+    'internal: what somebody has to empty in this database, and to confirm, before it is scrubbed';
+
+-- Bytes of what is emptied here are scrubbed afterwards; a view that is refreshed
+-- before the tenant's rows are gone copies them once more.
+CREATE FUNCTION leyser.note_confirmed(tenant_id text, name text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    purge leyser.purge_record;
+    emptied oid;
+BEGIN
+    SELECT r.* INTO purge FROM leyser.purge_record r
+        WHERE r.tenant_id = note_confirmed.tenant_id AND r.state <> 'erased' FOR UPDATE;
+    SELECT t.relation INTO emptied FROM leyser.purge_table t
+        WHERE t.purge_id = purge.purge_id AND t.action = 'confirm' AND t.relation <> 0 AND t.relation_name = note_confirmed.name;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF purge.deleted_at IS NULL AND emptied <> 'pg_largeobject'::regclass THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY008',
+            MESSAGE = format('"%s" cannot be confirmed yet', note_confirmed.name),
+            DETAIL = 'The tenant''s rows are not deleted yet: refreshed now, it would copy them.',
+            HINT = 'Refresh it when view leyser.purge_status names it among the blockers.';
+    END IF;
+    UPDATE leyser.purge_record r SET deleted_xid = pg_current_xact_id()
+        WHERE r.purge_id = purge.purge_id AND purge.deleted_at IS NOT NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.note_confirmed(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_confirmed(text, text) IS
+    'internal: what was emptied in this database is scrubbed when nobody sees its content any longer; LY008 for a view that still would copy rows';
 
 -- Before the lock-out the tenant still writes there; while it is held, the store
 -- must keep its share as well.
@@ -89,6 +135,7 @@ BEGIN
                                        ELSE 'It can still write there until its contract ends.' END,
             HINT = 'See view leyser.contract.';
     END IF;
+    PERFORM leyser.note_confirmed(tenant.tenant_id, confirm_external_erasure.name);
     INSERT INTO leyser.external_erasure (tenant_id, name, confirmed_by)
         VALUES (tenant.tenant_id, confirm_external_erasure.name, leyser.caller()::text) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
@@ -102,7 +149,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.confirm_external_erasure(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.confirm_external_erasure(text, text) IS
-    'operator: says that an external store holds nothing of a tenant any longer, after its contract''s end; 42704 for an unknown store or tenant, LY008 where the contract has not ended, is held, or it was confirmed';
+    'operator: says that an external store holds nothing of a tenant any longer, after its contract''s end; 42704 for an unknown store or tenant, LY008 where the contract has not ended, is held, it was confirmed, or a view is to be refreshed after the rows are gone';
 
 CREATE FUNCTION leyser.missing_external_erasures(tenant_id text) RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

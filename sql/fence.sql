@@ -107,11 +107,11 @@ BEGIN
         RETURN;
     END IF;
     IF note_fence.detail IS NOT NULL THEN
-        PERFORM leyser.move_purge(note_fence.purge_id, '{deleting,waiting}', 'waiting');
+        PERFORM leyser.move_purge(note_fence.purge_id, 'waiting');
         PERFORM leyser.replace_blockers(note_fence.purge_id, jsonb_build_array(jsonb_build_object('kind', 'fence',
             'subject', 'leyser.fence_directory', 'detail', note_fence.detail, 'remedy', note_fence.remedy)));
     ELSIF EXISTS (SELECT FROM leyser.purge_blocker b WHERE b.purge_id = note_fence.purge_id AND b.kind = 'fence') THEN
-        PERFORM leyser.move_purge(note_fence.purge_id, '{deleting,waiting}', 'deleting');
+        PERFORM leyser.move_purge(note_fence.purge_id, 'deleting');
         PERFORM leyser.replace_blockers(note_fence.purge_id, NULL);
     END IF;
 END

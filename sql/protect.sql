@@ -47,6 +47,9 @@ BEGIN
             DETAIL = 'A table has one kind.',
             HINT = format('SELECT leyser.unprotect(%L);', protect_as.relation);
     END IF;
+    IF new_column <> present.tenant_column THEN
+        PERFORM leyser.refuse_open_purge(protect_as.relation);
+    END IF;
     -- an owner only tightens
     IF present.tenant_attnum IS NOT NULL AND NOT leyser.role_has_usage(acting, 'operator')
             AND (new_column <> present.tenant_column
@@ -158,6 +161,7 @@ BEGIN
             DETAIL = 'Partitions and children follow their parent.',
             HINT = format('SELECT leyser.unprotect(%L);', present.parent);
     END IF;
+    PERFORM leyser.refuse_open_purge(unprotect.relation);
     PERFORM leyser.undeclare(unprotect.relation);
     -- what another protected parent hands on stays protected
     FOR one IN WITH RECURSIVE family AS (SELECT f.member FROM leyser.family_of(unprotect.relation) f),
@@ -182,7 +186,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.unprotect(regclass) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.unprotect(regclass) IS
-    'operator: takes a table, its partitions and children out of the registry and puts back the row security and default that protect() found; LY008 where it is not governed, or only with its parent; 42P01 or 42809 where it is no table, 55P03 where it is locked';
+    'operator: takes a table, its partitions and children out of the registry and puts back the row security and default that protect() found; LY008 where it is not governed, or only with its parent, or is being purged; 42P01 or 42809 where it is no table, 55P03 where it is locked';
 
 -- CREATE TABLE … INHERITS (protected, unprotected): whoever reads the other parent
 -- would see the child's rows.

@@ -64,7 +64,9 @@ CREATE VIEW leyser.purge_status AS
            CASE WHEN b.blockers IS NOT NULL AND p.state IN ('deleting', 'scrubbing') THEN 'waiting' ELSE p.state END AS state,
            p.queued_by, p.queued_at, p.started_at, p.pass,
            s.rows_planned, s.rows_deleted, s.tables, s.tables_scrubbed, p.deleted_at,
-           coalesce(b.blockers, '{}') AS blockers, p.scrub_end_lsn, p.erased_at,
+           coalesce(b.blockers, '{}') AS blockers,
+           -- a place in another system's log says nothing here
+           CASE WHEN p.scrub_system = (SELECT c.system_identifier FROM pg_control_system() c) THEN p.scrub_end_lsn END AS scrub_end_lsn, p.erased_at,
            h.gone_at AS gone_from_backups_at, p.batch_size, p.max_rows_per_second, p.last_error
     FROM leyser.purge_record p
     CROSS JOIN LATERAL (
@@ -151,11 +153,22 @@ BEGIN
             concat_ws(', ', CASE WHEN t.action NOT IN ('keep', 'confirm') THEN
                 format('%s rows, %s pages scrubbed, %s indexes rebuilt', t.rows_deleted, t.pages_scrubbed, t.indexes_rebuilt) END, t.note)
         FROM leyser.purge_table t WHERE t.purge_id = purge.purge_id ORDER BY t.step;
-    RETURN QUERY SELECT 'external store', s.name,
+    -- as it was, whatever stores there are by now
+    RETURN QUERY SELECT CASE WHEN s.inside THEN 'confirmation' ELSE 'external store' END, s.name,
             CASE WHEN e.name IS NULL THEN 'not confirmed' ELSE 'confirmed' END,
             'by ' || e.confirmed_by || ' at ' || to_char(e.confirmed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"')
-        FROM leyser.external_store s LEFT JOIN leyser.external_erasure e
-            ON e.name = s.name AND e.tenant_id = purge_report.tenant_id ORDER BY s.name;
+        FROM (SELECT n.name, bool_or(n.inside) AS inside FROM (
+                  SELECT x.name, false AS inside FROM leyser.external_store x WHERE purge.state <> 'erased'
+                  UNION ALL SELECT t.relation_name, t.relation <> 0 FROM leyser.purge_table t
+                      WHERE t.purge_id = purge.purge_id AND t.action = 'confirm'
+                  UNION ALL SELECT c.name, false FROM leyser.external_erasure c WHERE c.tenant_id = purge_report.tenant_id) n
+              GROUP BY n.name) s
+        LEFT JOIN leyser.external_erasure e ON e.name = s.name AND e.tenant_id = purge_report.tenant_id
+        ORDER BY s.name COLLATE "C";
+    IF NOT pg_is_in_recovery() AND purge.scrub_end_lsn <= leyser.promoted_wanted() THEN
+        RETURN QUERY SELECT 'write-ahead log', 'pg_wal', 'not yet',
+            'This server was promoted since; it writes over what it holds from before.';
+    END IF;
     IF pg_is_in_recovery() THEN
         RETURN QUERY SELECT 'standby', 'pg_wal', CASE WHEN purge.scrub_end_lsn <= leyser.standby_scrubbed() THEN 'clean' ELSE 'not yet' END,
             'The write-ahead log of the standby on which this is asked.';

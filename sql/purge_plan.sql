@@ -219,7 +219,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.purge_plan(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.purge_plan(text) IS
-    'operator, auditor: what a purge of the tenant would do, step by step; changes nothing. Actions: stop (the purge would be refused: the note says why), delete, delete together (in one transaction), truncate, erase (content, the row stays), refresh (a materialized view), confirm (nothing that the database can erase: somebody confirms it), keep. Rows are the tenant''s, bytes the whole relation''s, which is scrubbed. 42704 for an unknown tenant, LY008 for an erased one';
+    'operator, auditor: what a purge of the tenant would do, step by step; changes nothing. Actions: stop (the purge would be refused: the note says why), delete, delete together (in one transaction), truncate, erase (content, the row stays), refresh (a materialized view), scrub (of what somebody else empties, once that is confirmed), confirm (nothing that the database can erase: somebody confirms it), keep. Rows are the tenant''s, bytes the whole relation''s, which is scrubbed. 42704 for an unknown tenant, LY008 for an erased one';
 
 CREATE FUNCTION leyser.raise_stop(tenant_id text, steps leyser.purge_step[]) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -247,6 +247,23 @@ REVOKE ALL ON FUNCTION leyser.raise_stop(text, leyser.purge_step[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.raise_stop(text, leyser.purge_step[]) IS
     'internal: LY008 with table, constraint and number of rows where a step of a plan is a stop';
 
+-- A table that was taken out of the registry, or detached from one that is in it,
+-- still holds the tenant's rows, or their bytes.
+CREATE FUNCTION leyser.lost_tables(purge_id bigint, targets leyser.purge_target[]) RETURNS SETOF leyser.purge_step
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t.relation, t.relation::regclass::text, 'stop', NULL::text, NULL::text, NULL::integer, NULL::bigint, NULL::bigint,
+           format('"%s" was planned to be emptied, and is no longer declared to hold rows of tenants', t.relation::regclass), NULL::name,
+           format('SELECT leyser.declare_table(%L, ''by_rule'', ''…'', ''…''); or leyser.protect() it, until the tenant is erased.', t.relation::regclass)
+    FROM leyser.purge_table t JOIN pg_class c ON c.oid = t.relation
+    WHERE t.purge_id = lost_tables.purge_id AND t.condition IS NOT NULL
+      AND t.relation NOT IN (SELECT g.relation FROM unnest(targets) g WHERE g.condition IS NOT NULL)
+    ORDER BY t.relation::regclass::text COLLATE "C"
+$$;
+REVOKE ALL ON FUNCTION leyser.lost_tables(bigint, leyser.purge_target[]) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.lost_tables(bigint, leyser.purge_target[]) IS
+    'internal: tables that a purge was to empty, and that are declared to be something else now';
+
 -- Keeps the plan of a purge.  A plan that is made again, after a restart or DDL,
 -- keeps what was done to a relation.
 CREATE FUNCTION leyser.plan_purge(purge_id bigint) RETURNS void
@@ -261,6 +278,10 @@ BEGIN
     SELECT r.tenant_id INTO STRICT planned_for FROM leyser.purge_record r WHERE r.purge_id = plan_purge.purge_id;
     SELECT array_agg(p) INTO steps FROM leyser.make_purge_plan(planned_for) p;
     PERFORM leyser.raise_stop(planned_for, steps);
+    PERFORM leyser.raise_stop(planned_for, (SELECT array_agg(l) FROM leyser.lost_tables(plan_purge.purge_id,
+        (SELECT array_agg(t) FROM leyser.purge_targets(planned_for) t)) l));
+    DELETE FROM leyser.external_erasure x USING unnest(steps) s
+        WHERE x.tenant_id = planned_for AND s.action = 'confirm' AND s.relation <> 0 AND x.name = s.relation_name;
     SELECT array_agg(t) INTO former FROM leyser.purge_table t WHERE t.purge_id = plan_purge.purge_id;
     DELETE FROM leyser.purge_table t WHERE t.purge_id = plan_purge.purge_id;
     INSERT INTO leyser.purge_table (purge_id, step, relation, relation_name, action, condition, rows_planned,
@@ -270,14 +291,14 @@ BEGIN
                coalesce(f.indexes_rebuilt, 0), p.note, p.assignments, p.together
         FROM unnest(steps) WITH ORDINALITY
             p (relation, relation_name, action, condition, assignments, together, rows, bytes, note, constraint_name, hint, step)
-        LEFT JOIN unnest(former) f ON f.relation = p.relation AND p.relation <> 0;
-    -- what the rows that are gone by now named is to be confirmed all the same
+        LEFT JOIN unnest(former) f ON f.relation = p.relation AND p.action <> 'confirm' AND f.action <> 'confirm';
+    -- what the rows that are gone by now named is to be confirmed, and scrubbed, all the same
     INSERT INTO leyser.purge_table (purge_id, step, relation, relation_name, action, rows_planned, note)
         SELECT f.purge_id, cardinality(steps) + row_number() OVER (ORDER BY f.step), f.relation, f.relation_name, f.action,
                f.rows_planned, f.note
         FROM unnest(former) f
         WHERE f.action = 'confirm' AND f.relation_name NOT IN (SELECT p.relation_name FROM unnest(steps) p WHERE p.action = 'confirm')
-          AND f.relation_name NOT IN (SELECT x.name FROM leyser.external_erasure x WHERE x.tenant_id = planned_for);
+           OR f.action = 'scrub' AND f.relation NOT IN (SELECT p.relation FROM unnest(steps) p WHERE p.action IN ('refresh', 'scrub'));
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.plan_purge(bigint) FROM PUBLIC;

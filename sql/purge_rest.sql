@@ -62,15 +62,17 @@ AS $$
                array_agg(r.reader::bigint ORDER BY r.source::regclass::text COLLATE "C", r.reader::regclass::text COLLATE "C") AS later
         FROM reading r WHERE r.source IN (SELECT o.relation FROM reader o)
     )
-    SELECT c.oid, CASE WHEN p.problem IS NULL THEN '' ELSE 'materialized view ' END || c.oid::regclass::text,
-           CASE WHEN p.problem IS NULL THEN 'refresh' ELSE 'confirm' END,
+    -- a view that is not refreshed here is scrubbed all the same
+    SELECT c.oid, CASE a.action WHEN 'confirm' THEN 'materialized view ' ELSE '' END || c.oid::regclass::text, a.action,
            NULL::text, NULL::text, NULL::integer, NULL::bigint, pg_total_relation_size(c.oid),
-           coalesce(p.problem || '; refresh it yourself, then leyser.confirm_external_erasure() closes it', 'it reads tables that are emptied'), NULL::name, NULL::text
+           CASE a.action WHEN 'refresh' THEN 'it reads tables that are emptied' WHEN 'scrub' THEN 'once that is confirmed'
+               ELSE p.problem || '; refresh it yourself, then leyser.confirm_external_erasure() closes it' END, NULL::name, NULL::text
     FROM graph g
     CROSS JOIN LATERAL unnest(g.nodes, leyser.purge_order(g.nodes, coalesce(g.earlier, '{}'), coalesce(g.later, '{}'))) o (node, turn)
     JOIN pg_class c ON c.oid = o.node::oid AND c.relkind = 'm' AND c.relispopulated
     CROSS JOIN LATERAL leyser.refresh_problem(c.oid) p (problem)
-    ORDER BY o.turn
+    CROSS JOIN LATERAL unnest(CASE WHEN p.problem IS NULL THEN '{refresh}' ELSE '{confirm,scrub}' END::text[]) WITH ORDINALITY a (action, place)
+    ORDER BY o.turn, a.place
 $$;
 REVOKE ALL ON FUNCTION leyser.refreshing_steps(oid[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.refreshing_steps(oid[]) IS
@@ -103,32 +105,39 @@ CREATE FUNCTION leyser.confirming_steps(targets leyser.purge_target[], tenant_id
 AS $$
     WITH emptied AS (
         SELECT t.* FROM unnest(targets) t WHERE t.condition IS NOT NULL AND t.relkind = 'r'
-    ), outside (name, rows, note) AS (
-        SELECT format('large objects of %s', e.relation_name), n.count, 'large objects that the tenant''s rows name; lo_unlink() them'
+    ), outside (relation, name, rows, note) AS (
+        SELECT 'pg_largeobject'::regclass::oid, format('large objects of %s', e.relation_name), n.count, 'large objects that the tenant''s rows name; lo_unlink() them'
             FROM emptied e CROSS JOIN LATERAL leyser.count_large_objects(e.relation, e.condition, tenant_id) n (count)
             WHERE e.kind <> 'leyser' AND n.count > 0
         UNION ALL
-        SELECT format('foreign table %s', t.relation_name), NULL, 'its rows lie on another server'
+        SELECT 0, format('foreign table %s', t.relation_name), NULL, 'its rows lie on another server'
             FROM unnest(targets) t WHERE t.relkind = 'f' AND t.kind IN ('own', 'own_and_global', 'by_rule')
         UNION ALL
-        SELECT format('publication %I', p.publication), NULL,
+        SELECT 0, format('publication %I', p.publication), NULL,
                CASE WHEN bool_and(p.deletes) THEN 'subscribers delete the rows, and keep the bytes'
                     ELSE 'subscribers keep the rows: it does not publish deletes' END
             FROM emptied e CROSS JOIN LATERAL leyser.publications_of(e.relation) p
             WHERE e.kind <> 'leyser' GROUP BY p.publication
         UNION ALL
-        SELECT format('subscription %I', s.subname), NULL, 'the publisher has the rows, and may send them again'
+        SELECT 0, format('subscription %I', s.subname), NULL, 'the publisher has the rows, and may send them again'
             FROM pg_subscription s JOIN pg_subscription_rel r ON r.srsubid = s.oid
             JOIN unnest(targets) e ON e.relation = r.srrelid AND e.condition IS NOT NULL GROUP BY s.subname
         UNION ALL
-        SELECT x.name, NULL, 'an external store'
+        SELECT 0, x.name, NULL, 'an external store'
             FROM leyser.external_store x
     )
-    SELECT 0::oid, o.name, 'confirm', NULL::text, NULL::text, NULL::integer, o.rows, NULL::bigint,
-           format('%s: %s; leyser.confirm_external_erasure() closes it', o.name, o.note), NULL::name, NULL::text
-    FROM outside o
-    WHERE NOT EXISTS (SELECT FROM leyser.external_erasure x WHERE x.tenant_id = confirming_steps.tenant_id AND x.name = o.name)
-    ORDER BY o.name COLLATE "C"
+    SELECT s.* FROM (
+        SELECT o.relation, o.name, 'confirm', NULL::text, NULL::text, NULL::integer, o.rows, NULL::bigint,
+               format('%s: %s; leyser.confirm_external_erasure() closes it', o.name, o.note), NULL::name, NULL::text
+        FROM outside o
+        -- what the tenant's rows still name is not gone, whatever was confirmed
+        WHERE o.relation <> 0 OR NOT EXISTS (SELECT FROM leyser.external_erasure x
+                                             WHERE x.tenant_id = confirming_steps.tenant_id AND x.name = o.name)
+        ORDER BY o.name COLLATE "C") s
+    UNION ALL
+    SELECT DISTINCT o.relation, o.relation::regclass::text, 'scrub', NULL::text, NULL::text, NULL::integer, NULL::bigint,
+           pg_total_relation_size(o.relation), 'once that is confirmed', NULL::name, NULL::text
+    FROM outside o WHERE o.relation <> 0
 $$;
 REVOKE ALL ON FUNCTION leyser.confirming_steps(leyser.purge_target[], text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.confirming_steps(leyser.purge_target[], text) IS
@@ -152,6 +161,9 @@ AS $$
             FROM pg_class c WHERE c.relkind = 'm' AND c.relispopulated AND c.oid <> ALL (refreshed)
               AND EXISTS (SELECT FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
                           WHERE r.ev_class = c.oid AND d.refclassid = 'pg_proc'::regclass)
+        UNION ALL
+        SELECT m.relation, m.name, 'a temporary child: it goes when the session that made it ends, which the purge waits for'
+            FROM leyser.temporary_members() m
     ) k (relation, name, note)
     ORDER BY k.name COLLATE "C"
 $$;

@@ -67,8 +67,11 @@ CREATE TABLE leyser.purge_record (
     statistics_at timestamptz,          -- when the planner's statistics were renewed
     statistics_xid xid8,                -- older transactions may still see former statistics
     wal_at timestamptz,                 -- when pg_wal held nothing older than scrub_end_lsn
-    scrub_system bigint,                -- … of this system, as pg_control_system() tells it,
-    scrub_timeline integer,             -- and in this timeline
+    -- where numbers of transactions and places in the write-ahead log mean something
+    scrub_system bigint,                -- the system, as pg_control_system() tells it,
+    database_id oid,                    -- its database,
+    scrub_timeline integer,             -- and of scrub_end_lsn the timeline
+    cleared_timeline integer,           -- whose server's pg_wal was cleared: another one after a promotion
     lost_files integer NOT NULL DEFAULT 0,  -- that a crash removed, perhaps before they were overwritten
     started_lsn pg_lsn,                 -- nothing of the tenant was deleted before,
     started_system bigint,              -- in this system
@@ -82,9 +85,9 @@ COMMENT ON INDEX leyser.purge_record_one IS 'two purges of one tenant never run 
 CREATE TABLE leyser.purge_table (
     purge_id bigint NOT NULL REFERENCES leyser.purge_record ON DELETE CASCADE,
     step integer NOT NULL,
-    relation oid NOT NULL,
+    relation oid NOT NULL,              -- of confirm: what is scrubbed afterwards, or 0
     relation_name text NOT NULL,        -- as it was planned
-    action text NOT NULL,               -- delete, delete together, truncate, erase, refresh, confirm, keep
+    action text NOT NULL,               -- delete, delete together, truncate, erase, refresh, scrub, confirm, keep
     condition text,                     -- over the relation's columns; $1 is the tenant id
     rows_planned bigint,
     rows_deleted bigint NOT NULL DEFAULT 0,

@@ -64,7 +64,7 @@ COMMENT ON TYPE leyser.purge_target IS 'a relation that a purge deals with';
 CREATE TYPE leyser.purge_step AS (
     relation oid,               -- 0: none in this database
     relation_name text,
-    action text,                -- stop, delete, delete together, truncate, erase, refresh, confirm, keep
+    action text,                -- stop, delete, delete together, truncate, erase, refresh, scrub, confirm, keep
     condition text,
     assignments text,
     together integer,           -- those of one number are deleted in one transaction
@@ -121,7 +121,8 @@ AS $$
         ('leyser.issuer_key', 'tenant_id = $1', NULL),
         -- none while a purge runs, but the bytes of former ones
         ('leyser.hold_record', 'tenant_id = $1', NULL),
-        ('leyser.event_record', 'tenant_id = $1 AND num_nonnulls(session_role, caller_role, client_address, account_id, object, detail, salt) > 0',
+        -- who confirmed an erasure is told by its report
+        ('leyser.event_record', 'tenant_id = $1 AND event <> ''external_erasure.confirmed'' AND num_nonnulls(session_role, caller_role, client_address, account_id, object, detail, salt) > 0',
             'session_role = NULL, caller_role = NULL, client_address = NULL, account_id = NULL, object = NULL, detail = NULL, salt = NULL'),
         ('leyser.termination_record', 'tenant_id = $1 AND reason IS NOT NULL', 'reason = NULL'),
         ('leyser.tenant_record', 'tenant_id = $1 AND (name IS NOT NULL OR region IS NOT NULL)', 'name = NULL, region = NULL')
@@ -145,7 +146,8 @@ AS $$
     ), governed AS (
         SELECT c.oid, c.relkind, a.attnum, t.* FROM nearest n
         JOIN leyser.table_record t ON t.relation = n.record
-        JOIN pg_class c ON c.oid = n.member AND c.relkind IN ('r', 'p', 'f')
+        -- nobody else can look into a session's temporary table
+        JOIN pg_class c ON c.oid = n.member AND c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
         LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = t.tenant_column AND NOT a.attisdropped
     )
     SELECT g.oid, g.oid::regclass::text, g.relkind, g.kind,
@@ -166,6 +168,21 @@ $$;
 REVOKE ALL ON FUNCTION leyser.purge_targets(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.purge_targets(text) IS
     'internal: all relations that a purge empties, keeps or names';
+
+CREATE FUNCTION leyser.temporary_members() RETURNS TABLE (relation oid, name text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE family (member) AS (
+        SELECT t.relation::oid FROM leyser.table_record t WHERE t.kind IN ('own', 'own_and_global', 'by_rule')
+        UNION SELECT i.inhrelid FROM family f JOIN pg_inherits i ON i.inhparent = f.member
+    )
+    SELECT c.oid, c.oid::regclass::text FROM family f
+    JOIN pg_class c ON c.oid = f.member AND c.relkind IN ('r', 'p') AND c.relpersistence = 't'
+    ORDER BY c.oid::regclass::text COLLATE "C"
+$$;
+REVOKE ALL ON FUNCTION leyser.temporary_members() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.temporary_members() IS
+    'internal: temporary children of tables with rows of tenants, which nobody but their sessions can read';
 
 CREATE FUNCTION leyser.count_purge_rows(relation regclass, condition text, tenant_id text) RETURNS bigint
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on

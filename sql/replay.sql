@@ -79,6 +79,7 @@ DECLARE
     present text := (SELECT t.state FROM leyser.tenant_record t WHERE t.tenant_id = queue_replay.tenant_id FOR NO KEY UPDATE);
     ended timestamptz := least(queue_replay.started_at, clock_timestamp());
     queued bigint;
+    replayed boolean;
 BEGIN
     IF present IS NULL THEN
         -- it was made after the moment that was restored: no row can be its own
@@ -93,9 +94,12 @@ BEGIN
         VALUES (queue_replay.tenant_id, ended, 'replay after a restore', queue_replay.caller::text, session_user, present,
                 queue_replay.caller::text, clock_timestamp())
         ON CONFLICT DO NOTHING;
-    UPDATE leyser.purge_record p SET replay = true, state = CASE WHEN p.replay THEN p.state ELSE 'due' END
-        WHERE p.tenant_id = queue_replay.tenant_id AND p.state <> 'erased' RETURNING p.purge_id INTO queued;
-    IF queued IS NULL THEN
+    SELECT p.purge_id, p.replay INTO queued, replayed FROM leyser.purge_record p
+        WHERE p.tenant_id = queue_replay.tenant_id AND p.state <> 'erased' FOR UPDATE;
+    IF queued IS NOT NULL AND NOT replayed THEN
+        PERFORM leyser.move_purge(queued, 'due');
+        UPDATE leyser.purge_record p SET replay = true WHERE p.purge_id = queued;
+    ELSIF queued IS NULL THEN
         INSERT INTO leyser.purge_record (tenant_id, state, batch_size, max_rows_per_second, queued_by, replay)
             VALUES (queue_replay.tenant_id, 'due', 5000, 0, queue_replay.caller::text, true) RETURNING purge_id INTO queued;
         PERFORM leyser.record_event('purge.replayed', queue_replay.tenant_id, NULL, jsonb_build_object('purge_id', queued));

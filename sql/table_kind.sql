@@ -262,6 +262,50 @@ REVOKE ALL ON FUNCTION leyser.set_shared(regclass, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.set_shared(regclass, boolean) IS
     'internal: puts the trigger of shared tables up on one table, or takes it down';
 
+-- What a purge is emptying stays what it is until the tenant is erased, or held:
+-- otherwise its rows would stay, and nobody would look for them.
+CREATE FUNCTION leyser.refuse_open_purge(relation regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    tenant text;
+BEGIN
+    SELECT p.tenant_id INTO tenant FROM leyser.purge_record p
+        JOIN leyser.purge_table s ON s.purge_id = p.purge_id AND s.condition IS NOT NULL
+        WHERE p.state NOT IN ('erased', 'held')
+          AND s.relation IN (SELECT f.member FROM leyser.family_of(refuse_open_purge.relation) f)
+        ORDER BY p.purge_id LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY008',
+            MESSAGE = format('"%s" is being purged', refuse_open_purge.relation),
+            DETAIL = format('The purge of tenant "%s" looks there for its rows.', tenant),
+            HINT = 'Wait until view leyser.purge_status says "erased".';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.refuse_open_purge(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refuse_open_purge(regclass) IS
+    'internal: LY008 for a table, or a part of it, that an open purge empties';
+
+-- A condition that cannot be run stops the purge, and may be replaced.
+CREATE FUNCTION leyser.refuse_other_condition(present leyser.table_record, kind text, purge_condition text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF present.kind = 'by_rule' AND (refuse_other_condition.kind <> 'by_rule' OR refuse_other_condition.purge_condition <> present.purge_condition
+            AND NOT EXISTS (SELECT FROM leyser.purge_record p
+                            WHERE p.state NOT IN ('erased', 'held') AND leyser.condition_problem(
+                                ROW(present.relation, present.relation::text, 'r', present.kind, present.purge_condition, NULL, NULL, NULL)::leyser.purge_target,
+                                p.tenant_id) IS NOT NULL)) THEN
+        PERFORM leyser.refuse_open_purge(present.relation);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.refuse_other_condition(leyser.table_record, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refuse_other_condition(leyser.table_record, text, text) IS
+    'internal: LY008 for a by-rule table that an open purge empties, unless it is only its condition, which cannot be run';
+
 -- Takes a declared table, and the children that followed it, out of the registry.
 CREATE FUNCTION leyser.undeclare(relation regclass) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -359,6 +403,7 @@ BEGIN
             DETAIL = 'It is a condition on the table''s columns in which $1 is the tenant id.',
             HINT = 'For example purge_condition => ''payload->>''''tenant'''' = $1''.';
     END IF;
+    PERFORM leyser.refuse_other_condition(present, declare_table.kind, new_condition);
     new_owner := CASE WHEN new_condition = present.purge_condition THEN present.condition_owner
                       WHEN new_condition IS NOT NULL THEN leyser.judge_condition(declare_table.relation, new_condition) END;
     IF present.kind = 'shared' AND declare_table.kind <> 'shared' THEN
@@ -380,7 +425,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.declare_table(regclass, text, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.declare_table(regclass, text, text, text) IS
-    'operator: says what a table is that holds no tenant''s rows of its own: shared (all read; nobody writes in a context, application and gateway roles not at all), by_rule (purge_condition with $1), retained (reason is the legal basis), ignored; 22023 for a wrong kind or a missing reason, 42501 for a condition that compares anything but columns with $1 where the caller is no member of the table''s owner, LY008 where it is protected, 42809 where it is no table, 55P03 where it is locked';
+    'operator: says what a table is that holds no tenant''s rows of its own: shared (all read; nobody writes in a context, application and gateway roles not at all), by_rule (purge_condition with $1), retained (reason is the legal basis), ignored; 22023 for a wrong kind or a missing reason, 42501 for a condition that compares anything but columns with $1 where the caller is no member of the table''s owner, LY008 where it is protected, or by_rule and being purged, 42809 where it is no table, 55P03 where it is locked';
 
 CREATE VIEW leyser.governed_table AS
     SELECT c.oid::regclass AS relation, t.kind, a.attname AS tenant_column,

@@ -319,6 +319,7 @@ purges_idle_time(void)
 static void
 purges_work(void *worked)
 {
+	leyser_purge_promoted();
 	*(bool *) worked = purges_advance() || scrubs_advance();
 }
 
@@ -351,7 +352,7 @@ purges_turn(long wait)
 	else
 		leyser_fence_tend_in_turn();
 	purge_ended = false;
-	if (purges == NIL)
+	if (purges == NIL && !leyser_purge_promoted_waits())
 		return true;
 	if (turn_failed(purges_work, &worked))
 		return false;
@@ -371,7 +372,8 @@ purges_run(void)
 		MemoryContextReset(turn);
 		MemoryContextSwitchTo(turn);
 		failures = purges_turn(failures == 0 ? 0 : RETRY_WAIT) ? 0 : failures + 1;
-	} while (failures < MAX_FAILURES && (failures > 0 || purges != NIL));
+	} while (failures < MAX_FAILURES &&
+			 (failures > 0 || purges != NIL || leyser_purge_promoted_waits()));
 }
 
 /* ---- the worker ---- */
@@ -430,8 +432,9 @@ purge_look(void)
 		return LEYSER_LAUNCHER_NOT_INSTALLED;
 	leyser_fence_tend();
 	leyser_purge_begin();
-	open = leyser_purge_query("SELECT count(*) FROM leyser.open_purges()", 0) > 0 ||
-		   (RecoveryInProgress() && leyser_purge_standby_due());
+	open =
+		leyser_purge_query("SELECT count(*) FROM leyser.open_purges()", 0) > 0 ||
+		(RecoveryInProgress() ? leyser_purge_standby_due() : leyser_purge_promoted_due());
 	leyser_purge_commit();
 	return open ? LEYSER_LAUNCHER_OPEN : LEYSER_LAUNCHER_IDLE;
 }

@@ -115,4 +115,13 @@ extern bool leyser_purge_standby_due(void);
 /* The standby's part, until none is due and no purge is open there. */
 extern void leyser_purge_standby(void);
 
+/* Within a transaction: whether this server was promoted since a purge ended. */
+extern bool leyser_purge_promoted_due(void);
+
+/* On such a server: its own pg_wal, or a look at it now and then. */
+extern void leyser_purge_promoted(void);
+
+/* Whether that is still to be done. */
+extern bool leyser_purge_promoted_waits(void);
+
 #endif /* LEYSER_PURGE_H */

@@ -60,6 +60,7 @@ typedef struct ScrubNext
 	TransactionId limit; /* transactions before it deleted */
 	XLogRecPtr since;    /* what others changed later is theirs */
 	bool indexes;        /* they are to be rebuilt */
+	bool refresh;        /* a materialized view is to be filled anew */
 } ScrubNext;
 
 static Datum
@@ -84,6 +85,7 @@ scrub_next(ScrubNext *next)
 		next->limit = DatumGetTransactionId(next_column(3));
 		next->since = DatumGetLSN(next_column(4));
 		next->indexes = DatumGetBool(next_column(5));
+		next->refresh = DatumGetBool(next_column(6));
 	}
 	leyser_purge_commit();
 }
@@ -148,9 +150,48 @@ typedef struct ScrubbedPages
 static ScrubbedPages scrubbed_pages = {InvalidOid, InvalidTransactionId,
 									   InvalidXLogRecPtr, 0};
 
+static void
+refresh_view(void *name)
+{
+	leyser_scrub_utility(psprintf("REFRESH MATERIALIZED VIEW %s", (char *) name));
+}
+
+/* Whether another attempt may end otherwise, with nobody's doing. */
+static bool
+may_pass(int sqlstate)
+{
+	const char *classes[] = {"40", "53", "55", "57", "58"};
+
+	for (int i = 0; i < (int) lengthof(classes); i++)
+		if (strncmp(unpack_sql_state(sqlstate), classes[i], 2) == 0)
+			return true;
+	return false;
+}
+
+/* Fills a view anew; false where that is left to somebody else. */
+static bool
+scrub_refresh(Oid relation, const char *name)
+{
+	Oid types[2] = {OIDOID, TEXTOID};
+	Datum values[2] = {ObjectIdGetDatum(relation)};
+	ErrorData *error = leyser_purge_guard(refresh_view, pstrdup(name));
+
+	if (error == NULL)
+		return true;
+	if (may_pass(error->sqlerrcode))
+		ReThrowError(error);
+	leyser_purge_begin();
+	values[1] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
+	if (SPI_execute_with_args("SELECT leyser.note_refresh_failed($1, $2)", 2, types,
+							  values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not note an error");
+	leyser_purge_commit();
+	return false;
+}
+
 /*
- * The rows and pages of a table; false where row versions are left over.  A
- * materialized view is filled anew before its former indexes and pages matter:
+ * The rows and pages of a table; false where row versions are left over, or somebody
+ * else is to refresh it.  A materialized view is filled anew before its former indexes and pages matter:
  * they are other files, which are overwritten as they are dropped.
  */
 static bool
@@ -164,8 +205,8 @@ scrub_pages(const ScrubNext *next, const char *name, bool is_view)
 	done->relation = InvalidOid;
 	done->since = GetXLogInsertRecPtr();
 	leyser_purge_tell("purge: scrubbing %s", name);
-	if (is_view && next->indexes)
-		leyser_scrub_utility(psprintf("REFRESH MATERIALIZED VIEW %s", name));
+	if (is_view && next->refresh && !scrub_refresh(next->relation, name))
+		return false;
 	leyser_scrub_table(next->relation, next->limit, &result);
 	done->zeroed = result.zeroed;
 	if (result.leftover > 0)

@@ -7,6 +7,9 @@
  * launcher starts there waits for the end of each scrub on the primary, which
  * purge_record tells, and sees that nothing older is left.
  *
+ * A standby that is promoted before it came so far does the same as a primary: the
+ * purges that ended before speak of another timeline.
+ *
  * How far it is, is remembered in shared memory only: after a restart it looks
  * once more.
  *
@@ -15,6 +18,8 @@
 #include "purge.h"
 
 #include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "pgstat.h"
 #include "utils/pg_lsn.h"
@@ -31,8 +36,7 @@ PG_FUNCTION_INFO_V1(leyser_standby_scrubbed);
 static XLogRecPtr
 standby_wanted(void)
 {
-	return (XLogRecPtr) leyser_purge_query(
-		"SELECT max(p.scrub_end_lsn) FROM leyser.purge_record p", 0);
+	return (XLogRecPtr) leyser_purge_query("SELECT leyser.standby_wanted()", 0);
 }
 
 bool
@@ -80,6 +84,59 @@ leyser_purge_standby(void)
 		if (waits)
 			leyser_purge_wait(STANDBY_WAIT);
 	}
+}
+
+/* ---- a server that was a standby ---- */
+
+static bool promoted_waits = true;
+static TimestampTz promoted_next_at = 0;
+
+bool
+leyser_purge_promoted_due(void)
+{
+	return leyser_purge_query("SELECT leyser.promoted_wanted()", 0) != 0;
+}
+
+bool
+leyser_purge_promoted_waits(void)
+{
+	return promoted_waits;
+}
+
+static void
+note_promoted(XLogRecPtr wanted)
+{
+	Oid type = LSNOID;
+	Datum value = LSNGetDatum(wanted);
+
+	leyser_purge_begin();
+	if (SPI_execute_with_args("SELECT leyser.note_promoted($1)", 1, &type, &value, NULL,
+							  false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not note a scrub");
+	leyser_purge_commit();
+	ereport(LOG, (errmsg("write-ahead log of this server, which was promoted, holds "
+						 "nothing from before %X/%X, where a purge ended",
+						 LSN_FORMAT_ARGS(wanted))));
+}
+
+void
+leyser_purge_promoted(void)
+{
+	LeyserScrubResult result;
+	XLogRecPtr wanted;
+
+	if (!promoted_waits || promoted_next_at > GetCurrentTimestamp())
+		return;
+	promoted_next_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), STANDBY_WAIT);
+	wanted = (XLogRecPtr) leyser_purge_step("SELECT leyser.promoted_wanted()", 0);
+	promoted_waits = !XLogRecPtrIsInvalid(wanted);
+	if (!promoted_waits)
+		return;
+	leyser_purge_tell("purge: writing over old segments of the write-ahead log");
+	if (!leyser_scrub_wal(&wanted, &result))
+		return;
+	note_promoted(wanted);
+	promoted_waits = false;
 }
 
 /* standby_scrubbed() → pg_lsn: before this, pg_wal of this standby holds nothing. */
