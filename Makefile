@@ -28,6 +28,7 @@ OBJS = \
 	src/purge_plain.o \
 	src/fence_file.o \
 	src/fence_text.o \
+	src/purge_count.o \
 	src/custodian.o \
 	src/cache.o \
 	src/fence_tables.o \

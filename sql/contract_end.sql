@@ -58,7 +58,7 @@ BEGIN
                      AND (target.kind <> 'by_rule' OR leyser.refused_condition(target.relation, target.condition) IS NULL) THEN
         leyser.query_as_owner(target.relation,
             format(E'SELECT count(*) FROM (SELECT FROM ONLY %s WHERE (%s\n) LIMIT 100001) counted',
-                   target.relation_name, target.condition), tenant_id, NULL)::bigint END;
+                   target.relation_name, target.condition), tenant_id)::bigint END;
 EXCEPTION WHEN OTHERS THEN
     RETURN NULL;
 END

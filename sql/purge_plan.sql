@@ -100,7 +100,11 @@ AS $$
         CASE WHEN target.assignments IS NOT NULL THEN 'content is erased, rows stay' END,
         (SELECT 'triggers do not fire: ' || string_agg(quote_ident(g.tgname), ', ' ORDER BY g.tgname)
          FROM pg_trigger g WHERE target.kind <> 'leyser' AND g.tgrelid = target.relation AND NOT g.tgisinternal AND g.tgtype & 8 <> 0
-           AND g.tgenabled IN ('O', 'A'))), '')
+           AND g.tgenabled IN ('O', 'A')),
+        (SELECT format('rebuilt under a SHARE lock of the table, and ACCESS EXCLUSIVE of the index: %s of exclusion constraints',
+                       string_agg(quote_ident(c.relname), ', ' ORDER BY c.relname))
+         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+         WHERE target.assignments IS NULL AND i.indrelid = target.relation AND i.indisexclusion HAVING count(*) > 0)), '')
 $$;
 REVOKE ALL ON FUNCTION leyser.deleting_note(leyser.purge_target, text[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.deleting_note(leyser.purge_target, text[]) IS

@@ -92,7 +92,7 @@ BEGIN
         RETURN 0;
     END IF;
     RETURN leyser.query_as_owner(relation, format(
-        'SELECT count(*) FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid IN (%s)', found), tenant_id, NULL)::bigint;
+        'SELECT count(*) FROM pg_catalog.pg_largeobject_metadata m WHERE m.oid IN (%s)', found), tenant_id)::bigint;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.count_large_objects(regclass, text, text) FROM PUBLIC;

@@ -58,6 +58,13 @@ REVOKE ALL ON FUNCTION leyser.reference_condition(oid, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.reference_condition(oid, text) IS
     'internal: the columns of a foreign key, compared';
 
+CREATE FUNCTION leyser.count_by_keys(keys_owner regrole, keys_query text, rows_owner regrole, count_query text, tenant_id text)
+    RETURNS bigint
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_count_by_keys';
+REVOKE ALL ON FUNCTION leyser.count_by_keys(regrole, text, regrole, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.count_by_keys(regrole, text, regrole, text, text) IS
+    'internal: how many rows a query finds, run as one role, for the keys that a query gives, run as another, some megabytes at a time';
+
 -- Rows of the child that stay and refer to rows of the parent that go.  Neither
 -- owner's code may run with the other's rights: where the owners differ, the
 -- parent's keys are read as one and looked up as the other.
@@ -70,22 +77,23 @@ DECLARE
                            coalesce(child.condition, 'false'));
     going text := format(E'%s %s WHERE (%s\n)', CASE WHEN parent.relkind = 'p' THEN '' ELSE 'ONLY' END,
                          parent.relation::regclass, parent.condition);
-    keys jsonb;
+    child_owner regrole := (SELECT c.relowner FROM pg_class c WHERE c.oid = child.relation);
+    parent_owner regrole := (SELECT c.relowner FROM pg_class c WHERE c.oid = parent.relation);
 BEGIN
-    IF (SELECT count(DISTINCT c.relowner) = 1 FROM pg_class c WHERE c.oid IN (child.relation, parent.relation)) THEN
+    IF child_owner = parent_owner THEN
         RETURN leyser.query_as_owner(child.relation, format(
             'SELECT count(*) FROM %s WHERE EXISTS (SELECT FROM (SELECT * FROM %s) referred WHERE %s)',
-            staying, going, leyser.reference_condition(key, 'referred.%1$I')), tenant_id, NULL)::bigint;
+            staying, going, leyser.reference_condition(key, 'referred.%1$I')), tenant_id)::bigint;
     END IF;
-    keys := leyser.query_as_owner(parent.relation, format(
-        'SELECT coalesce(jsonb_agg(jsonb_build_array(%s)), ''[]'') FROM %s',
+    -- a row refers to one key at most, for keys are unique
+    RETURN leyser.count_by_keys(parent_owner, format(
+        'SELECT jsonb_build_array(%s)::text FROM %s',
         (SELECT string_agg(format('%I::text', a.attname), ', ' ORDER BY n.place) FROM pg_constraint k
          CROSS JOIN LATERAL unnest(k.confkey) WITH ORDINALITY n (num, place)
          JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = n.num WHERE k.oid = key), going),
-        tenant_id, NULL)::jsonb;
-    RETURN leyser.query_as_owner(child.relation, format(
+        child_owner, format(
         'SELECT count(*) FROM %s WHERE EXISTS (SELECT FROM jsonb_array_elements($2) referred (key) WHERE %s)',
-        staying, leyser.reference_condition(key, '(referred.key ->> %2$s)::%3$s')), tenant_id, keys)::bigint;
+        staying, leyser.reference_condition(key, '(referred.key ->> %2$s)::%3$s')), tenant_id);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.count_references(oid, leyser.purge_target, leyser.purge_target, text) FROM PUBLIC;

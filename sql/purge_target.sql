@@ -41,11 +41,11 @@ REVOKE ALL ON FUNCTION leyser.refused_condition(regclass, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.refused_condition(regclass, text) IS
     'internal: why a by-rule table''s condition must not be run, or NULL';
 
-CREATE FUNCTION leyser.query_as_owner(relation regclass, query text, tenant_id text, keys jsonb) RETURNS text
+CREATE FUNCTION leyser.query_as_owner(relation regclass, query text, tenant_id text) RETURNS text
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_query_as_owner';
-REVOKE ALL ON FUNCTION leyser.query_as_owner(regclass, text, text, jsonb) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.query_as_owner(regclass, text, text, jsonb) IS
-    'internal: the one value of a query of a table, run with the rights of its owner; $1 is the tenant id, $2 the keys';
+REVOKE ALL ON FUNCTION leyser.query_as_owner(regclass, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.query_as_owner(regclass, text, text) IS
+    'internal: the one value of a query of a table, run with the rights of its owner; $1 is the tenant id';
 
 -- A leaf partition, a table, a table of leyser; without a condition it is kept.
 CREATE TYPE leyser.purge_target AS (
@@ -188,7 +188,7 @@ CREATE FUNCTION leyser.count_purge_rows(relation regclass, condition text, tenan
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
     SELECT leyser.query_as_owner(relation, format(E'SELECT count(*) FROM ONLY %s WHERE (%s\n)', relation, condition),
-                                 tenant_id, NULL)::bigint
+                                 tenant_id)::bigint
 $$;
 REVOKE ALL ON FUNCTION leyser.count_purge_rows(regclass, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.count_purge_rows(regclass, text, text) IS

@@ -148,17 +148,16 @@ leyser_run_as_owner(PG_FUNCTION_ARGS)
 }
 
 /*
- * query_as_owner(relation regclass, query text, tenant_id text, keys jsonb) → text:
- * the one value of a reading query of the relation, run with its owner's rights;
- * $1 is the tenant id, $2 what another query gave.
+ * query_as_owner(relation regclass, query text, tenant_id text) → text: the one
+ * value of a reading query of the relation, run with its owner's rights; $1 is the
+ * tenant id.
  */
 Datum
 leyser_query_as_owner(PG_FUNCTION_ARGS)
 {
-	Oid types[] = {TEXTOID, JSONBOID};
-	Datum values[] = {PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2),
-					  PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3)};
-	char nulls[] = {PG_ARGISNULL(2) ? 'n' : ' ', PG_ARGISNULL(3) ? 'n' : ' ', '\0'};
+	Oid types[] = {TEXTOID};
+	Datum values[] = {PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2)};
+	char nulls[] = {PG_ARGISNULL(2) ? 'n' : ' ', '\0'};
 	MemoryContext caller = CurrentMemoryContext;
 	LeyserOwnerState state;
 	char *query;
@@ -170,7 +169,7 @@ leyser_query_as_owner(PG_FUNCTION_ARGS)
 	leyser_owner_begin_as(&state, table_owner(PG_GETARG_OID(0)));
 	(void) set_config_option("standard_conforming_strings", "on", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	if (SPI_execute_with_args(query, 2, types, values, nulls, true, 2) != SPI_OK_SELECT ||
+	if (SPI_execute_with_args(query, 1, types, values, nulls, true, 2) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		elog(ERROR, "query does not give one value");
 	value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
