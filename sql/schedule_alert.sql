@@ -65,6 +65,27 @@ REVOKE ALL ON FUNCTION leyser.oldest_unarchived() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.oldest_unarchived() IS
     'internal: the write-ahead log segment that has waited longest to be archived, and how many do';
 
+-- A backup from a tool's repository is nothing without the log from its beginning to
+-- its end.  What is missing between the archive's ends only a restore would tell.
+CREATE FUNCTION leyser.archive_gaps()
+    RETURNS TABLE (alert text, subject text, since timestamptz, detail text, remedy text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'archive gapped', format('%s %s: %s', g.tool, g.source, g.label), greatest(g.completed_at, a.seen_at),
+           format('The backup needs the write-ahead log from %s to %s; its archive goes from segment %s to %s.',
+                  g.start_lsn, g.stop_lsn, a.oldest_segment, coalesce(a.newest_segment, 'an unknown one')),
+           'Find out who removed segments, or why they do not arrive; take another backup.'
+    FROM leyser.generation_record g
+    JOIN leyser.wal_archive_record a ON a.tool = g.tool AND a.source = g.source AND a.system_identifier = g.system_identifier
+    WHERE g.state IN ('complete', 'verified') AND g.system_identifier = leyser.this_system()
+      AND (g.stop_lsn > leyser.segment_lsn(a.newest_segment, a.system_identifier)
+                             + pg_size_bytes(current_setting('wal_segment_size'))
+           OR leyser.segment_lsn(a.oldest_segment, a.system_identifier) > g.start_lsn)
+$$;
+REVOKE ALL ON FUNCTION leyser.archive_gaps() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.archive_gaps() IS
+    'internal: backups whose write-ahead log is not whole in their tool''s archive, as that was seen last';
+
 CREATE FUNCTION leyser.archive_alerts()
     RETURNS TABLE (alert text, subject text, since timestamptz, detail text, remedy text)
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -87,6 +108,8 @@ AS $$
     FROM (SELECT string_agg(DISTINCT r.tool, ' and ') AS tools FROM leyser.generation_record r
           WHERE r.tool IN ('pgbackrest', 'barman') AND r.deleted_at IS NULL) g
     WHERE current_setting('archive_mode') = 'off' AND g.tools IS NOT NULL
+    UNION ALL
+    SELECT * FROM leyser.archive_gaps()
 $$;
 REVOKE ALL ON FUNCTION leyser.archive_alerts() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.archive_alerts() IS

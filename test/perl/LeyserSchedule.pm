@@ -18,7 +18,7 @@ our @EXPORT = qw($alerts schedule_node as_operator tick start_tick make_due runs
 
 # What is told of the schedule and the archive; a new server has no backups either.
 our $alerts = q{(SELECT * FROM leyser.backup_alert
-	WHERE alert ~ '^(heartbeat|clock moved|job|purge cannot|pg_cron|archiving)') alerts};
+	WHERE alert ~ '^(heartbeat|clock moved|job|purge cannot|pg_cron|archiv(ing|e gapped))') alerts};
 
 # A node with tables of tenants and an operator.  Options: as new_node.
 sub schedule_node

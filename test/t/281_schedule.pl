@@ -173,6 +173,17 @@ $node->safe_psql('postgres', q{INSERT INTO leyser.generation_record (state, kind
 	VALUES ('complete', 'full', 'pgbackrest', 'x', 'JP', now(), 'test')});
 is(as_operator($node, qq{SELECT count(*) FROM $alerts WHERE alert = 'archiving off'}), '1', '... and an alert where one does');
 
+# An archive that does not hold what a backup needs.
+$node->safe_psql('postgres', q{
+	UPDATE leyser.generation_record SET source = 's/1', start_lsn = '0/5000028', stop_lsn = '0/6000100', completed_at = now(),
+		system_identifier = (SELECT system_identifier FROM pg_control_system());
+	INSERT INTO leyser.wal_archive_record (tool, source, system_identifier, timeline, oldest_segment, newest_segment, oldest_lsn)
+		SELECT 'pgbackrest', 's/1', system_identifier, 1, '000000010000000000000005', '000000010000000000000006', '0/5000000' FROM pg_control_system()});
+my $gaps = "SELECT count(*) FROM $alerts WHERE alert = 'archive gapped'";
+is(as_operator($node, $gaps), '0', 'an archive that reaches from a backup\'s first to its last segment');
+$node->safe_psql('postgres', qq{UPDATE leyser.wal_archive_record SET $_}), is(as_operator($node, $gaps), '1', "... is gapped otherwise: $_")
+  for q{oldest_segment = '000000010000000000000006'}, q{oldest_segment = '000000010000000000000005', newest_segment = '000000010000000000000005'};
+
 # A standby does nothing, and says so.
 $node->append_conf('postgresql.conf', 'max_wal_senders = 5');
 $node->restart;
