@@ -2,7 +2,8 @@
 --
 -- src/tick.c calls begin_tick(), then start_job() and run_job() for each job that
 -- next_job() gives, and commits after each of these.  Times are reckoned in UTC,
--- whatever the session's, the role's or the database's time zone is.
+-- whatever the session's, the role's or the database's time zone is.  What each tick
+-- asks is in PL/pgSQL, which keeps its plans.
 
 -- every 0: each tick looks whether there is something to do.  What deletes is held
 -- while nobody knows what time it is, or what a restore brought back.
@@ -79,8 +80,12 @@ COMMENT ON FUNCTION leyser.retry_delay(integer) IS
 
 -- Servers that agree on the time move their clocks by less than that.
 CREATE FUNCTION leyser.clock_is_back() RETURNS boolean
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT coalesce((SELECT t.latest_at > clock_timestamp() + interval '5 seconds' FROM leyser.tick_record t), false) $$;
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN coalesce((SELECT t.latest_at > clock_timestamp() + interval '5 seconds' FROM leyser.tick_record t), false);
+END
+$$;
 REVOKE ALL ON FUNCTION leyser.clock_is_back() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.clock_is_back() IS
     'internal: whether the clock stands before a time that a tick has seen';
@@ -90,8 +95,9 @@ COMMENT ON FUNCTION leyser.clock_is_back() IS
 -- Jobs that are new, that are due at another time of the day by now, or that
 -- nobody wanted when they were due.
 CREATE FUNCTION leyser.reckon_jobs() RETURNS void
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
     INSERT INTO leyser.job_record (job, due_at, daily_at)
         SELECT k.job, CASE WHEN k.daily_at IS NULL THEN clock_timestamp() ELSE leyser.next_daily(k.daily_at, clock_timestamp()) END,
                k.daily_at
@@ -100,18 +106,24 @@ AS $$
     UPDATE leyser.job_record r SET due_at = leyser.next_daily(k.daily_at, clock_timestamp()), daily_at = k.daily_at
         FROM leyser.job_kinds() k
         WHERE k.job = r.job AND k.daily_at IS NOT NULL
-          AND CASE WHEN r.due_at <= clock_timestamp() THEN NOT leyser.job_is_wanted(k.job) ELSE r.daily_at <> k.daily_at END
+          AND CASE WHEN r.due_at <= clock_timestamp() THEN NOT leyser.job_is_wanted(k.job) ELSE r.daily_at <> k.daily_at END;
+END
 $$;
 REVOKE ALL ON FUNCTION leyser.reckon_jobs() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.reckon_jobs() IS 'internal: gives due times to jobs that have none, or another one by now';
 
 CREATE FUNCTION leyser.next_job(after integer, OUT job text, OUT number integer)
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT k.job, k.number FROM leyser.job_kinds() k JOIN leyser.job_record r ON r.job = k.job
-    WHERE k.number > after AND r.due_at <= clock_timestamp() AND (r.retry_at <= clock_timestamp()) IS NOT FALSE
-      AND NOT (k.held AND (leyser.clock_is_back() OR leyser.restore_is_held())) AND leyser.job_is_wanted(k.job)
-    ORDER BY k.number LIMIT 1
+#variable_conflict use_column
+DECLARE
+    hold boolean := leyser.clock_is_back() OR leyser.restore_is_held();
+BEGIN
+    SELECT k.job, k.number INTO job, number FROM leyser.job_kinds() k JOIN leyser.job_record r ON r.job = k.job
+        WHERE k.number > after AND r.due_at <= clock_timestamp() AND (r.retry_at <= clock_timestamp()) IS NOT FALSE
+          AND NOT (k.held AND hold) AND leyser.job_is_wanted(k.job)
+        ORDER BY k.number LIMIT 1;
+END
 $$;
 REVOKE ALL ON FUNCTION leyser.next_job(integer) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.next_job(integer) IS 'internal: the next job that is due, or NULLs';

@@ -32,14 +32,16 @@ COMMENT ON FUNCTION leyser.settle_some() IS 'internal: job settle contracts';
 
 -- A purge that was begun goes on by itself: src/launcher.c.
 CREATE FUNCTION leyser.next_due_purge() RETURNS text
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT t.tenant_id FROM leyser.tenant_record t
-    WHERE t.state = 'terminated' AND leyser.purge_from(t.ends_at) <= clock_timestamp()
-      AND NOT EXISTS (SELECT FROM leyser.purge_record p WHERE p.tenant_id = t.tenant_id AND p.state <> 'erased')
-      AND NOT EXISTS (SELECT FROM leyser.job_problem j
-                      WHERE j.job = 'queue purges' AND j.subject = t.tenant_id AND j.retry_at > clock_timestamp())
-    ORDER BY t.ends_at, t.tenant_id LIMIT 1
+BEGIN
+    RETURN (SELECT t.tenant_id FROM leyser.tenant_record t
+        WHERE t.state = 'terminated' AND leyser.purge_from(t.ends_at) <= clock_timestamp()
+          AND NOT EXISTS (SELECT FROM leyser.purge_record p WHERE p.tenant_id = t.tenant_id AND p.state <> 'erased')
+          AND NOT EXISTS (SELECT FROM leyser.job_problem j
+                          WHERE j.job = 'queue purges' AND j.subject = t.tenant_id AND j.retry_at > clock_timestamp())
+        ORDER BY t.ends_at, t.tenant_id LIMIT 1);
+END
 $$;
 REVOKE ALL ON FUNCTION leyser.next_due_purge() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.next_due_purge() IS
@@ -47,12 +49,14 @@ COMMENT ON FUNCTION leyser.next_due_purge() IS
 
 -- Somebody called purge(), or hold_purge(), meanwhile.
 CREATE FUNCTION leyser.settled_problems() RETURNS SETOF text
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT j.subject FROM leyser.job_problem j
-    WHERE j.job = 'queue purges' AND NOT EXISTS (
-        SELECT FROM leyser.tenant_record t WHERE t.tenant_id = j.subject AND t.state = 'terminated'
-          AND NOT EXISTS (SELECT FROM leyser.purge_record p WHERE p.tenant_id = t.tenant_id AND p.state <> 'erased'))
+BEGIN
+    RETURN QUERY SELECT j.subject FROM leyser.job_problem j
+        WHERE j.job = 'queue purges' AND NOT EXISTS (
+            SELECT FROM leyser.tenant_record t WHERE t.tenant_id = j.subject AND t.state = 'terminated'
+              AND NOT EXISTS (SELECT FROM leyser.purge_record p WHERE p.tenant_id = t.tenant_id AND p.state <> 'erased'));
+END
 $$;
 REVOKE ALL ON FUNCTION leyser.settled_problems() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.settled_problems() IS 'internal: tenants whose purge could not begin, and need not any longer';
