@@ -169,7 +169,7 @@ worker_start(const PgbackrestRequest *request, dsm_handle queue)
 }
 
 /* What ends the worker is no reason to end this session. */
-static leyser_noreturn void
+leyser_noreturn static void
 error_throw(StringInfo message)
 {
 	ErrorData error;

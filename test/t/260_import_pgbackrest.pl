@@ -8,6 +8,7 @@ use LeyserTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $folder = PostgreSQL::Test::Utils::tempdir_short();
 my $node = new_node('pgbackrest', start => 0, init => { allows_streaming => 1, extra => ['--data-checksums'] });
@@ -184,7 +185,7 @@ rename "$folder/slow", "$folder/program";
 is_refused($node, q{SET statement_timeout = '2s'; SELECT leyser.sync_pgbackrest()}, '57014', 'a slow one can be cancelled');
 chomp(my $pid = slurp_file("$folder/pid"));
 my $tries = 100;
-PostgreSQL::Test::Utils::usleep(100_000) while kill(0, $pid) && $tries-- > 0;
+usleep(100_000) while kill(0, $pid) && $tries-- > 0;
 ok(!kill(0, $pid), '... and does not stay');
 is($node->safe_psql('postgres', 'SELECT 1'), '1', 'the server works');
 
