@@ -61,6 +61,7 @@ OBJS = \
 	src/backup_take.o \
 	src/backup_clean.o \
 	src/backup_books.o \
+	src/backup_judge.o \
 	src/backup_worker.o \
 	src/task.o \
 	src/worker.o \

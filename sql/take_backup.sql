@@ -60,6 +60,16 @@ REVOKE ALL ON FUNCTION leyser.own_backups(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.own_backups(text) IS
     'internal: leyser''s own backups that may still have something in the directory: the folder''s name, and whether it lies, or lay, in the one with this id';
 
+CREATE FUNCTION leyser.own_backup_names() RETURNS SETOF text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT substring(g.location, '[^/]*$') FROM leyser.generation_record g
+    WHERE g.tool = 'pg_basebackup' AND substring(g.location, '[^/]*$') IS NOT NULL
+$$;
+REVOKE ALL ON FUNCTION leyser.own_backup_names() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.own_backup_names() IS
+    'internal: the folders of all backups of leyser''s own that the books have ever known';
+
 -- Files, the WAL that is written meanwhile, and some slack.
 CREATE FUNCTION leyser.own_backup_bytes() RETURNS bigint
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -96,6 +106,16 @@ REVOKE ALL ON FUNCTION leyser.begin_own_backup(text, text, text, text, oid) FROM
 COMMENT ON FUNCTION leyser.begin_own_backup(text, text, text, text, oid) IS
     'internal: the row of a backup that the worker is about to take';
 
+CREATE FUNCTION leyser.ranges_of_wal(wal_ranges jsonb, OUT start_lsn pg_lsn, OUT stop_lsn pg_lsn, OUT timeline integer)
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT min((w ->> 'Start-LSN')::pg_lsn), max((w ->> 'End-LSN')::pg_lsn), max((w ->> 'Timeline')::integer)
+    FROM jsonb_array_elements(wal_ranges) w
+$$;
+REVOKE ALL ON FUNCTION leyser.ranges_of_wal(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.ranges_of_wal(jsonb) IS
+    'internal: from where to where the WAL-Ranges of a backup''s manifest go, and on which timeline it ended';
+
 CREATE FUNCTION leyser.complete_own_backup(generation_id bigint, bytes bigint, checksum text, wal_ranges jsonb) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -103,9 +123,7 @@ AS $$
 DECLARE
     range record;
 BEGIN
-    SELECT min((w ->> 'Start-LSN')::pg_lsn) AS start_lsn, max((w ->> 'End-LSN')::pg_lsn) AS stop_lsn,
-           max((w ->> 'Timeline')::integer) AS timeline
-        INTO range FROM jsonb_array_elements(wal_ranges) w;
+    SELECT r.* INTO range FROM leyser.ranges_of_wal(wal_ranges) r;
     PERFORM leyser.complete_backup(complete_own_backup.generation_id, range.start_lsn, range.stop_lsn,
                                    complete_own_backup.bytes, complete_own_backup.checksum);
     UPDATE leyser.generation_record g SET timeline = range.timeline
@@ -115,6 +133,34 @@ $$;
 REVOKE ALL ON FUNCTION leyser.complete_own_backup(bigint, bigint, text, jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.complete_own_backup(bigint, bigint, text, jsonb) IS
     'internal: a backup lies whole in its directory; the ranges of WAL are those of its manifest';
+
+-- Such a one was taken after the one from which these books were restored: perhaps in
+-- another timeline, and beyond where this server's log has come.
+CREATE FUNCTION leyser.find_own_backup(name text, directory text, directory_id text, bytes bigint, checksum text, wal_ranges jsonb)
+    RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$
+#variable_conflict use_column
+DECLARE
+    generation leyser.generation_record;
+    regions text[] := (leyser.present_backup_policy()).regions;
+BEGIN
+    PERFORM leyser.lock_books();
+    PERFORM leyser.note_system();
+    INSERT INTO leyser.generation_record (state, kind, tool, source, label, location, region, system_identifier, timeline,
+            start_lsn, stop_lsn, started_at, completed_at, seen_at, bytes, checksum, recorded_by)
+        SELECT 'complete', 'full', 'pg_basebackup', directory_id, name, directory || '/' || name,
+               CASE WHEN cardinality(regions) = 1 THEN regions[1] END, leyser.this_system(), r.timeline, r.start_lsn, r.stop_lsn,
+               regexp_replace(name, '^.*-(....)(..)(..)T(..)(..)(..\.[0-9]+Z)$', '\1-\2-\3 \4:\5:\6')::timestamptz,
+               clock_timestamp(), clock_timestamp(), find_own_backup.bytes, find_own_backup.checksum, leyser.caller()::text
+        FROM leyser.ranges_of_wal(wal_ranges) r RETURNING * INTO generation;
+    PERFORM leyser.record_backup_event('backup.found', generation);
+    RETURN generation.generation_id;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.find_own_backup(text, text, text, bigint, text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.find_own_backup(text, text, text, bigint, text, jsonb) IS
+    'internal: the row of a whole backup in the directory of which the books do not know';
 
 -- Where its files were removed the row says both: failed, and when they went.
 CREATE FUNCTION leyser.fail_own_backup(generation_id bigint, error text, removed boolean) RETURNS void

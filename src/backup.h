@@ -157,10 +157,31 @@ extern void leyser_backup_books_complete(int64 generation_id, int64 bytes,
 extern void leyser_backup_books_verified(int64 generation_id);
 extern void leyser_backup_books_fail(int64 generation_id, const char *error,
 									 bool removed);
+extern int64 leyser_backup_books_find(const LeyserBackupDirectory *directory,
+									  const char *name, int64 bytes,
+									  const LeyserBackupManifest *manifest);
 extern void leyser_backup_books_gone(int64 generation_id);
 
 /* Raises an error that leyser_purge_guard() caught, which the server log has already. */
 leyser_noreturn extern void leyser_backup_rethrow(ErrorData *error);
+
+/* ---- backup_judge.c ---- */
+
+/* A backup is whole: its figures go into the books. */
+extern void leyser_backup_finish(const LeyserBackupDirectory *directory, const char *name,
+								 int64 generation_id);
+
+/* The same of one that the books do not know; gives its new id. */
+extern int64 leyser_backup_adopt(const LeyserBackupDirectory *directory,
+								 const char *name);
+
+/* It is checked, and finished before; the books say how it is. */
+extern void leyser_backup_judge(const LeyserBackupDirectory *directory, const char *name,
+								int64 generation_id, bool finish);
+
+/* Removes what there is of it, notes the error and raises it again. */
+extern void leyser_backup_fail(const LeyserBackupDirectory *directory, const char *name,
+							   int64 generation_id, ErrorData *error);
 
 /* ---- backup_worker.c ---- */
 
@@ -171,9 +192,5 @@ extern bool leyser_backup_worker_start(uint64 number,
 
 /* In the worker: how far it is. */
 extern void leyser_backup_tell(LeyserBackupStage stage);
-
-/* In the worker: a generation that is complete is checked, and the books say how. */
-extern void leyser_backup_judge(const LeyserBackupDirectory *directory, const char *name,
-								int64 generation_id);
 
 #endif /* LEYSER_BACKUP_H */

@@ -19,7 +19,7 @@
 
 #define TRIES 300         /* of some seconds each, with those of lock_timeout */
 #define TRY_INTERVAL 1000 /* milliseconds */
-#define MAX_ARGUMENTS 5
+#define MAX_ARGUMENTS 6
 
 typedef struct BooksEntry
 {
@@ -106,6 +106,22 @@ leyser_backup_books_complete(int64 generation_id, int64 bytes,
 	entry_add(&entry, TEXTOID, CStringGetTextDatum(manifest->checksum));
 	entry_add(&entry, TEXTOID, CStringGetTextDatum(manifest->wal_ranges));
 	(void) books_write(&entry);
+}
+
+int64
+leyser_backup_books_find(const LeyserBackupDirectory *directory, const char *name,
+						 int64 bytes, const LeyserBackupManifest *manifest)
+{
+	BooksEntry entry = {
+		.sql = "SELECT leyser.find_own_backup($1, $2, $3, $4, $5, $6::jsonb)"};
+
+	entry_add(&entry, TEXTOID, CStringGetTextDatum(name));
+	entry_add(&entry, TEXTOID, CStringGetTextDatum(directory->path));
+	entry_add(&entry, TEXTOID, CStringGetTextDatum(directory->id));
+	entry_add(&entry, INT8OID, Int64GetDatum(bytes));
+	entry_add(&entry, TEXTOID, CStringGetTextDatum(manifest->checksum));
+	entry_add(&entry, TEXTOID, CStringGetTextDatum(manifest->wal_ranges));
+	return books_write(&entry);
 }
 
 void

@@ -5,11 +5,16 @@
  * It is found by comparing the books with the directory, so it does not matter
  * when anything was killed:
  *
- *	running, and nobody is at it	its folders are removed, it failed
+ *	running, and nobody is at it	its folder is finished, if it is whole; else
+ *									removed, and it failed
  *	failed, or expired				its folders are removed
  *	complete, not verified yet		it is checked
  *	any, and its folder is gone		it is deleted
- *	a folder that is begun, or half removed, without a row: it is removed
+ *	no row							a folder that is begun, or half removed, is
+ *									removed; a whole one goes into the books
+ *
+ * Books that were restored know the backup that they were restored from as running,
+ * and none that was taken later: both are whole folders.
  *
  * A folder is renamed before it is removed, so a half removed one never looks
  * whole.  Only what has a name of ours is ever touched, only in the directory
@@ -87,20 +92,31 @@ name_is_safe(const char *name)
 		   name[prefix] != '\0';
 }
 
-/* The folder of a backup of this database that is begun or half removed. */
-static bool
-name_is_left(const char *name)
+/* What a folder of a backup of this database is, by its name. */
+typedef enum FolderKind
+{
+	FOLDER_OTHER, /* none of ours */
+	FOLDER_WHOLE,
+	FOLDER_LEFT /* begun, or half removed */
+} FolderKind;
+
+static FolderKind
+name_kind(const char *name)
 {
 	char prefix[LEYSER_BACKUP_NAME_MAX];
-	const char *suffix;
+	const char *end;
 
 	name_own_prefix(prefix);
 	if (strncmp(name, prefix, strlen(prefix)) != 0)
-		return false;
-	suffix = name + strlen(prefix) + strspn(name + strlen(prefix), NAME_CHARACTERS);
-	/* the dot of the suffix is one of the characters */
-	return suffix[-1] == '.' && (strcmp(suffix - 1, LEYSER_BACKUP_PARTIAL) == 0 ||
-								 strcmp(suffix - 1, LEYSER_BACKUP_REMOVING) == 0);
+		return FOLDER_OTHER;
+	end = name + strlen(prefix) + strspn(name + strlen(prefix), NAME_CHARACTERS);
+	if (*end == '\0' && name_is_safe(name))
+		return FOLDER_WHOLE;
+	/* the dot of a suffix is one of the characters */
+	return end[-1] == '.' && (strcmp(end - 1, LEYSER_BACKUP_PARTIAL) == 0 ||
+							  strcmp(end - 1, LEYSER_BACKUP_REMOVING) == 0)
+			   ? FOLDER_LEFT
+			   : FOLDER_OTHER;
 }
 
 /* ---- removing ---- */
@@ -177,6 +193,23 @@ rows_read(const LeyserBackupDirectory *directory, MemoryContext context)
 	return rows;
 }
 
+/* The folders of all backups that the books have ever known; within a transaction. */
+static List *
+names_read(MemoryContext context)
+{
+	List *names = NIL;
+	MemoryContext caller;
+
+	if (SPI_execute("SELECT leyser.own_backup_names()", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the books");
+	caller = MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		names = lappend(names, pstrdup(SPI_getvalue(SPI_tuptable->vals[i],
+													SPI_tuptable->tupdesc, 1)));
+	MemoryContextSwitchTo(caller);
+	return names;
+}
+
 static bool
 row_is_in(const BackupRow *row, const char *state)
 {
@@ -200,13 +233,15 @@ row_clean(const LeyserBackupDirectory *directory, const BackupRow *row)
 	leyser_backup_tell(LEYSER_BACKUP_CLEANING);
 	if (row_is_in(row, "running") && !row->here)
 		leyser_backup_books_fail(row->generation_id, LOST, false);
+	else if ((row_is_in(row, "running") || row_is_in(row, "complete")) &&
+			 !folder_is_missing(directory, row->name))
+		leyser_backup_judge(directory, row->name, row->generation_id,
+							row_is_in(row, "running"));
 	else if (row_is_in(row, "running"))
 	{
 		leyser_backup_remove(directory, row->name);
 		leyser_backup_books_fail(row->generation_id, LOST, true);
 	}
-	else if (row_is_in(row, "complete") && !folder_is_missing(directory, row->name))
-		leyser_backup_judge(directory, row->name, row->generation_id);
 	else
 	{
 		leyser_backup_remove(directory, row->name);
@@ -230,8 +265,11 @@ clean_work(void *arg)
 
 	if (work->row != NULL)
 		row_clean(work->directory, work->row);
-	else
+	else if (name_kind(work->name) == FOLDER_LEFT)
 		folder_remove(work->directory, work->name);
+	else
+		leyser_backup_judge(work->directory, work->name,
+							leyser_backup_adopt(work->directory, work->name), false);
 }
 
 /* What cannot be removed keeps nothing else from it; a cancel does. */
@@ -245,9 +283,31 @@ clean_try(const LeyserBackupDirectory *directory, const BackupRow *row, const ch
 		leyser_backup_rethrow(error);
 }
 
+/* A folder of ours without a manifest is none that a restore could use. */
+static bool
+folder_is_backup(const LeyserBackupDirectory *directory, const char *name)
+{
+	char *manifest = psprintf("%s/data/backup_manifest", name);
+
+	return faccessat(directory->fd, manifest, R_OK, 0) == 0;
+}
+
+static bool
+name_is_known(const char *name, List *known)
+{
+	ListCell *cell;
+
+	foreach (cell, known)
+	{
+		if (strcmp(lfirst(cell), name) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Their names: the directory is not read while it changes. */
 static List *
-folders_left(const LeyserBackupDirectory *directory)
+folders_due(const LeyserBackupDirectory *directory, List *known)
 {
 	List *names = NIL;
 	DIR *dir = AllocateDir(directory->path);
@@ -255,7 +315,11 @@ folders_left(const LeyserBackupDirectory *directory)
 
 	while ((entry = ReadDir(dir, directory->path)) != NULL)
 	{
-		if (name_is_left(entry->d_name))
+		FolderKind kind = name_kind(entry->d_name);
+
+		if (kind == FOLDER_LEFT ||
+			(kind == FOLDER_WHOLE && !name_is_known(entry->d_name, known) &&
+			 folder_is_backup(directory, entry->d_name)))
 			names = lappend(names, pstrdup(entry->d_name));
 	}
 	FreeDir(dir);
@@ -267,6 +331,7 @@ leyser_backup_clean(const LeyserBackupDirectory *directory, bool look)
 {
 	MemoryContext context = CurrentMemoryContext;
 	List *rows;
+	List *known;
 	List *names;
 	ListCell *cell;
 	int due = 0;
@@ -276,6 +341,7 @@ leyser_backup_clean(const LeyserBackupDirectory *directory, bool look)
 		leyser_purge_begin();
 	held = leyser_fence_view()->held;
 	rows = rows_read(directory, context);
+	known = names_read(context);
 	if (!look)
 		leyser_purge_commit();
 	if (held) /* books that were restored do not know what became of the folders */
@@ -289,7 +355,7 @@ leyser_backup_clean(const LeyserBackupDirectory *directory, bool look)
 		if (!look)
 			clean_try(directory, lfirst(cell), NULL);
 	}
-	names = folders_left(directory);
+	names = folders_due(directory, known);
 	foreach (cell, names)
 	{
 		due++;

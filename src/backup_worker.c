@@ -186,120 +186,10 @@ static void
 backup_make(void *arg)
 {
 	Backup *backup = arg;
-	LeyserBackupManifest manifest;
-	int64 bytes;
 
 	leyser_backup_tell(LEYSER_BACKUP_COPYING);
 	leyser_backup_copy(backup->directory, backup->name);
-	leyser_backup_manifest_read(
-		psprintf("%s/%s/data/backup_manifest", backup->directory->path, backup->name),
-		&manifest);
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		bytes = leyser_backup_tree_bytes(backup->directory->fd, backup->name);
-	} while (bytes < 0 && errno == EINTR);
-	if (bytes < 0)
-		ereport(ERROR, (errcode_for_file_access(),
-						errmsg("could not examine \"%s/%s\": %m", backup->directory->path,
-							   backup->name)));
-	leyser_backup_books_complete(backup->generation_id, bytes, &manifest);
-}
-
-/* ---- what fails ---- */
-
-/* From now on we clean up, which nothing is to interrupt. */
-static void
-signals_ignore(void)
-{
-	pqsignal(SIGINT, SIG_IGN);
-	pqsignal(SIGTERM, SIG_IGN);
-	QueryCancelPending = false;
-}
-
-/* What the books say of an error. */
-static char *
-error_text(const ErrorData *error)
-{
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		return pstrdup(ShutdownRequestPending ? "the worker was told to end"
-											  : "it was cancelled");
-	return psprintf("%s%s%s", error->message, error->detail ? ": " : "",
-					error->detail ? error->detail : "");
-}
-
-typedef struct BackupFailure
-{
-	const LeyserBackupDirectory *directory;
-	const char *name;
-	int64 generation_id;
-	const ErrorData *error;
-	bool removed;
-} BackupFailure;
-
-static void
-failure_remove(void *arg)
-{
-	BackupFailure *failure = arg;
-
-	leyser_backup_remove(failure->directory, failure->name);
-	failure->removed = true;
-}
-
-static void
-failure_note(void *arg)
-{
-	BackupFailure *failure = arg;
-
-	leyser_backup_books_fail(failure->generation_id, error_text(failure->error),
-							 failure->removed);
-}
-
-/* Where even that fails the next one cleans up; the first error is told. */
-static void
-backup_fail(const LeyserBackupDirectory *directory, const char *name, int64 generation_id,
-			ErrorData *error)
-{
-	BackupFailure failure = {.directory = directory,
-							 .name = name,
-							 .generation_id = generation_id,
-							 .error = error};
-
-	signals_ignore();
-	(void) leyser_purge_guard(failure_remove, &failure);
-	(void) leyser_purge_guard(failure_note, &failure);
-	leyser_backup_rethrow(error);
-}
-
-typedef struct BackupCheck
-{
-	const LeyserBackupDirectory *directory;
-	const char *name;
-} BackupCheck;
-
-static void
-backup_check(void *arg)
-{
-	BackupCheck *check = arg;
-
-	leyser_backup_tell(LEYSER_BACKUP_VERIFYING);
-	leyser_backup_verify(check->directory, check->name);
-}
-
-void
-leyser_backup_judge(const LeyserBackupDirectory *directory, const char *name,
-					int64 generation_id)
-{
-	BackupCheck check = {.directory = directory, .name = name};
-	ErrorData *error = leyser_purge_guard(backup_check, &check);
-
-	if (error == NULL)
-		leyser_backup_books_verified(generation_id);
-	else if (error->sqlerrcode == ERRCODE_DATA_CORRUPTED)
-		backup_fail(directory, name, generation_id, error);
-	else
-		leyser_backup_rethrow(
-			error); /* it stays complete, and is checked the next time */
+	leyser_backup_finish(backup->directory, backup->name, backup->generation_id);
 }
 
 static void
@@ -311,8 +201,8 @@ backup_take(LeyserBackupDirectory *directory)
 	backup_begin(&backup);
 	error = leyser_purge_guard(backup_make, &backup);
 	if (error != NULL)
-		backup_fail(directory, backup.name, backup.generation_id, error);
-	leyser_backup_judge(directory, backup.name, backup.generation_id);
+		leyser_backup_fail(directory, backup.name, backup.generation_id, error);
+	leyser_backup_judge(directory, backup.name, backup.generation_id, false);
 }
 
 /* ---- the worker ---- */

@@ -63,7 +63,9 @@ my $bytes = 0;
 $bytes += $_ for split /\n/, $measured;
 is(books($node, 'bytes'), $bytes, 'so many bytes');
 
-# It is restored really, with its tablespace.
+# It is restored really, with its tablespace, when another one has been taken since.
+$node->safe_psql('postgres', q{SELECT leyser.take_backup()}, extra_params => [ '-U', 'keeper' ]);
+my ($first, $second) = folders($node);
 my $expected = $node->safe_psql('postgres', $figures);
 $node->safe_psql('postgres', 'DELETE FROM here; DELETE FROM there');
 my $restored = PostgreSQL::Test::Cluster->new('restored');
@@ -80,16 +82,22 @@ $restored->start;
 is($restored->safe_psql('postgres', $figures), $expected, 'a restored cluster has all rows');
 is(books($restored, 'state'), 'running', '... and knows the backup as one that was under way');
 
-# The directory is the other server's: what is wrong in these books is put right there,
-# and its files stay.
+# Both lie in its directory: its books finish the one, and find the other.
+is($restored->safe_psql('postgres', 'SELECT leyser.clean_backups()'), 2, 'there is something to do for both');
+is(books($restored, q{generation_id, state, regexp_replace(location, '.*/', ''), start_lsn, bytes, checksum}),
+	books($node, q{generation_id, state, regexp_replace(location, '.*/', ''), start_lsn, bytes, checksum}),
+	'then its books know of them what the other server\'s do');
+is(join(' ', folders($node)), "$first $second", 'both are there');
+is($restored->safe_psql('postgres', 'SELECT leyser.clean_backups()'), 0, 'nothing is left to be done');
+is($node->safe_psql('postgres', 'SELECT leyser.clean_backups()'), 0, '... nor for the other server');
+my ($found, $taken) = map { books($_, q{round(extract(epoch FROM started_at))}) =~ s/^\d+\n//r } $restored, $node;
+cmp_ok(abs($found - $taken), '<=', 10, 'the moment at which it began is in its name');
 $restored->append_conf('postgresql.conf', "leyser.backup_directory = ''");
 $restored->reload;
 is_refused($restored, 'SELECT leyser.take_backup()', '55000', 'a server without a directory takes none');
 $restored->stop;
 
 # A damaged one is found out when it is verified, and is gone then.
-$node->safe_psql('postgres', q{SELECT leyser.take_backup()}, extra_params => [ '-U', 'keeper' ]);
-my ($first, $second) = folders($node);
 is(books($node, q{label = regexp_replace(location, '.*/', '')}), "f\nt", 'without a label it has the folder\'s name');
 $node->safe_psql('postgres', q{UPDATE leyser.generation_record SET state = 'complete' WHERE generation_id = 2});
 my ($damaged) = glob "$directory/$second/tablespaces/$oid/PG_*/*/[0-9]*";
