@@ -21,6 +21,8 @@ OBJS = \
 	src/token_claims.o \
 	src/token_memory.o \
 	src/token_signature.o \
+	src/relation.o \
+	src/pause.o \
 	src/owner.o \
 	src/purge_order.o \
 	src/purge_condition.o \

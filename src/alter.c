@@ -28,6 +28,7 @@
 
 #include "cache.h"
 #include "context.h"
+#include "relation.h"
 
 bool
 leyser_is_protected(Oid relation)
@@ -173,9 +174,7 @@ alter_check_new_parent(Oid relation, const AlterTableCmd *command)
 						   get_rel_name(child), get_rel_name(parent)),
 					errdetail("Whoever reads the parent would see every tenant's rows."),
 					errhint("Protect the parent first: SELECT leyser.protect(%s);",
-							quote_literal_cstr(quote_qualified_identifier(
-								get_namespace_name(get_rel_namespace(parent)),
-								get_rel_name(parent))))));
+							quote_literal_cstr(leyser_relation_name(parent)))));
 }
 
 void

@@ -20,16 +20,15 @@
 #include "access/xlog.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "replication/walsender.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "storage/shmem.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 
 #include "owner.h"
+#include "pause.h"
 
 #define LOOK_WAIT 200        /* milliseconds between looks at a request */
 #define START_TIMEOUT 10000  /* milliseconds until a worker counts as lost */
@@ -133,15 +132,6 @@ request_try(const char *label, bool clean_only, bool *cleaning)
 	return number;
 }
 
-static void
-request_wait(void)
-{
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_WAIT,
-					 PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-}
-
 /* Another one's cleaning is waited for, another one's backup is not. */
 static uint64
 request_make(const char *label, bool clean_only)
@@ -156,7 +146,7 @@ request_make(const char *label, bool clean_only)
 							errmsg("a backup is being taken already"),
 							errdetail("The server takes one at a time."),
 							errhint("See view leyser.backup_generation.")));
-		request_wait();
+		leyser_pause(LOOK_WAIT);
 	}
 	return number;
 }
@@ -244,7 +234,7 @@ request_watch(uint64 number, bool to_its_end, LeyserBackupRequest *request)
 		told = request->stage;
 		if (request_has_ended(request) || (!to_its_end && request->generation_id != 0))
 			return;
-		request_wait();
+		leyser_pause(LOOK_WAIT);
 	}
 }
 

@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "pause.h"
 #include "purge.h"
 
 #define TRIES 300         /* of some seconds each, with those of lock_timeout */
@@ -66,7 +67,7 @@ books_write(BooksEntry *entry)
 		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE || try == TRIES)
 			leyser_backup_rethrow(error);
 		FreeErrorData(error);
-		leyser_purge_wait(TRY_INTERVAL);
+		leyser_pause_worker(TRY_INTERVAL);
 	}
 }
 

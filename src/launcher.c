@@ -32,19 +32,18 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "tcop/tcopprot.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+
+#include "pause.h"
 
 #define OPEN_INTERVAL 5000 /* milliseconds between rounds */
 #define LOOK_ROUNDS 12     /* rounds until all databases are asked again */
@@ -220,20 +219,6 @@ launcher_is_served(Oid database)
 	return false;
 }
 
-static void
-launcher_wait(long milliseconds)
-{
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 milliseconds, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
-}
-
 /* Workers that start and end wake us, too. */
 static void
 launcher_wait_until(TimestampTz end)
@@ -241,7 +226,7 @@ launcher_wait_until(TimestampTz end)
 	long left;
 
 	while ((left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end)) > 0)
-		launcher_wait(left);
+		leyser_pause_worker(left);
 }
 
 static void
@@ -271,7 +256,7 @@ launcher_look(Oid database)
 	while (launcher_answered() == LEYSER_LAUNCHER_NO_ANSWER &&
 		   GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED &&
 		   !TimestampDifferenceExceeds(started, GetCurrentTimestamp(), ANSWER_TIMEOUT))
-		launcher_wait(ANSWER_INTERVAL);
+		leyser_pause_worker(ANSWER_INTERVAL);
 	launcher_remember(database, launcher_answered());
 	launcher_ask(InvalidOid);
 	pfree(handle);

@@ -31,6 +31,7 @@
 #include "utils/syscache.h"
 
 #include "cache.h"
+#include "relation.h"
 
 PG_FUNCTION_INFO_V1(leyser_count_as_owner);
 PG_FUNCTION_INFO_V1(leyser_run_as_owner);
@@ -96,21 +97,6 @@ leyser_owner_end(const LeyserOwnerState *state)
 	SetUserIdAndSecContext(state->user, state->security_context);
 }
 
-static Oid
-table_owner(Oid relation)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	Oid owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation does not exist"),
-				 errhint("It was dropped meanwhile.")));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /*
  * count_as_owner(relation regclass, query text) → bigint: the one value of a
  * query of the relation, run with its owner's rights.
@@ -123,7 +109,7 @@ leyser_count_as_owner(PG_FUNCTION_ARGS)
 	int64 count;
 	bool isnull;
 
-	leyser_owner_begin_as(&state, table_owner(PG_GETARG_OID(0)));
+	leyser_owner_begin_as(&state, leyser_relation_owner(PG_GETARG_OID(0)));
 	if (SPI_execute(query, true, 2) != SPI_OK_SELECT || SPI_processed != 1 ||
 		SPI_gettypeid(SPI_tuptable->tupdesc, 1) != INT8OID)
 		elog(ERROR, "query does not count");
@@ -140,7 +126,7 @@ leyser_run_as_owner(PG_FUNCTION_ARGS)
 	char *command = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	LeyserOwnerState state;
 
-	leyser_owner_begin_as(&state, table_owner(PG_GETARG_OID(0)));
+	leyser_owner_begin_as(&state, leyser_relation_owner(PG_GETARG_OID(0)));
 	if (SPI_execute(command, false, 0) != SPI_OK_UTILITY)
 		elog(ERROR, "command is not a utility statement");
 	leyser_owner_end(&state);
@@ -166,7 +152,7 @@ leyser_query_as_owner(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
 	query = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	leyser_owner_begin_as(&state, table_owner(PG_GETARG_OID(0)));
+	leyser_owner_begin_as(&state, leyser_relation_owner(PG_GETARG_OID(0)));
 	(void) set_config_option("standard_conforming_strings", "on", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	if (SPI_execute_with_args(query, 1, types, values, nulls, true, 2) != SPI_OK_SELECT ||
@@ -195,7 +181,7 @@ leyser_explain_as_owner(PG_FUNCTION_ARGS)
 	Oid role;
 	int security_context;
 
-	leyser_owner_begin_as(&state, table_owner(relation));
+	leyser_owner_begin_as(&state, leyser_relation_owner(relation));
 	GetUserIdAndSecContext(&role, &security_context);
 	SetUserIdAndSecContext(role, security_context & ~SECURITY_NOFORCE_RLS);
 	(void) set_config_option("leyser.on_missing_context", "error", PGC_SUSET,

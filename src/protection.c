@@ -44,6 +44,7 @@
 #include "utils/syscache.h"
 
 #include "cache.h"
+#include "relation.h"
 
 #define OUR_POLICY_PREFIX "leyser_"
 #define OUR_PERMISSIVE_POLICY "leyser_rows"
@@ -289,12 +290,9 @@ protection_finding(const char *message, const char *detail, const char *hint)
 static char *
 protection_hint(Oid relation)
 {
-	char *schema = get_namespace_name(get_rel_namespace(relation));
-	char *name = quote_qualified_identifier(schema, get_rel_name(relation));
-
 	return psprintf("SELECT leyser.unprotect(%s) lifts the protection; for a restore, a "
 					"superuser can SET leyser.guards = off.",
-					quote_literal_cstr(name));
+					quote_literal_cstr(leyser_relation_name(relation)));
 }
 
 static const LeyserFinding *

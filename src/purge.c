@@ -33,7 +33,6 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
@@ -44,6 +43,7 @@
 #include "cache.h"
 #include "fence_keep.h"
 #include "launcher.h"
+#include "pause.h"
 #include "scrub.h"
 #include "worker.h"
 
@@ -109,7 +109,7 @@ purges_read(void *wait)
 	MemoryContext caller;
 	ListCell *cell;
 
-	leyser_purge_wait(*(long *) wait);
+	leyser_pause_worker(*(long *) wait);
 	if (purges != NIL &&
 		!TimestampDifferenceExceeds(purges_read_at, GetCurrentTimestamp(), READ_INTERVAL))
 		return;
@@ -327,7 +327,7 @@ static void
 purges_idle(void *unused)
 {
 	pgstat_report_activity(STATE_IDLE, NULL);
-	leyser_purge_wait(purges_idle_time());
+	leyser_pause_worker(purges_idle_time());
 }
 
 /* Whether a part of a turn failed; there is nothing left to cancel. */
@@ -414,7 +414,7 @@ purge_join(void)
 	{
 		if (leyser_launcher_lock(MyDatabaseId))
 			return true;
-		leyser_purge_wait(JOIN_WAIT);
+		leyser_pause_worker(JOIN_WAIT);
 	}
 	return false;
 }

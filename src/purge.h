@@ -49,9 +49,6 @@ extern int64 leyser_purge_step(const char *sql, int64 purge_id);
 /* What pg_stat_activity shows. */
 extern void leyser_purge_tell(const char *format, ...) pg_attribute_printf(1, 2);
 
-/* Lets some time pass; ends the wait, and perhaps the worker, when asked to. */
-extern void leyser_purge_wait(long milliseconds);
-
 /*
  * Runs a part of the worker's work.  Where that fails, also by a cancel, the
  * error is in the server log, every transaction is over, and it is returned.

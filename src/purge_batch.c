@@ -33,16 +33,9 @@
 #include "utils/snapmgr.h"
 
 #include "owner.h"
+#include "relation.h"
 
 /* ---- statements ---- */
-
-static char *
-step_table(const LeyserDeletionStep *step)
-{
-	return quote_qualified_identifier(
-		get_namespace_name(get_rel_namespace(step->relation)),
-		get_rel_name(step->relation));
-}
 
 /* A condition may end in a comment. */
 static char *
@@ -55,7 +48,7 @@ step_condition(const LeyserDeletionStep *step)
 static char *
 batch_query(const LeyserDeletionStep *step)
 {
-	char *table = step_table(step);
+	char *table = leyser_relation_name(step->relation);
 	char *condition = step->together != 0 ? "true" : step_condition(step);
 
 	if (step->assignments != NULL)
@@ -133,9 +126,10 @@ window_delete(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
 {
 	BlockNumber first = step->next_block;
 	BlockNumber end = first + Min(step->window, step->blocks - first);
-	char *query = psprintf("DELETE FROM ONLY %s WHERE %s AND ctid >= '(%u,0)'::tid "
-						   "AND ctid < '(%u,0)'::tid AND $2 IS NULL RETURNING NULL",
-						   step_table(step), step_condition(step), first, end);
+	char *query =
+		psprintf("DELETE FROM ONLY %s WHERE %s AND ctid >= '(%u,0)'::tid "
+				 "AND ctid < '(%u,0)'::tid AND $2 IS NULL RETURNING NULL",
+				 leyser_relation_name(step->relation), step_condition(step), first, end);
 	int limit = batch_rows(purge);
 	int64 deleted = batch_execute(query, purge, rel, (Datum) 0, false, limit);
 
@@ -161,9 +155,9 @@ step_finds(const LeyserPurge *purge, const LeyserDeletionStep *step, Relation re
 	bool found;
 
 	leyser_owner_begin_as(&owner, rel->rd_rel->relowner);
-	if (SPI_execute_with_args(
-			psprintf("SELECT FROM ONLY %s WHERE %s", step_table(step), condition), 1,
-			types, values, NULL, true, 1) != SPI_OK_SELECT)
+	if (SPI_execute_with_args(psprintf("SELECT FROM ONLY %s WHERE %s",
+									   leyser_relation_name(step->relation), condition),
+							  1, types, values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look into \"%s\"", step->name);
 	found = SPI_processed > 0;
 	leyser_owner_end(&owner);
@@ -209,8 +203,8 @@ batch_tell(const LeyserPurge *purge, const LeyserDeletionStep *step)
 static void
 step_collect(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
 {
-	char *query = psprintf("SELECT ctid FROM ONLY %s WHERE %s", step_table(step),
-						   step_condition(step));
+	char *query = psprintf("SELECT ctid FROM ONLY %s WHERE %s",
+						   leyser_relation_name(step->relation), step_condition(step));
 
 	leyser_purge_tell("purge %lld: looking for rows of %s", (long long) purge->purge_id,
 					  step->name);
@@ -245,8 +239,8 @@ step_truncate(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
 	rows = leyser_places_left(step->places);
 	/* an open relation cannot be truncated */
 	relation_close(rel, NoLock);
-	if (SPI_execute(psprintf("TRUNCATE ONLY %s", step_table(step)), false, 0) !=
-		SPI_OK_UTILITY)
+	if (SPI_execute(psprintf("TRUNCATE ONLY %s", leyser_relation_name(step->relation)),
+					false, 0) != SPI_OK_UTILITY)
 		elog(ERROR, "could not truncate \"%s\"", step->name);
 	note_deleted(purge, step, rows);
 	return true;

@@ -19,9 +19,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "pgstat.h"
 #include "postmaster/bgworker.h"
-#include "storage/latch.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -29,6 +27,7 @@
 
 #include "launcher.h"
 #include "owner.h"
+#include "pause.h"
 
 #define LOOK_WAIT 200       /* milliseconds between looks at a purge */
 #define TELL_INTERVAL 2000  /* milliseconds between notices of mere progress */
@@ -213,15 +212,6 @@ worker_keep(PurgeWatch *watch, bool running)
 }
 
 static void
-watch_wait(void)
-{
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_WAIT,
-					 PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-}
-
-static void
 watch_until_end(PurgeWatch *watch)
 {
 	for (;;)
@@ -238,7 +228,7 @@ watch_until_end(PurgeWatch *watch)
 		if (look.ended)
 			return;
 		worker_keep(watch, look.worker);
-		watch_wait();
+		leyser_pause(LOOK_WAIT);
 	}
 }
 

@@ -35,6 +35,7 @@
 #include "utils/syscache.h"
 
 #include "owner.h"
+#include "relation.h"
 
 PG_FUNCTION_INFO_V1(leyser_condition_relations);
 
@@ -53,19 +54,6 @@ bool
 leyser_condition_trusts(const LeyserCondition *condition, Oid role)
 {
 	return role == condition->owner || superuser_arg(role);
-}
-
-static Oid
-class_owner(Oid relation)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	Oid owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "relation %u does not exist", relation);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
 }
 
 /*
@@ -169,7 +157,7 @@ check_relation(LeyserCondition *walk, Oid relation)
 		leyser_refuse_condition(
 			walk, psprintf("Relation \"%s\" is the system's, or leyser's own.",
 						   get_rel_name(relation)));
-	if (!leyser_condition_trusts(walk, class_owner(relation)))
+	if (!leyser_condition_trusts(walk, leyser_relation_owner(relation)))
 		leyser_refuse_condition(
 			walk,
 			psprintf(
@@ -214,11 +202,8 @@ walk_condition(LeyserCondition *walk, const char *condition)
 	ListCell *source;
 
 	initStringInfo(&query);
-	appendStringInfo(
-		&query, "SELECT FROM ONLY %s WHERE (%s\n)",
-		quote_qualified_identifier(get_namespace_name(get_rel_namespace(walk->relation)),
-								   get_rel_name(walk->relation)),
-		condition);
+	appendStringInfo(&query, "SELECT FROM ONLY %s WHERE (%s\n)",
+					 leyser_relation_name(walk->relation), condition);
 	plan = SPI_prepare(query.data, 1, types);
 	if (!plan)
 		elog(ERROR, "could not prepare a condition: %s",
@@ -248,7 +233,7 @@ leyser_condition_relations(PG_FUNCTION_ARGS)
 	int count = 0;
 	ListCell *one;
 
-	walk.owner = class_owner(walk.relation);
+	walk.owner = leyser_relation_owner(walk.relation);
 	leyser_owner_begin_as(&state, walk.owner);
 	/* the worker reads the text by this rule, whatever the operator's session says */
 	(void) set_config_option("standard_conforming_strings", "on", PGC_USERSET,

@@ -21,7 +21,6 @@
 #include "access/htup_details.h"
 #include "access/transam.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -34,6 +33,8 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
+
+#include "relation.h"
 
 static void check_type(const LeyserCondition *condition, Oid type);
 
@@ -150,20 +151,14 @@ static void
 check_relation_name(const LeyserCondition *condition, const RangeVar *name)
 {
 	Oid relation = RangeVarGetRelid(name, NoLock, true);
-	HeapTuple tuple;
 
-	if (!OidIsValid(relation))
-		return;
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "relation %u does not exist", relation);
-	if (!leyser_condition_trusts(condition, ((Form_pg_class) GETSTRUCT(tuple))->relowner))
+	if (OidIsValid(relation) &&
+		!leyser_condition_trusts(condition, leyser_relation_owner(relation)))
 		leyser_refuse_condition(
 			condition,
 			psprintf(
 				"Relation \"%s\" belongs to neither the table's owner nor a superuser.",
 				name->relname));
-	ReleaseSysCache(tuple);
 }
 
 /* The grammar's nodes of which a condition and its subqueries are made. */

@@ -28,6 +28,7 @@
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 
+#include "relation.h"
 #include "scrub.h"
 
 #define BLOCKED_WAIT 1000 /* milliseconds between looks for blockers */
@@ -125,13 +126,11 @@ scrub_table_name(Oid relation, bool *is_view)
 	char *name;
 
 	leyser_purge_begin();
-	name = get_rel_name(relation);
+	name = leyser_relation_name(relation);
 	if (name != NULL)
 	{
 		*is_view = get_rel_relkind(relation) == RELKIND_MATVIEW;
-		name = MemoryContextStrdup(
-			caller, quote_qualified_identifier(
-						get_namespace_name(get_rel_namespace(relation)), name));
+		name = MemoryContextStrdup(caller, name);
 	}
 	leyser_purge_commit();
 	MemoryContextSwitchTo(caller);

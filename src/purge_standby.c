@@ -26,6 +26,7 @@
 
 #include "fence_keep.h"
 #include "launcher.h"
+#include "pause.h"
 #include "scrub.h"
 
 #define STANDBY_WAIT 2000 /* milliseconds between looks */
@@ -82,7 +83,7 @@ leyser_purge_standby(void)
 		leyser_fence_tend();
 		(void) leyser_purge_guard(standby_step, &waits);
 		if (waits)
-			leyser_purge_wait(STANDBY_WAIT);
+			leyser_pause_worker(STANDBY_WAIT);
 	}
 }
 

@@ -23,6 +23,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "relation.h"
 #include "scrub_page.h"
 
 /* Calls of leyser_scrub_table() for tables of users. */
@@ -48,15 +49,13 @@ bool
 leyser_scrub_run(const char *format, Oid relation)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	char *name = NULL;
+	char *name;
 	char *sql;
 
 	StartTransactionCommand();
-	if (get_rel_name(relation) != NULL)
-		name = MemoryContextStrdup(
-			caller,
-			quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
-									   get_rel_name(relation)));
+	name = leyser_relation_name(relation);
+	if (name != NULL)
+		name = MemoryContextStrdup(caller, name);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 	if (name == NULL)

@@ -14,10 +14,10 @@
 #include "miscadmin.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
-#include "storage/latch.h"
 #include "storage/spin.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
+
+#include "pause.h"
 
 #define LOOK_AGAIN 20 /* milliseconds */
 
@@ -72,10 +72,7 @@ leyser_scrub_receivers_wait(XLogRecPtr place, bool replayed, int timeout)
 	{
 		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), timeout))
 			return false;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 LOOK_AGAIN, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		leyser_pause(LOOK_AGAIN);
 	}
 	return true;
 }

@@ -30,9 +30,8 @@
 #include "catalog/pg_control.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
-#include "storage/latch.h"
-#include "utils/wait_event.h"
 
+#include "pause.h"
 #include "scrub_relation.h"
 
 #define READ_SIZE (32 * XLOG_BLCKSZ)
@@ -245,10 +244,7 @@ leyser_scrub_standbys(XLogRecPtr end, LeyserScrubResult *result)
 	}
 	for (int i = 0; i < STANDBY_SWITCHES; i++)
 	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 STANDBY_PAUSE, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		leyser_pause(STANDBY_PAUSE);
 		(void) wal_switch_received();
 	}
 	return true;

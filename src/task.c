@@ -30,6 +30,7 @@
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 
+#include "pause.h"
 #include "worker.h"
 
 #define LOOK_AGAIN 1000       /* milliseconds between a caller's looks */
@@ -144,10 +145,7 @@ slot_submit(const char *task, const char *payload)
 							errmsg("leyser's worker has too much to do"),
 							errdetail("%d tasks wait already.", LEYSER_SLOTS),
 							errhint("Try again in a moment.")));
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 SLOT_LOOK_AGAIN, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		leyser_pause(SLOT_LOOK_AGAIN);
 	}
 	return slot;
 }
