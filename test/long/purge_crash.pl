@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use LeyserCanary;
+use LeyserCrash qw(kill_postmaster);
 use LeyserPurge;
 use LeyserTest;
 use PostgreSQL::Test::Utils;
@@ -52,6 +53,24 @@ sub phase
 		WHERE p.tenant_id = '$tenant'});
 }
 
+# The worker alone, which takes all sessions with it; the server's first process, whose
+# children do not notice at once; all of them together.
+my @kills = (
+	sub {
+		my $pid = $node->safe_psql('postgres', 'SELECT leyser.purge_worker()');
+
+		kill 'KILL', $pid if $pid ne '';
+		wait_for_server($node);
+	},
+	sub {
+		kill_postmaster($node);
+		$node->start;
+	},
+	sub {
+		$node->stop('immediate');
+		$node->start;
+	});
+
 $node->safe_psql('postgres', 'CREATE INDEX item_content ON item (content)');
 my %phases;
 # how long a purge takes here, so that the kills fall into all of it
@@ -72,17 +91,7 @@ for my $round (1 .. $rounds)
 	my $phase = phase($tenants[0]);
 	$phases{$phase}++;
 
-	if ($round % 2)
-	{
-		my $pid = $node->safe_psql('postgres', 'SELECT leyser.purge_worker()');
-		kill 'KILL', $pid if $pid ne '';
-		wait_for_server($node);
-	}
-	else
-	{
-		$node->stop('immediate');
-		$node->start;
-	}
+	$kills[$round % @kills]->();
 	is_erased($node, $_, "round $round ($phase): tenant $_ is erased") foreach @tenants;
 	is(fingerprint($node, 'other'), $other, '... and the other tenant\'s rows are what they were');
 	is_deeply(marker_places($markers, $node->data_dir), {}, '... and no marker is left in any file');

@@ -9,7 +9,7 @@ use strict;
 use warnings;
 
 use IPC::Run;
-use LeyserCrash qw(wait_for_end);
+use LeyserCrash ();
 use LeyserTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -141,10 +141,8 @@ sub finish_backup
 sub kill_postmaster
 {
 	my ($node) = @_;
-	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 
-	$node->kill9;
-	wait_for_end($node, $postmaster);
+	LeyserCrash::kill_postmaster($node);
 	wait_until('for the end of the programs', sub { !programs_of($node) });
 	return;
 }

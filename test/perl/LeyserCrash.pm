@@ -16,7 +16,7 @@ use Time::HiRes qw(usleep);
 
 use Exporter qw(import);
 our @EXPORT = qw(crash_node kill_backends kill_server);
-our @EXPORT_OK = qw(wait_for_end);
+our @EXPORT_OK = qw(kill_postmaster);
 
 # One step of each loop.  A tenant is made together with a row that names it, in
 # one transaction: both are there or neither.
@@ -107,22 +107,22 @@ sub kill_server
 	my @loops = map { start_loop($node, $_) } sort keys %steps;
 
 	usleep(60_000 + rand 240_000);
-	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-	$how eq 'kill9' ? $node->kill9 : $node->stop('immediate');
+	$how eq 'kill9' ? kill_postmaster($node) : $node->stop('immediate');
 	finish_loop($_) for @loops;
-	wait_for_end($node, $postmaster) if $how eq 'kill9';
 	$node->start;
 	all_or_nothing($node, "server down ($how)");
 	return;
 }
 
-# A postmaster that was killed counts until it is reaped, its children until they
-# notice; until then, no other server starts in their data directory.
-sub wait_for_end
+# kill -9.  A postmaster counts until it is reaped, its children until they notice;
+# until then, no other server starts in their data directory.
+sub kill_postmaster
 {
-	my ($node, $postmaster) = @_;
+	my ($node) = @_;
+	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 	my @children;
 
+	$node->kill9;
 	do
 	{
 		usleep(20_000);
