@@ -41,8 +41,9 @@ COMMENT ON FUNCTION leyser.backend_detail(integer) IS 'internal: whose a backend
 
 -- A statement is checked when it starts, so one that started before the lock-out
 -- can still insert, and what it inserted stays unseen until its transaction ends.
--- One without a snapshot has not been checked yet, so it will be refused.  As long as such a statement runs, its transaction may not have an id yet: only
--- then is a limit set below which all ids must have ended.
+-- One without a snapshot has not been checked yet, so it will be refused.  As long
+-- as such a statement runs, its transaction may not have an id yet: only then is a
+-- limit set below which all ids must have ended.
 CREATE FUNCTION leyser.set_writers_limit(purge_id bigint) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$

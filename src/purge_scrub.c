@@ -190,8 +190,9 @@ scrub_refresh(Oid relation, const char *name)
 
 /*
  * The rows and pages of a table; false where row versions are left over, or somebody
- * else is to refresh it.  A materialized view is filled anew before its former indexes and pages matter:
- * they are other files, which are overwritten as they are dropped.
+ * else is to refresh it.  A materialized view is filled anew before its former
+ * indexes and pages matter: they are other files, which are overwritten as they are
+ * dropped.
  */
 static bool
 scrub_pages(const ScrubNext *next, const char *name, bool is_view)
