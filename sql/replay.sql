@@ -87,6 +87,12 @@ BEGIN
         PERFORM leyser.record_event('purge.replayed', queue_replay.tenant_id, NULL, jsonb_build_object('unknown', true));
         RETURN NULL;
     END IF;
+    -- a hold that was placed after the restore stands
+    SELECT p.purge_id INTO queued FROM leyser.purge_record p
+        WHERE p.tenant_id = queue_replay.tenant_id AND p.replay AND p.state = 'held';
+    IF FOUND THEN
+        RETURN queued;
+    END IF;
     PERFORM leyser.move_tenant(queue_replay.tenant_id, '{active,suspended,terminating,terminated,held}', 'terminated');
     UPDATE leyser.tenant_record t SET ends_at = least(t.ends_at, ended), is_suspended = false WHERE t.tenant_id = queue_replay.tenant_id;
     DELETE FROM leyser.hold_record h WHERE h.tenant_id = queue_replay.tenant_id;

@@ -115,6 +115,15 @@ is((attempt($copy, fresh('gone'), user => 'app'))[0], 'LY004', 'a new token does
 # ---- erased again ----
 
 isnt(files_with($copy->data_dir, 'comesback'), 0, 'the restored files hold its rows');
+
+# A hold that is placed by then stands, however often the replay is called.
+$copy->safe_psql('postgres', q{SELECT leyser.register_external_store('elsewhere')}, extra_params => [ '-U', 'operator' ]);
+is_refused($copy, q{SET statement_timeout = '2s'; CALL leyser.replay_purges()}, '57014', 'the replay waits for a store', user => 'operator');
+$copy->safe_psql('postgres', q{SELECT leyser.hold_purge('gone', 'court', '2999-12-31')}, extra_params => [ '-U', 'operator' ]);
+is_refused($copy, q{CALL leyser.replay_purges()}, 'LY008', 'a purge that is held since is not replayed', user => 'operator');
+is($copy->safe_psql('postgres', q{SELECT state, legal_basis FROM leyser.contract WHERE tenant_id = 'gone'}), 'held|court', '... and stays held');
+$copy->safe_psql('postgres', q{SELECT leyser.release_hold('gone'); SELECT leyser.drop_external_store('elsewhere')}, extra_params => [ '-U', 'operator' ]);
+
 $copy->safe_psql('postgres', 'CALL leyser.replay_purges()', extra_params => [ '-U', 'operator' ]);
 is_erased($copy, 'gone', 'the tenant is erased again');
 is(files_with($copy->data_dir, 'comesback'), 0, '... and no file holds a byte of it');
