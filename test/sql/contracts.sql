@@ -93,16 +93,19 @@ CREATE TABLE regress_leyser_contracts.queue (payload jsonb);
 INSERT INTO regress_leyser_contracts.queue SELECT '{"tenant": "con-a"}' FROM generate_series(1, 100001);
 CREATE TABLE regress_leyser_contracts.broken (payload text);
 INSERT INTO regress_leyser_contracts.broken VALUES ('no number');
+CREATE UNLOGGED TABLE regress_leyser_contracts.vast (tenant text, pad text) WITH (fillfactor = 10);
+INSERT INTO regress_leyser_contracts.vast SELECT 'con-a', repeat('x', 1000) FROM generate_series(1, 17000);
 RESET ROLE;
 SELECT leyser.declare_table('regress_leyser_contracts.queue', 'by_rule', 'work', 'payload ->> ''tenant'' = $1'),
-    leyser.declare_table('regress_leyser_contracts.broken', 'by_rule', 'work', 'payload::int = length($1)');
+    leyser.declare_table('regress_leyser_contracts.broken', 'by_rule', 'work', 'payload::int = length($1)'),
+    leyser.declare_table('regress_leyser_contracts.vast', 'by_rule', 'work', 'tenant = $1');
 \c - regress_leyser_operator
 SET client_min_messages = notice;
 CALL regress_leyser_contracts.announce($$'2999-12-31'$$);
 \c - :superuser
 SET client_min_messages = warning;
-SELECT leyser.unprotect('regress_leyser_contracts.queue'), leyser.unprotect('regress_leyser_contracts.broken');
-DROP TABLE regress_leyser_contracts.queue, regress_leyser_contracts.broken;
+SELECT leyser.unprotect('regress_leyser_contracts.queue'), leyser.unprotect('regress_leyser_contracts.broken'), leyser.unprotect('regress_leyser_contracts.vast');
+DROP TABLE regress_leyser_contracts.queue, regress_leyser_contracts.broken, regress_leyser_contracts.vast;
 \c - regress_leyser_operator
 SET client_min_messages = notice;
 SET TimeZone = 'UTC';
