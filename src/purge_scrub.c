@@ -155,18 +155,6 @@ refresh_view(void *name)
 	leyser_scrub_utility(psprintf("REFRESH MATERIALIZED VIEW %s", (char *) name));
 }
 
-/* Whether another attempt may end otherwise, with nobody's doing. */
-static bool
-may_pass(int sqlstate)
-{
-	const char *classes[] = {"40", "53", "55", "57", "58"};
-
-	for (int i = 0; i < (int) lengthof(classes); i++)
-		if (strncmp(unpack_sql_state(sqlstate), classes[i], 2) == 0)
-			return true;
-	return false;
-}
-
 /* Fills a view anew; false where that is left to somebody else. */
 static bool
 scrub_refresh(Oid relation, const char *name)
@@ -177,7 +165,7 @@ scrub_refresh(Oid relation, const char *name)
 
 	if (error == NULL)
 		return true;
-	if (may_pass(error->sqlerrcode))
+	if (leyser_scrub_may_pass(error->sqlerrcode))
 		ReThrowError(error);
 	leyser_purge_begin();
 	values[1] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));

@@ -44,6 +44,22 @@ leyser_scrub_note(LeyserScrubResult *result, const char *format, ...)
 	va_end(arguments);
 }
 
+bool
+leyser_scrub_may_pass(int sqlstate)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return true;
+		default:
+			return false;
+	}
+}
+
 /* Runs a statement in which %s stands for the relation's name, if it is still there. */
 bool
 leyser_scrub_run(const char *format, Oid relation)

@@ -95,6 +95,12 @@ extern bool leyser_scrub_standbys(XLogRecPtr end, LeyserScrubResult *result);
  */
 extern bool leyser_scrub_standby_wal(XLogRecPtr end, LeyserScrubResult *result);
 
+/*
+ * Whether a statement that failed may do better the next time, with nobody's doing: a
+ * lock, a cancel or a lack of space was the reason.
+ */
+extern bool leyser_scrub_may_pass(int sqlstate);
+
 /* Runs one statement (VACUUM, REINDEX …) as if a client had sent it. */
 extern void leyser_scrub_utility(const char *sql);
 

@@ -139,22 +139,6 @@ index_renew(const ScrubIndex *index)
 		waiting.renewed++;
 }
 
-/* Whether nobody else is the reason: no lock, no cancel, no lack of space. */
-static bool
-is_index_at_fault(int sqlstate)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlstate))
-	{
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
-		case ERRCODE_OPERATOR_INTERVENTION:
-			return false;
-		default:
-			return true;
-	}
-}
-
 /* False where the index cannot be rebuilt, which the result tells. */
 static bool
 index_try(const ScrubIndex *index, LeyserScrubResult *result)
@@ -168,7 +152,7 @@ index_try(const ScrubIndex *index, LeyserScrubResult *result)
 	PG_CATCH();
 	{
 		result->failed_code = geterrcode();
-		if (index->left || !is_index_at_fault(result->failed_code))
+		if (index->left || leyser_scrub_may_pass(result->failed_code))
 			PG_RE_THROW();
 		HOLD_INTERRUPTS();
 		result->failed_index = index->index;
