@@ -7,10 +7,10 @@
 #include "pause.h"
 
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
+#include "utils/wait_event.h"
 
 void
 leyser_pause(long milliseconds)
