@@ -40,6 +40,7 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
+#include "postmaster/bgworker.h"
 #include "replication/walreceiver.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
@@ -440,7 +441,7 @@ look_log(const LeyserFenceView *view)
 {
 	if (view->held || view->verdict == LEYSER_FENCE_AHEAD ||
 		view->verdict == LEYSER_FENCE_LOST)
-		ereport(IsBackgroundWorker ? WARNING : LOG_SERVER_ONLY,
+		ereport(MyBgworkerEntry != NULL ? WARNING : LOG_SERVER_ONLY,
 				(errmsg("%s", view->message),
 				 errdetail("Database with oid %u: %d tenants are locked, %s, %s.",
 						   MyDatabaseId, view->missing,
