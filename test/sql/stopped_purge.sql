@@ -172,6 +172,12 @@ CALL refused();
 DROP RULE no_deletes ON customer;
 DROP TABLE archive;
 
+-- Its owner, as whom a purge deletes, may not.
+REVOKE DELETE ON customer FROM regress_leyser_owner;
+SELECT * FROM stops;
+CALL refused();
+GRANT DELETE ON customer TO regress_leyser_owner;
+
 -- The server refuses to delete what it cannot publish.
 CREATE TABLE loose (tenant_id text NOT NULL, x int);
 SELECT leyser.protect('loose');
