@@ -62,16 +62,18 @@ AS $$
                array_agg(r.reader::bigint ORDER BY r.source::regclass::text COLLATE "C", r.reader::regclass::text COLLATE "C") AS later
         FROM reading r WHERE r.source IN (SELECT o.relation FROM reader o)
     )
-    -- a view that is not refreshed here is scrubbed all the same
+    -- a view that is not refreshed here is scrubbed all the same; one that was emptied
+    -- keeps the statistics of the rows that it had
     SELECT c.oid, CASE a.action WHEN 'confirm' THEN 'materialized view ' ELSE '' END || c.oid::regclass::text, a.action,
            NULL::text, NULL::text, NULL::integer, NULL::bigint, pg_total_relation_size(c.oid),
-           CASE a.action WHEN 'refresh' THEN 'it reads tables that are emptied' WHEN 'scrub' THEN 'once that is confirmed'
+           CASE WHEN NOT c.relispopulated THEN 'it holds no rows, but perhaps statistics of former ones'
+               WHEN a.action = 'refresh' THEN 'it reads tables that are emptied' WHEN a.action = 'scrub' THEN 'once that is confirmed'
                ELSE p.problem || '; refresh it yourself, then leyser.confirm_external_erasure() closes it' END, NULL::name, NULL::text
     FROM graph g
     CROSS JOIN LATERAL unnest(g.nodes, leyser.purge_order(g.nodes, coalesce(g.earlier, '{}'), coalesce(g.later, '{}'))) o (node, turn)
-    JOIN pg_class c ON c.oid = o.node::oid AND c.relkind = 'm' AND c.relispopulated
-    CROSS JOIN LATERAL leyser.refresh_problem(c.oid) p (problem)
-    CROSS JOIN LATERAL unnest(CASE WHEN p.problem IS NULL THEN '{refresh}' ELSE '{confirm,scrub}' END::text[]) WITH ORDINALITY a (action, place)
+    JOIN pg_class c ON c.oid = o.node::oid AND c.relkind = 'm'
+    CROSS JOIN LATERAL (SELECT CASE WHEN c.relispopulated THEN leyser.refresh_problem(c.oid) END) p (problem)
+    CROSS JOIN LATERAL unnest(CASE WHEN NOT c.relispopulated THEN '{scrub}' WHEN p.problem IS NULL THEN '{refresh}' ELSE '{confirm,scrub}' END::text[]) WITH ORDINALITY a (action, place)
     ORDER BY o.turn, a.place
 $$;
 REVOKE ALL ON FUNCTION leyser.refreshing_steps(oid[]) FROM PUBLIC;
@@ -79,14 +81,23 @@ COMMENT ON FUNCTION leyser.refreshing_steps(oid[]) IS
     'internal: the materialized views that copy rows of tables that are emptied, in the order of their dependence';
 
 -- Columns that name large objects: of type oid, or contrib's domain lo.
+CREATE FUNCTION leyser.large_object_columns(relation regclass) RETURNS SETOF name
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT a.attname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+      AND 'oid'::regtype IN (a.atttypid, t.typbasetype)
+$$;
+REVOKE ALL ON FUNCTION leyser.large_object_columns(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.large_object_columns(regclass) IS
+    'internal: a table''s columns that may name large objects';
+
 CREATE FUNCTION leyser.count_large_objects(relation regclass, condition text, tenant_id text) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
 DECLARE
-    found text := (SELECT string_agg(format(E'SELECT %I::pg_catalog.oid FROM ONLY %s WHERE (%s\n)', a.attname, relation, condition), ' UNION ')
-        FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-        WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
-          AND 'oid'::regtype IN (a.atttypid, t.typbasetype));
+    found text := (SELECT string_agg(format(E'SELECT %I::pg_catalog.oid FROM ONLY %s WHERE (%s\n)', n, relation, condition), ' UNION ')
+        FROM leyser.large_object_columns(relation) n);
 BEGIN
     IF found IS NULL OR NOT EXISTS (SELECT FROM pg_largeobject_metadata) THEN
         RETURN 0;
@@ -138,6 +149,12 @@ AS $$
     SELECT DISTINCT o.relation, o.relation::regclass::text, 'scrub', NULL::text, NULL::text, NULL::integer, NULL::bigint,
            pg_total_relation_size(o.relation), 'once that is confirmed', NULL::name, NULL::text
     FROM outside o WHERE o.relation <> 0
+    UNION ALL
+    -- those that were unlinked before leave their bytes there
+    SELECT 'pg_largeobject'::regclass::oid, 'pg_largeobject', 'scrub', NULL::text, NULL::text, NULL::integer, NULL::bigint,
+           pg_total_relation_size('pg_largeobject'), 'for large objects that are unlinked already', NULL::name, NULL::text
+    WHERE pg_relation_size('pg_largeobject') > 0 AND NOT EXISTS (SELECT FROM outside o WHERE o.relation <> 0)
+      AND EXISTS (SELECT FROM emptied e, leyser.large_object_columns(e.relation) WHERE e.kind <> 'leyser')
 $$;
 REVOKE ALL ON FUNCTION leyser.confirming_steps(leyser.purge_target[], text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.confirming_steps(leyser.purge_target[], text) IS
