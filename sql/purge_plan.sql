@@ -173,6 +173,11 @@ DECLARE
     deletes leyser.purge_step[];
     refreshes leyser.purge_step[];
 BEGIN
+    -- without them not even rows are counted
+    RETURN QUERY SELECT s.* FROM leyser.stopping_rights(targets) s;
+    IF FOUND THEN
+        RETURN;
+    END IF;
     SELECT array_agg(s) INTO stops FROM leyser.stopping_conditions(targets, make_purge_plan.tenant_id) s;
     -- the rest is told without the tables whose conditions are wrong
     SELECT array_agg(t ORDER BY t.relation_name COLLATE "C") INTO targets FROM unnest(targets) t

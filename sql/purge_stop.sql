@@ -1,6 +1,28 @@
 -- What stops a plan.  A purge must delete what is the tenant's and touch nothing
 -- else: where it cannot, it says so before the first row goes.
 
+-- Rows are deleted with the rights of their table's owner, who can take them away
+-- from itself.
+CREATE FUNCTION leyser.stopping_rights(targets leyser.purge_target[]) RETURNS SETOF leyser.purge_step
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t.relation, t.relation_name, 'stop', NULL::text, NULL::text, NULL::integer, NULL::bigint, NULL::bigint,
+           format('"%s", who owns "%s", has no right to %s', c.relowner::regrole, t.relation_name, m.lacking), NULL::name,
+           concat_ws(' ', CASE WHEN m.usage THEN format('GRANT USAGE ON SCHEMA %s TO %s;', c.relnamespace::regnamespace, c.relowner::regrole) END,
+                     CASE WHEN m.rows THEN format('GRANT SELECT, DELETE ON %s TO %s;', t.relation_name, c.relowner::regrole) END)
+    FROM unnest(targets) t
+    JOIN pg_class c ON c.oid = t.relation
+    CROSS JOIN LATERAL (SELECT NOT has_schema_privilege(c.relowner, c.relnamespace, 'USAGE'),
+        NOT (has_table_privilege(c.relowner, c.oid, 'SELECT') AND has_table_privilege(c.relowner, c.oid, 'DELETE'))) r (usage, rows)
+    CROSS JOIN LATERAL (SELECT r.*, concat_ws(' and ', CASE WHEN r.usage THEN 'use its schema' END,
+        CASE WHEN r.rows THEN 'read and delete its rows' END)) m (usage, rows, lacking)
+    WHERE t.condition IS NOT NULL AND t.relkind = 'r' AND t.kind <> 'leyser' AND (m.usage OR m.rows)
+    ORDER BY t.relation_name COLLATE "C"
+$$;
+REVOKE ALL ON FUNCTION leyser.stopping_rights(leyser.purge_target[]) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.stopping_rights(leyser.purge_target[]) IS
+    'internal: tables whose owners lack the rights with which a purge deletes';
+
 -- The foreign keys through which rows that stay may refer to rows that go.  Where
 -- both tables are protected and the key contains both tenant columns, no row can.
 CREATE FUNCTION leyser.purge_references(targets leyser.purge_target[])

@@ -97,6 +97,20 @@ leyser_owner_end(const LeyserOwnerState *state)
 	SetUserIdAndSecContext(state->user, state->security_context);
 }
 
+/* Procedural languages hand on the text that they are given, whole. */
+int
+leyser_owner_error_code(const ErrorData *error)
+{
+	Oid user;
+	int security_context;
+
+	GetUserIdAndSecContext(&user, &security_context);
+	if ((security_context & SECURITY_RESTRICTED_OPERATION) != 0 &&
+		error->message_id != NULL && strcmp(error->message_id, "%s") == 0)
+		return ERRCODE_RAISE_EXCEPTION;
+	return error->sqlerrcode;
+}
+
 /*
  * count_as_owner(relation regclass, query text) → bigint: the one value of a
  * query of the relation, run with its owner's rights.

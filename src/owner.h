@@ -31,4 +31,10 @@ extern void leyser_owner_begin(LeyserOwnerState *state);
 extern void leyser_owner_begin_as(LeyserOwnerState *state, Oid role);
 extern void leyser_owner_end(const LeyserOwnerState *state);
 
+/*
+ * In PG_CATCH, before the abort: an error's SQLSTATE, which is that of RAISE where
+ * code of a table's owner chose both SQLSTATE and message; these may be anything.
+ */
+extern int leyser_owner_error_code(const ErrorData *error);
+
 #endif /* LEYSER_OWNER_H */

@@ -14,6 +14,8 @@
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
+#include "owner.h"
+
 void
 leyser_purge_begin(void)
 {
@@ -93,6 +95,7 @@ leyser_purge_guard(void (*work)(void *), void *arg)
 		EmitErrorReport();
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
+		error->sqlerrcode = leyser_owner_error_code(error);
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();

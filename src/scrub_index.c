@@ -28,6 +28,8 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "owner.h"
+
 /* For transactions, while nobody queues. */
 #define CONCURRENT_LOCK_TIMEOUT "60s"
 /* For a lock that keeps everybody else from the table. */
@@ -139,6 +141,20 @@ index_renew(const ScrubIndex *index)
 		waiting.renewed++;
 }
 
+/* In PG_CATCH. */
+static int
+index_error_code(MemoryContext context)
+{
+	ErrorData *error;
+	int code;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	code = leyser_owner_error_code(error);
+	FreeErrorData(error);
+	return code;
+}
+
 /* False where the index cannot be rebuilt, which the result tells. */
 static bool
 index_try(const ScrubIndex *index, LeyserScrubResult *result)
@@ -151,7 +167,7 @@ index_try(const ScrubIndex *index, LeyserScrubResult *result)
 	}
 	PG_CATCH();
 	{
-		result->failed_code = geterrcode();
+		result->failed_code = index_error_code(caller);
 		if (index->left || leyser_scrub_may_pass(result->failed_code))
 			PG_RE_THROW();
 		HOLD_INTERRUPTS();
