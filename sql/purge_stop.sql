@@ -226,14 +226,9 @@ AS $$
             FROM pg_rewrite r
             WHERE r.ev_class = s.relation AND r.ev_type = '4' AND r.ev_enabled IN ('O', 'A') AND s.rows > 0
         UNION ALL
-        SELECT format('"%s" cannot be emptied: its owner, as whom a purge deletes, may not DELETE', s.relation_name), NULL,
-               format('GRANT DELETE ON %s TO %s;', s.relation_name, c.relowner::regrole)
-            WHERE s.rows > 0 AND NOT has_table_privilege(c.relowner, c.oid, 'DELETE')
-        UNION ALL
         SELECT leyser.publication_problem(s.relation), NULL,
                format('ALTER TABLE %s REPLICA IDENTITY …; or take it out of the publication.', s.relation_name)
-            WHERE s.rows > 0 AND has_table_privilege(c.relowner, c.oid, 'DELETE')
-              AND EXISTS (SELECT FROM leyser.publications_of(s.relation) u WHERE u.deletes)
+            WHERE s.rows > 0 AND EXISTS (SELECT FROM leyser.publications_of(s.relation) u WHERE u.deletes)
     ) p
     WHERE p.note IS NOT NULL
 $$;
