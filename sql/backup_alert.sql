@@ -2,7 +2,8 @@
 
 -- Days of UTC that are over by a slack and have no backup that was good when it was
 -- new: also one that has gone since counts.  Looked at are those that the ceiling
--- still lets be kept.
+-- still lets be kept, from the day on which the books were begun: nobody promised
+-- anything about the days before it, though an import may know backups of them.
 CREATE FUNCTION leyser.missed_days(at timestamptz) RETURNS TABLE (day date, due_at timestamptz)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -13,7 +14,7 @@ AS $$
         FROM leyser.generation_record g
     ), policy AS (
         SELECT p.daily_at, p.slack, missed_days.at AT TIME ZONE 'UTC' AS at,
-               greatest((SELECT min(b.day) FROM backup b),
+               greatest((SELECT (min(g.recorded_at) AT TIME ZONE 'UTC')::date FROM leyser.generation_record g),
                         (missed_days.at AT TIME ZONE 'UTC' - (p.max_age + p.slack))::date) AS first_day
         FROM leyser.present_backup_policy() p
     )
@@ -25,14 +26,26 @@ REVOKE ALL ON FUNCTION leyser.missed_days(timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.missed_days(timestamptz) IS
     'internal: the days of UTC, as far back as the ceiling, whose backup was due and was not made, and since when it has been missing';
 
--- Of the first days there cannot be as many generations yet.
+-- Of the first days of the books, and of the first on another system after
+-- pg_upgrade, there cannot be as many generations yet.
+CREATE FUNCTION leyser.books_began() RETURNS timestamptz
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT greatest(min(g.recorded_at), (SELECT s.since FROM leyser.system_record s WHERE s.system_identifier = leyser.this_system()
+        AND EXISTS (SELECT FROM leyser.system_record o WHERE o.since < s.since)))
+    FROM leyser.generation_record g
+$$;
+REVOKE ALL ON FUNCTION leyser.books_began() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.books_began() IS
+    'internal: since when the books tell of generations of this system; NULL: they tell of none';
+
 CREATE FUNCTION leyser.floor_alerts(at timestamptz)
     RETURNS TABLE (alert text, subject text, since timestamptz, detail text, remedy text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     WITH present AS (
         SELECT count(d.place) AS countable, max(p.generations) AS wanted, max(p.slack) AS slack, max(p.max_age) AS max_age,
-               (SELECT min(g.started_at) FROM leyser.generation_record g) AS first,
+               leyser.books_began() AS first,
                (SELECT max(g.started_at) FROM leyser.generation_record g WHERE g.completed_at IS NOT NULL) AS newest,
                (SELECT max(g.verified_at) FROM leyser.generation_record g
                 WHERE g.system_identifier = leyser.this_system()) AS verified,
@@ -121,8 +134,8 @@ AS $$
     UNION ALL
     SELECT * FROM leyser.generation_alerts(backup_alerts.at)
     UNION ALL
-    SELECT 'clock moved back', to_char(n AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"'), n,
-           'The books know a later time than the clock: nothing expires.',
+    SELECT 'clock moved back', current_database(), n,
+           format('The books know a later time than the clock, %s: nothing expires.', to_char(n AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"')),
            'Set the clock right; a time of another clock is waited for.'
         FROM leyser.newest_recorded() n WHERE n > backup_alerts.at
 $$;

@@ -123,7 +123,8 @@ CREATE FUNCTION leyser.list_alerts()
 AS $$
     SELECT * FROM leyser.schedule_alerts()
     UNION ALL SELECT * FROM leyser.archive_alerts()
-    UNION ALL SELECT * FROM leyser.backup_alerts()
+    -- a tick that has seen a later time says so already, and what to do
+    UNION ALL SELECT b.* FROM leyser.backup_alerts() b WHERE b.alert <> 'clock moved back' OR NOT leyser.clock_is_back()
     UNION ALL SELECT * FROM leyser.horizon_alerts()
     UNION ALL SELECT * FROM leyser.guard_alerts()
 $$;

@@ -55,9 +55,23 @@ SELECT * FROM pg_temp.alerts('2020-03-10 20:00Z');
 
 -- A verification long ago is none, and the clock.
 SELECT alert, subject, since, detail, remedy FROM pg_temp.alerts('2020-03-16 16:00Z') WHERE alert = 'unverified';
-SELECT alert, subject, since, detail, remedy FROM pg_temp.alerts('2020-03-10 17:30Z') WHERE alert = 'clock moved back';
+SELECT alert, since, detail, remedy FROM pg_temp.alerts('2020-03-10 17:30Z') WHERE alert = 'clock moved back';
+SELECT subject = current_database() AS here FROM leyser.backup_alerts('2020-03-10 17:30Z') WHERE alert = 'clock moved back';
 SELECT count(*) FROM leyser.expire_backups_at('2020-03-10 17:30Z');
 SELECT g.label FROM leyser.expire_backups_at('2020-03-10 20:00Z') e JOIN leyser.generation_record g ON g.generation_id = e ORDER BY 1;
 -- the view of all alerts has these, too
 SELECT DISTINCT alert FROM leyser.backup_alert WHERE alert IN ('failed', 'orphan', 'wrong region') ORDER BY 1;
+-- Books that were begun with an import know of days before, and promise nothing for them.
+TRUNCATE leyser.generation_record;
+SELECT pg_temp.backup('day ' || d, timestamptz '2020-03-01 15:00Z' + make_interval(days => d)) FROM unnest('{1,3,8}'::int[]) d;
+UPDATE leyser.generation_record SET recorded_at = '2020-03-09 16:00Z';
+SELECT alert, subject, since FROM pg_temp.alerts('2020-03-09 17:30Z');
+SELECT alert, subject, since FROM pg_temp.alerts('2020-03-11 16:30Z');
+-- Nor does another system in its first days have what it cannot have.
+INSERT INTO leyser.system_record VALUES (1, '2020-01-01Z', '0/1');
+UPDATE leyser.generation_record SET system_identifier = 1;
+UPDATE leyser.system_record SET since = '2020-03-09 17:00Z' WHERE system_identifier = leyser.this_system();
+INSERT INTO leyser.system_record SELECT leyser.this_system(), '2020-03-09 17:00Z', '0/1' ON CONFLICT DO NOTHING;
+SELECT alert, subject, since FROM pg_temp.alerts('2020-03-09 17:30Z') WHERE alert <> 'too old';
+SELECT alert, subject, since FROM pg_temp.alerts('2020-03-11 16:30Z') WHERE alert <> 'too old';
 ROLLBACK;

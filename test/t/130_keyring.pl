@@ -55,7 +55,8 @@ sub broken
 
 sub listing
 {
-	return join(' ', sort grep { !/^\.\.?$/ } slurp_dir($keyring)) if -d $keyring;
+	# a fence is kept by a worker, in its own time
+	return join(' ', sort grep { !/^\.\.?$/ && !/\.fence(\.\d+\.tmp)?$/ } slurp_dir($keyring)) if -d $keyring;
 	return 'no directory';
 }
 

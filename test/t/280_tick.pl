@@ -172,6 +172,11 @@ runs_are($node, $run, [], '... does nothing that deletes');
 is($node->safe_psql('postgres', 'SELECT string_agg(due_at::text, $$,$$ ORDER BY job) FROM leyser.job_record WHERE daily_at IS NOT NULL'), $due,
 	'... moves no due time');
 alerts_are($node, ['clock moved back postgres'], '... and it is an alert');
+$node->safe_psql('postgres', q{INSERT INTO leyser.generation_record (state, kind, tool, label, started_at, recorded_by, recorded_at)
+	VALUES ('running', 'snapshot', 'manual', 'ahead', clock_timestamp(), 'test', clock_timestamp() + interval '1 day')});
+is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.backup_alerts() WHERE alert = 'clock moved back'}), '1', '... that the books tell, too');
+alerts_are($node, ['clock moved back postgres'], '... once for all');
+$node->safe_psql('postgres', q{DELETE FROM leyser.generation_record WHERE label = 'ahead'});
 tick($node, 'accept_clock => true');
 alerts_are($node, [], 'somebody says that the time is right');
 wait_for_purge($node, 'late', q{state = 'erased'}, '... and all goes on');
