@@ -1,5 +1,6 @@
 # pg_upgrade, rehearsed into a cluster of the same version: everything is there
-# and enforced, and the keyring, which lies elsewhere, is still ours.
+# and enforced, and the keyring, which lies elsewhere, is still ours.  Backups of the
+# former system are another series, in which erased tenants may still be.
 
 use strict;
 use warnings;
@@ -31,6 +32,41 @@ $old->safe_psql('postgres', q{
 	INSERT INTO part VALUES ('t1', 1), ('t2', 1);
 	SELECT leyser.activate_signing_key(leyser.stage_signing_key());
 });
+
+# A backup as the books know it, of whatever system it is.
+sub back_up
+{
+	my ($node, $label) = @_;
+
+	$node->safe_psql('postgres', qq{SELECT leyser.begin_backup('$label', '/elsewhere', 'JP') AS id \\gset
+		SELECT pg_current_wal_insert_lsn() AS lsn \\gset
+		SELECT leyser.complete_backup(:id, :'lsn', :'lsn', 1, NULL), leyser.verify_backup(:id, true, NULL)});
+	return;
+}
+
+# What may still hold a tenant, and whether that is over.
+sub horizon
+{
+	my ($node, $tenant) = @_;
+
+	return $node->safe_psql('postgres', qq{SELECT array_to_string(ARRAY(SELECT l FROM unnest(labels) l ORDER BY 1), ','), gone_at IS NOT NULL FROM leyser.erasure_horizon WHERE tenant_id = '$tenant'});
+}
+
+sub erase
+{
+	my ($node, $tenant) = @_;
+
+	$node->safe_psql('postgres', "SELECT leyser.terminate_contract('$tenant', clock_timestamp())");
+	$node->safe_psql('postgres', "CALL leyser.purge('$tenant')");
+	return;
+}
+
+$old->safe_psql('postgres', qq{SELECT leyser.create_tenant(t) FROM unnest('{gone,later}'::text[]) t;
+	INSERT INTO item VALUES ('gone', 1), ('later', 1)});
+back_up($old, 'before');
+erase($old, 'gone');
+back_up($old, 'after');
+is(horizon($old, 'gone'), 'before|f', 'a backup of before holds an erased tenant');
 my $token = own_token($old, exp => time() + 3600);
 my $suspended = own_token($old, tenant => '"t3"', exp => time() + 3600);
 my @facts = (
@@ -93,6 +129,28 @@ is($new->safe_psql('postgres', q{SELECT kind FROM leyser.governed_table WHERE re
 $new->safe_psql('postgres', q{SELECT leyser.activate_signing_key(leyser.stage_signing_key());
 	SELECT leyser.create_tenant('t4'); SELECT leyser.unprotect('item')});
 pass('the administration goes on');
+
+# The books: no restore was noticed, the former series stays what it was.
+isnt($new->safe_psql('postgres', 'SELECT system_identifier FROM pg_control_system()'),
+	$new->safe_psql('postgres', 'SELECT DISTINCT system_identifier FROM leyser.generation_record'), 'it is another system');
+is($new->safe_psql('postgres', 'SELECT leyser.restore_is_held()'), 'f', 'an upgrade is no restore');
+is(horizon($new, 'gone'), 'before|f', 'the horizon of an erasure is what it was');
+is($new->safe_psql('postgres', 'SELECT count(*) FROM leyser.expire_backups()'), '0', 'the policy leaves the former series alone');
+is($new->safe_psql('postgres', q{SELECT string_agg(format('%s %s %s', label, countable, reason), ', ' ORDER BY started_at) FROM leyser.backup_generation}),
+	'before f another system, after f another system', '... and counts none of it');
+is($new->safe_psql('postgres', q{SELECT string_agg(alert, ', ') FROM leyser.backup_alerts()}), '', '... which is no alert on the first day');
+back_up($new, 'upgraded');
+is($new->safe_psql('postgres', q{SELECT string_agg(label, ', ') FROM leyser.backup_generation WHERE countable}), 'upgraded', 'a new series begins');
+is(horizon($new, 'gone'), 'before|f', '... which is clean of what was erased before');
+erase($new, 'later');
+back_up($new, 'last');
+is(horizon($new, 'later'), 'after,before,upgraded|f', 'what is erased now is in both series');
+is(horizon($new, 'gone'), 'before|f', '... and changes nothing about who went before');
+$new->safe_psql('postgres', q{SELECT leyser.confirm_backup_deleted(generation_id) FROM leyser.generation_record WHERE label IN ('before', 'after')});
+is(horizon($new, 'gone'), '|t', 'the former series is gone, and so is the tenant');
+is(horizon($new, 'later'), 'upgraded|f', '... the other is still in the new one');
+$new->safe_psql('postgres', q{SELECT leyser.confirm_backup_deleted(generation_id) FROM leyser.generation_record WHERE label = 'upgraded'});
+is(horizon($new, 'later'), '|t', '... until that is gone, too');
 
 $new->stop;
 done_testing();
