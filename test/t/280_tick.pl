@@ -87,6 +87,24 @@ like(as_operator($node, qq{SELECT string_agg(job || ' ' || state, ', ' ORDER BY 
 	qr/^settle contracts interrupted, settle contracts done, queue purges done$/, '... and its run is known to have been interrupted');
 is(as_operator($node, q{SELECT failures, running_since IS NULL FROM leyser.job WHERE job = 'settle contracts'}), '0|t', '... and forgiven');
 
+# An expiry that is killed has expired nothing; the next one does, once.
+$locker = open_session($node);
+$node->safe_psql('postgres', q{INSERT INTO leyser.generation_record (state, kind, tool, label, region, system_identifier, started_at, completed_at, recorded_by, recorded_at)
+	SELECT 'complete', 'full', 'manual', 'old ' || d, 'JP', leyser.this_system(), t, t, 'test', t
+	FROM generate_series(20, 22) d, LATERAL (SELECT now() - make_interval(days => d)) o (t)});
+make_due($node, 'expire backups', '1 minute');
+$locker->query('BEGIN; LOCK TABLE leyser.event_record IN ACCESS EXCLUSIVE MODE');
+($killed) = start_tick($node, '');
+kill 'KILL', $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE query ~ '^CALL leyser.tick'});
+eval { $killed->finish };
+wait_for_server($node);
+eval { $locker->quit };
+my $expiry = q{SELECT (SELECT count(*) FROM leyser.generation_record WHERE state = 'expired'), (SELECT count(*) FROM leyser.event WHERE event = 'backup.expired')};
+is($node->safe_psql('postgres', $expiry), '0|0', 'an expiry that was killed: nothing expired');
+tick($node);
+tick($node);
+is($node->safe_psql('postgres', $expiry), '2|2', '... then all does, once, but for the newest');
+
 # No job is begun when the budget is used.
 $locker = open_session($node);
 $run = $node->safe_psql('postgres', 'SELECT max(run_id) FROM leyser.job_run');
