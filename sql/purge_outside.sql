@@ -71,6 +71,14 @@ AS $$
     UNION ALL
     SELECT 'texts of statements', 'found', 'pg_stat_tmp/pgss_query_texts.stat may quote values: SELECT pg_stat_statements_reset();'
         FROM pg_stat_file('pg_stat_tmp/pgss_query_texts.stat', true) f WHERE f.size > 0
+    UNION ALL
+    SELECT 'temporary tables', 'found', format('Sessions hold %s, which may be copies; they and their statistics go when the sessions end: %s.',
+               pg_size_pretty(sum(pg_total_relation_size(c.oid))), string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid::regclass::text))
+        FROM pg_class c WHERE c.relpersistence = 't' AND c.relkind = 'r' HAVING count(*) > 0
+    UNION ALL
+    SELECT 'other databases', 'found', format('A database made with this one as its TEMPLATE keeps its own copies; look into %s.',
+               string_agg(quote_ident(d.datname), ', ' ORDER BY d.datname))
+        FROM pg_database d WHERE d.datname NOT IN (current_database(), 'postgres', 'template0', 'template1') HAVING count(*) > 0
 $$;
 REVOKE ALL ON FUNCTION leyser.files_outside() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.files_outside() IS

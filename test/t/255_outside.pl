@@ -63,12 +63,17 @@ like(told('temporary files', 'a'), qr/pgsql_tmp4000001\.0\. Restarting/, 'so is 
 like(told('texts of statements', 'a'), qr/pg_stat_statements_reset/, '... what pg_stat_statements keeps');
 like(told('replication slots', 'a'), qr/: far_behind\. Let/, '... and what a slot spilled');
 $session->query('ROLLBACK');
+$session->query('CREATE TEMP TABLE kept_copy AS SELECT 1 AS n');
+$node->safe_psql('postgres', 'CREATE DATABASE shadow');
+like(told('temporary tables', 'a'), qr/ (pg_temp_\d+\.)?kept_copy\.$/, '... a temporary table, which may be a copy');
+like(told('other databases', 'a'), qr/ shadow\.$/, '... and another database');
+$node->safe_psql('postgres', 'DROP DATABASE shadow');
 $session->query('LISTEN channel; BEGIN');
 $node->safe_psql('postgres', $more);
 like(told('notifications', 'a'), qr/^Payloads of NOTIFY wait/, '... and notifications that nobody has taken');
 $session->quit;
 $node->safe_psql('postgres', q{SELECT pg_drop_replication_slot('far_behind')});
-is(told('replication slots', 'a') . told('notifications', 'a'), '', 'what has gone is told no longer');
+is(join('', map { told($_, 'a') } 'replication slots', 'notifications', 'temporary tables', 'other databases'), '', 'what has gone is told no longer');
 unlink "$folder/$orphan";
 
 # A crash between a commit and the overwriting of what it dropped: the list of files,
