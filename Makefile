@@ -29,6 +29,7 @@ OBJS = \
 	src/purge_names.o \
 	src/purge_plain.o \
 	src/fence_file.o \
+	src/fence_owner.o \
 	src/fence_text.o \
 	src/purge_count.o \
 	src/custodian.o \

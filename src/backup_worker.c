@@ -28,6 +28,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 
+#include "fence_keep.h"
 #include "program.h"
 #include "purge.h"
 #include "worker.h"
@@ -207,6 +208,26 @@ backup_take(LeyserBackupDirectory *directory)
 
 /* ---- the worker ---- */
 
+/*
+ * Books of a copy that lives beside its original, with its settings, are no books of
+ * the original's backups: it would remove them, and give its own to it.
+ */
+static void
+require_original(void)
+{
+	LeyserKeyringError error;
+	bool is_copy;
+
+	leyser_purge_begin();
+	is_copy = leyser_fence_is_of_original(&error);
+	leyser_purge_commit();
+	if (is_copy)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("%s", error.message),
+						errdetail("Backups of both would lie together."),
+						errhint("%s", error.hint)));
+}
+
 /* The directory is closed by the end of the process, too. */
 static void
 worker_work(void *clean_only)
@@ -215,6 +236,7 @@ worker_work(void *clean_only)
 	bool has_id;
 
 	leyser_backup_tell(LEYSER_BACKUP_CLEANING);
+	require_original();
 	leyser_backup_directory_open(&directory);
 	has_id = leyser_backup_directory_lock(&directory, !*(bool *) clean_only);
 	(void) leyser_program_end_strays();

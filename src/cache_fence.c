@@ -227,6 +227,12 @@ leyser_fence_follows_now(void)
 	return streams;
 }
 
+bool
+leyser_fence_has_followed(void)
+{
+	return fence_shared->followed;
+}
+
 /* A standby of a primary, whether or not that answers; no restore from an archive. */
 static bool
 follows_by_settings(void)

@@ -65,6 +65,9 @@ extern List *leyser_fence_entries(void);
 /* Whether this standby has received WAL from another server since it started. */
 extern bool leyser_fence_follows_now(void);
 
+/* Whether one was, in this life of the server. */
+extern bool leyser_fence_has_followed(void);
+
 /* This database's uuid; false where leyser is not installed. */
 extern bool leyser_fence_database(pg_uuid_t *database);
 

@@ -14,6 +14,7 @@
 #include "leyser.h"
 
 #include "access/xlogdefs.h"
+#include "lib/stringinfo.h"
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -84,5 +85,22 @@ extern bool leyser_fence_is_written(const LeyserFence *fence);
  */
 extern bool leyser_fence_write(const LeyserFence *fence, bool replace,
 							   LeyserKeyringError *error);
+
+/* The directory of fences; -1 and *error filled where it is not to be had. */
+extern int leyser_fence_open_directory(LeyserKeyringError *error);
+
+/* Of it, against all who write there, until it is closed; false and errno. */
+extern bool leyser_fence_lock(int dir);
+
+/* A file in it, whole or not at all; false and errno. */
+extern bool leyser_fence_store(int dir, const char *name, const StringInfo text);
+
+/* ---- fence_owner.c ---- */
+
+/*
+ * In a transaction: whether this server and database keep the fence, as they do from
+ * now on where nobody else does; false and *error filled where it is another's.
+ */
+extern bool leyser_fence_claim(const pg_uuid_t *database, LeyserKeyringError *error);
 
 #endif /* LEYSER_FENCE_H */

@@ -156,8 +156,8 @@ leyser_fence_set_mark(LeyserFence *fence, const LeyserFenceMark *mark)
 
 /* ---- reading ---- */
 
-static int
-fence_open_directory(LeyserKeyringError *error)
+int
+leyser_fence_open_directory(LeyserKeyringError *error)
 {
 	if (fence_directory == NULL || fence_directory[0] == '\0')
 		return leyser_keyring_open(error);
@@ -291,7 +291,7 @@ LeyserFence *
 leyser_fence_read(const pg_uuid_t *database, LeyserFenceState *state,
 				  LeyserKeyringError *error)
 {
-	int dir = fence_open_directory(error);
+	int dir = leyser_fence_open_directory(error);
 	LeyserFence *fence = NULL;
 
 	if (dir < 0)
@@ -324,8 +324,8 @@ fence_write_failed(const char *name, LeyserKeyringError *error)
 }
 
 /* Others that write: of this server, or of another one that shares the directory. */
-static bool
-fence_lock(int dir)
+bool
+leyser_fence_lock(int dir)
 {
 	for (int i = 0; i < FENCE_LOCK_LOOKS; i++)
 	{
@@ -340,8 +340,8 @@ fence_lock(int dir)
 	return false;
 }
 
-static bool
-fence_store(int dir, const char *name, const StringInfo text)
+bool
+leyser_fence_store(int dir, const char *name, const StringInfo text)
 {
 	char temporary[FENCE_NAME_MAX + 16];
 	ssize_t written;
@@ -416,7 +416,7 @@ fence_write_in(int dir, const LeyserFence *fence, bool replace, LeyserKeyringErr
 	StringInfoData text;
 
 	fence_name(&fence->database, name);
-	if (!fence_lock(dir))
+	if (!leyser_fence_lock(dir))
 		return fence_write_failed(name, error);
 	present = fence_read_in(dir, &fence->database, &state, error);
 	if (state == LEYSER_FENCE_DAMAGED && replace)
@@ -432,7 +432,7 @@ fence_write_in(int dir, const LeyserFence *fence, bool replace, LeyserKeyringErr
 		return true;
 	initStringInfo(&text);
 	leyser_fence_render(present, &text);
-	if (fence_store(dir, name, &text))
+	if (leyser_fence_store(dir, name, &text))
 		return true;
 	return fence_write_failed(name, error);
 }
@@ -440,7 +440,7 @@ fence_write_in(int dir, const LeyserFence *fence, bool replace, LeyserKeyringErr
 bool
 leyser_fence_write(const LeyserFence *fence, bool replace, LeyserKeyringError *error)
 {
-	int dir = fence_open_directory(error);
+	int dir = leyser_fence_open_directory(error);
 	bool written = false;
 
 	if (dir < 0)

@@ -162,8 +162,9 @@ keep_fail(const LeyserFenceView *view, LeyserKeyringError *error)
 	leyser_purge_commit();
 }
 
+/* What another server wrote is good for this one, too: a replay finds all it needs. */
 static bool
-keep_content(bool with_mark, LeyserKeyringError *error)
+keep_content(bool with_mark, bool claimed, LeyserKeyringError *error)
 {
 	MemoryContext context =
 		AllocSetContextCreate(TopMemoryContext, "leyser fence", ALLOCSET_DEFAULT_SIZES);
@@ -175,7 +176,7 @@ keep_content(bool with_mark, LeyserKeyringError *error)
 	leyser_purge_commit();
 	MemoryContextSwitchTo(context);
 	written = fence == NULL || leyser_fence_is_written(fence);
-	if (!written)
+	if (!written && claimed)
 	{
 		if (!RecoveryInProgress())
 			flush_tables();
@@ -187,6 +188,27 @@ keep_content(bool with_mark, LeyserKeyringError *error)
 	return written;
 }
 
+static bool
+keep_claim(LeyserKeyringError *error)
+{
+	pg_uuid_t database;
+	bool claimed;
+
+	leyser_purge_begin();
+	claimed = !leyser_fence_database(&database) || leyser_fence_claim(&database, error);
+	leyser_purge_commit();
+	return claimed;
+}
+
+bool
+leyser_fence_is_of_original(LeyserKeyringError *error)
+{
+	pg_uuid_t database;
+
+	return leyser_fence_database(&database) && !leyser_fence_claim(&database, error) &&
+		   error->state == LEYSER_KEYRING_FOREIGN;
+}
+
 bool
 leyser_fence_keep(LeyserKeyringError *error)
 {
@@ -195,15 +217,16 @@ leyser_fence_keep(LeyserKeyringError *error)
 	bool kept;
 
 	if (RecoveryInProgress())
+		/* one that its primary keeps on this host needs no other writer */
 		kept = !leyser_fence_follows_now() || view.verdict == LEYSER_FENCE_NONE ||
-			   keep_content(true, error);
+			   !keep_claim(error) || keep_content(true, true, error);
 	else if (view.verdict == LEYSER_FENCE_LOST || view.verdict == LEYSER_FENCE_NONE)
 	{
 		kept = false;
 		keep_fail(&view, error);
 	}
 	else
-		kept = keep_content(!view.held, error);
+		kept = keep_content(!view.held, keep_claim(error), error);
 	(void) keep_look();
 	MemoryContextSwitchTo(caller);
 	return kept;

@@ -22,6 +22,9 @@ extern LeyserFence *leyser_fence_from_tables(MemoryContext context, bool with_ma
  */
 extern bool leyser_fence_keep(LeyserKeyringError *error);
 
+/* In a transaction: whether this is a copy that lives beside its original; *error tells. */
+extern bool leyser_fence_is_of_original(LeyserKeyringError *error);
+
 /* The same as a step of the worker, whose failure is in the server log. */
 extern void leyser_fence_tend(void);
 

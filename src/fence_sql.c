@@ -32,7 +32,8 @@ leyser_fence_create(PG_FUNCTION_ARGS)
 	leyser_require_preloaded();
 	if (!leyser_fence_database(&database))
 		elog(ERROR, "leyser is not installed in this database");
-	if (leyser_fence_write(leyser_fence_new(&database), false, &error))
+	if (leyser_fence_claim(&database, &error) &&
+		leyser_fence_write(leyser_fence_new(&database), false, &error))
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(error.message));
 }

@@ -88,9 +88,15 @@ fence_follow(bool replace)
 	leyser_owner_begin(&owner);
 	fence = leyser_fence_from_tables(PortalContext, true);
 	leyser_owner_end(&owner);
-	written = fence == NULL || leyser_fence_write(fence, replace, &error);
+	written = fence == NULL || (leyser_fence_claim(&fence->database, &error) &&
+								leyser_fence_write(fence, replace, &error));
 	(void) leyser_fence_look();
-	if (!written)
+	if (!written && !replace && error.state == LEYSER_KEYRING_FOREIGN)
+		ereport(WARNING, (errmsg("%s", error.message),
+						  errdetail("Nothing is held any longer, but purges that are not "
+									"in it wait."),
+						  errhint("%s", error.hint)));
+	else if (!written)
 		leyser_keyring_raise(&error);
 }
 

@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use Exporter qw(import);
-our @EXPORT = qw(restore fence_file copy_keyring fence_is alerts_are wait_for_fence files_with sound_ok);
+our @EXPORT = qw(restore retire bring_back fence_file copy_keyring fence_is alerts_are wait_for_fence files_with sound_ok);
 
 # A node made from a backup.  Options: keyring (a directory; otherwise that of the node
 # it was taken from), start => 0, and what init_from_backup() takes.
@@ -29,6 +29,24 @@ sub restore
 	$node->append_conf('postgresql.conf', "leyser.keyring_directory = '$keyring'\narchive_mode = off\n$conf");
 	$node->start if $start;
 	return $node;
+}
+
+# A stopped node is to be no more: what is restored takes its place.
+sub retire
+{
+	my ($node) = @_;
+
+	rename $node->data_dir, $node->data_dir . '.former' or die "could not rename a data directory: $!";
+	return;
+}
+
+# … and is to be, after all.
+sub bring_back
+{
+	my ($node) = @_;
+
+	rename $node->data_dir . '.former', $node->data_dir or die "could not rename a data directory: $!";
+	return;
 }
 
 # The path of a database's fence.

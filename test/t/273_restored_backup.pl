@@ -6,7 +6,7 @@ use strict;
 use warnings;
 
 use LeyserPurge;
-use LeyserRestore qw(restore fence_is);
+use LeyserRestore qw(restore retire bring_back fence_is);
 use LeyserSchedule qw(schedule_node as_operator tick);
 use LeyserTest;
 use PostgreSQL::Test::Cluster;
@@ -48,6 +48,7 @@ my $names = folders();
 my $verified = join "\n", map { "$_ verified" } split / /, $names;
 is(books($node), $verified, 'two backups');
 $node->stop;
+retire($node);
 offer($first, 'first');
 my $copy = restore($node, 'first', 'copy');
 # the fence may have had a later mark
@@ -68,6 +69,8 @@ is($copy->safe_psql('postgres', 'SELECT leyser.clean_backups()'), 0, 'a folder w
 is(books($copy), $verified, '... is not entered');
 rmdir "$directory/" . ($names =~ s/ .*//r =~ s/-[^-]*$/-20200101T000000.000Z/r) or die;
 $copy->stop;
+retire($copy);
+bring_back($node);
 
 # ---- a tenant was erased since ----
 
@@ -76,6 +79,7 @@ queue_purges($node, '', 'gone');
 is_erased($node, 'gone', 'a tenant is erased');
 wait_for_fence_of($node, 'gone');
 $node->stop;
+retire($node);
 offer($second, 'second');
 my $held = restore($node, 'second', 'held');
 is($held->safe_psql('postgres', 'SELECT leyser.restore_is_held()'), 't', 'a restore is noticed');

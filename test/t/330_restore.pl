@@ -66,6 +66,7 @@ $primary->safe_psql('postgres', 'SELECT pg_switch_wal()');
 $primary->restart('immediate');
 sound_ok($primary, 'after a crash');
 $primary->stop;
+retire($primary);
 
 # ---- restored, at once ----
 
@@ -140,6 +141,7 @@ is_erased($copy, 'kept', 'purges go on');
 $copy->safe_psql('postgres', 'CALL leyser.replay_purges()', extra_params => [ '-U', 'operator' ]);
 pass('a replay where there is nothing to replay does nothing');
 $copy->stop;
+retire($copy);
 
 # ---- to a point in time, while it can only be read ----
 
