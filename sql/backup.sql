@@ -167,6 +167,47 @@ REVOKE ALL ON FUNCTION leyser.parent_problem(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.parent_problem(bigint) IS
     'internal: what is wrong with a generation''s parent; NULL where nothing is, or it has none';
 
+-- ---- leyser's own ----
+
+-- A word of somebody must neither have good files removed, nor hide some that are there.
+CREATE FUNCTION leyser.refuse_own_backup(generation_id bigint) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF EXISTS (SELECT FROM leyser.generation_record g
+               WHERE g.generation_id = refuse_own_backup.generation_id AND g.tool = 'pg_basebackup') THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY008',
+            MESSAGE = 'leyser looks after its own backups itself',
+            DETAIL = 'leyser.take_backup() took it: its worker completes, verifies and removes it.',
+            HINT = 'leyser.take_backup() takes another one; the policy expires this one.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.refuse_own_backup(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refuse_own_backup(bigint) IS 'internal: LY008 for a backup that take_backup() took';
+
+-- What lies elsewhere, or on a disk that is not mounted, only somebody can know.
+CREATE FUNCTION leyser.refuse_present_backup(generation_id bigint) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    place text := (SELECT g.location FROM leyser.generation_record g
+                   WHERE g.generation_id = refuse_present_backup.generation_id AND g.tool = 'pg_basebackup');
+BEGIN
+    IF (pg_stat_file(place, true)).isdir IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY008',
+            MESSAGE = 'the backup is not gone',
+            DETAIL = 'Its folder is where leyser.take_backup() put it.',
+            HINT = 'leyser removes it when the policy has expired it.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.refuse_present_backup(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refuse_present_backup(bigint) IS
+    'internal: LY008 for a backup that take_backup() took and whose folder is there';
+
 -- ---- a backup by hand ----
 
 CREATE FUNCTION leyser.check_region(region text) RETURNS void
@@ -293,21 +334,21 @@ COMMENT ON FUNCTION leyser.check_completion(leyser.generation_record, pg_lsn, pg
     'internal: 22023 for places in the log, or a size, that a backup cannot have';
 
 -- The state is looked at first: LY008 tells more than what is wrong with the figures.
-CREATE FUNCTION leyser.complete_backup(generation_id bigint, start_lsn pg_lsn, stop_lsn pg_lsn, bytes bigint, checksum text)
+CREATE FUNCTION leyser.complete_generation(generation_id bigint, start_lsn pg_lsn, stop_lsn pg_lsn, bytes bigint, checksum text)
     RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
     generation leyser.generation_record;
 BEGIN
-    PERFORM leyser.check_line('checksum', complete_backup.checksum, false);
+    PERFORM leyser.check_line('checksum', complete_generation.checksum, false);
     PERFORM leyser.lock_books();
-    PERFORM leyser.require_running(complete_backup.generation_id);
-    generation := leyser.move_generation(complete_backup.generation_id, 'complete');
-    PERFORM leyser.check_completion(generation, complete_backup.start_lsn, complete_backup.stop_lsn, complete_backup.bytes);
-    UPDATE leyser.generation_record g SET start_lsn = coalesce(complete_backup.start_lsn, g.start_lsn),
-            stop_lsn = complete_backup.stop_lsn, bytes = complete_backup.bytes, checksum = complete_backup.checksum,
+    PERFORM leyser.require_running(complete_generation.generation_id);
+    generation := leyser.move_generation(complete_generation.generation_id, 'complete');
+    PERFORM leyser.check_completion(generation, complete_generation.start_lsn, complete_generation.stop_lsn, complete_generation.bytes);
+    UPDATE leyser.generation_record g SET start_lsn = coalesce(complete_generation.start_lsn, g.start_lsn),
+            stop_lsn = complete_generation.stop_lsn, bytes = complete_generation.bytes, checksum = complete_generation.checksum,
             completed_at = clock_timestamp()
         WHERE g.generation_id = generation.generation_id RETURNING g.* INTO generation;
     PERFORM leyser.record_backup_event('backup.completed', generation,
@@ -318,9 +359,23 @@ BEGIN
     END IF;
 END
 $$;
+REVOKE ALL ON FUNCTION leyser.complete_generation(bigint, pg_lsn, pg_lsn, bigint, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.complete_generation(bigint, pg_lsn, pg_lsn, bigint, text) IS
+    'internal: a generation is complete, or an orphan where its parent turned bad meanwhile';
+
+CREATE FUNCTION leyser.complete_backup(generation_id bigint, start_lsn pg_lsn, stop_lsn pg_lsn, bytes bigint, checksum text)
+    RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM leyser.refuse_own_backup(complete_backup.generation_id);
+    PERFORM leyser.complete_generation(complete_backup.generation_id, complete_backup.start_lsn, complete_backup.stop_lsn,
+                                       complete_backup.bytes, complete_backup.checksum);
+END
+$$;
 REVOKE ALL ON FUNCTION leyser.complete_backup(bigint, pg_lsn, pg_lsn, bigint, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.complete_backup(bigint, pg_lsn, pg_lsn, bigint, text) IS
-    'backup: a backup is complete: where in the write-ahead log it started and stopped (NULL for snapshots and restored copies of unknown place), its size in bytes and checksum or NULL; where its parent turned bad meanwhile it is an orphan; 22023 for places that cannot be, 42704 for an unknown generation, LY008 for one that is not running, 55P03, 25000 as begin_backup()';
+    'backup: a backup is complete: where in the write-ahead log it started and stopped (NULL for snapshots and restored copies of unknown place), its size in bytes and checksum or NULL; where its parent turned bad meanwhile it is an orphan; 22023 for places that cannot be, 42704 for an unknown generation, LY008 for one that is not running, or that take_backup() took, 55P03, 25000 as begin_backup()';
 
 CREATE FUNCTION leyser.require_running(generation_id bigint) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -363,6 +418,7 @@ CREATE FUNCTION leyser.fail_backup(generation_id bigint, error text) RETURNS voi
 AS $$
 BEGIN
     PERFORM leyser.check_line('error', fail_backup.error, true);
+    PERFORM leyser.refuse_own_backup(fail_backup.generation_id);
     PERFORM leyser.lock_books();
     PERFORM leyser.require_running(fail_backup.generation_id);
     PERFORM leyser.fail_generation(fail_backup.generation_id, fail_backup.error);
@@ -370,56 +426,80 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.fail_backup(bigint, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.fail_backup(bigint, text) IS
-    'backup: a running backup failed, and why, in a line; 22023 without a reason, 42704 for an unknown generation, LY008 for one that is not running, 55P03, 25000 as begin_backup()';
+    'backup: a running backup failed, and why, in a line; 22023 without a reason, 42704 for an unknown generation, LY008 for one that is not running, or that take_backup() took, 55P03, 25000 as begin_backup()';
 
-CREATE FUNCTION leyser.verify_backup(generation_id bigint, ok boolean, detail text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION leyser.verify_generation(generation_id bigint, ok boolean, detail text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
     generation leyser.generation_record;
     problem text;
 BEGIN
-    IF verify_backup.ok IS NULL THEN
+    IF verify_generation.ok IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
             MESSAGE = 'ok must not be null', DETAIL = 'A verification has a result.', HINT = 'Give true or false.';
     END IF;
-    PERFORM leyser.check_line('detail', verify_backup.detail, NOT verify_backup.ok);
+    PERFORM leyser.check_line('detail', verify_generation.detail, NOT verify_generation.ok);
     PERFORM leyser.lock_books();
-    SELECT g.* INTO generation FROM leyser.generation_record g WHERE g.generation_id = verify_backup.generation_id;
+    SELECT g.* INTO generation FROM leyser.generation_record g WHERE g.generation_id = verify_generation.generation_id;
     problem := CASE WHEN generation.state = 'running' THEN 'It is still running.'
-                    WHEN verify_backup.ok THEN leyser.parent_problem(generation.parent) END;
+                    WHEN verify_generation.ok THEN leyser.parent_problem(generation.parent) END;
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LY008',
             MESSAGE = 'the backup cannot be verified', DETAIL = problem,
             HINT = 'leyser.complete_backup() ends a running one; a parent is verified before what needs it.';
     END IF;
-    IF NOT verify_backup.ok THEN
-        PERFORM leyser.fail_generation(verify_backup.generation_id, verify_backup.detail);
+    IF NOT verify_generation.ok THEN
+        PERFORM leyser.fail_generation(verify_generation.generation_id, verify_generation.detail);
         RETURN;
     END IF;
-    generation := leyser.move_generation(verify_backup.generation_id, 'verified');
+    generation := leyser.move_generation(verify_generation.generation_id, 'verified');
     UPDATE leyser.generation_record g SET error = NULL WHERE g.generation_id = generation.generation_id;
-    PERFORM leyser.record_backup_event('backup.verified', generation, jsonb_build_object('detail', verify_backup.detail));
+    PERFORM leyser.record_backup_event('backup.verified', generation, jsonb_build_object('detail', verify_generation.detail));
     PERFORM leyser.mend_descendants(generation.generation_id);
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.verify_generation(bigint, boolean, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.verify_generation(bigint, boolean, text) IS
+    'internal: what a verification found: a good one mends what became an orphan through it, a bad one makes orphans';
+
+CREATE FUNCTION leyser.verify_backup(generation_id bigint, ok boolean, detail text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM leyser.refuse_own_backup(verify_backup.generation_id);
+    PERFORM leyser.verify_generation(verify_backup.generation_id, verify_backup.ok, verify_backup.detail);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.verify_backup(bigint, boolean, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.verify_backup(bigint, boolean, text) IS
-    'backup: what a verification of a complete backup found, in a line (which may be NULL where it is good): a good one makes it verified, and mends what became an orphan through it; a bad one makes it failed, and what needs it an orphan; 22004 without a result, 22023 without a reason, 42704 for an unknown generation, LY008 where it is running, gone, or its parent is not good, 55P03, 25000 as begin_backup()';
+    'backup: what a verification of a complete backup found, in a line (which may be NULL where it is good): a good one makes it verified, and mends what became an orphan through it; a bad one makes it failed, and what needs it an orphan; 22004 without a result, 22023 without a reason, 42704 for an unknown generation, LY008 where it is running, gone, its parent is not good, or take_backup() took it, 55P03, 25000 as begin_backup()';
 
-CREATE FUNCTION leyser.confirm_backup_deleted(generation_id bigint) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION leyser.delete_generation(generation_id bigint) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     generation leyser.generation_record;
 BEGIN
     PERFORM leyser.lock_books();
-    generation := leyser.move_generation(confirm_backup_deleted.generation_id, 'deleted');
+    generation := leyser.move_generation(delete_generation.generation_id, 'deleted');
     PERFORM leyser.record_backup_event('backup.deleted', generation);
     PERFORM leyser.orphan_descendants(generation.generation_id);
 END
 $$;
+REVOKE ALL ON FUNCTION leyser.delete_generation(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.delete_generation(bigint) IS
+    'internal: a generation was seen to be gone, and what needs it is an orphan';
+
+CREATE FUNCTION leyser.confirm_backup_deleted(generation_id bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM leyser.refuse_present_backup(confirm_backup_deleted.generation_id);
+    PERFORM leyser.delete_generation(confirm_backup_deleted.generation_id);
+END
+$$;
 REVOKE ALL ON FUNCTION leyser.confirm_backup_deleted(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.confirm_backup_deleted(bigint) IS
-    'backup: somebody has seen that a generation is gone from where it lay; its row stays, and what needs it is an orphan; 42704 for an unknown generation, LY008 where it was confirmed already, 55P03, 25000 as begin_backup()';
+    'backup: somebody has seen that a generation is gone from where it lay; its row stays, and what needs it is an orphan; 42704 for an unknown generation, LY008 where it was confirmed already, or take_backup() took it and its folder is there, 55P03, 25000 as begin_backup()';

@@ -124,8 +124,8 @@ DECLARE
     range record;
 BEGIN
     SELECT r.* INTO range FROM leyser.ranges_of_wal(wal_ranges) r;
-    PERFORM leyser.complete_backup(complete_own_backup.generation_id, range.start_lsn, range.stop_lsn,
-                                   complete_own_backup.bytes, complete_own_backup.checksum);
+    PERFORM leyser.complete_generation(complete_own_backup.generation_id, range.start_lsn, range.stop_lsn,
+                                       complete_own_backup.bytes, complete_own_backup.checksum);
     UPDATE leyser.generation_record g SET timeline = range.timeline
         WHERE g.generation_id = complete_own_backup.generation_id;
 END
@@ -188,7 +188,7 @@ BEGIN
     UPDATE leyser.generation_record g SET deleted_at = clock_timestamp()
         WHERE g.generation_id = own_backup_is_gone.generation_id AND g.state = 'failed';
     IF NOT FOUND THEN
-        PERFORM leyser.confirm_backup_deleted(own_backup_is_gone.generation_id);
+        PERFORM leyser.delete_generation(own_backup_is_gone.generation_id);
     END IF;
 END
 $$;

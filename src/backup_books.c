@@ -128,7 +128,7 @@ leyser_backup_books_find(const LeyserBackupDirectory *directory, const char *nam
 void
 leyser_backup_books_verified(int64 generation_id)
 {
-	books_write_of("SELECT leyser.verify_backup($1, true, 'pg_verifybackup')",
+	books_write_of("SELECT leyser.verify_generation($1, true, 'pg_verifybackup')",
 				   generation_id);
 }
 
