@@ -214,16 +214,17 @@ REVOKE ALL ON FUNCTION leyser.horizon_archives() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.horizon_archives() IS
     'internal: of each purge that has ended, the archives of write-ahead log and since when each is past it; NULL where it is not';
 
--- A server that archives, of whose archive nobody told.
+-- A server that archives, or did, of whose archive nobody told.  What the server has
+-- counted is lost in a crash, but archiving is turned off by a restart only.
 CREATE FUNCTION leyser.unknown_archive() RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT current_setting('archive_mode') <> 'off'
+    SELECT (current_setting('archive_mode') <> 'off' OR (SELECT a.archived_count > 0 FROM pg_stat_archiver a))
        AND NOT EXISTS (SELECT FROM leyser.wal_archive_history h WHERE h.system_identifier = leyser.this_system())
 $$;
 REVOKE ALL ON FUNCTION leyser.unknown_archive() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.unknown_archive() IS
-    'internal: this server archives its write-ahead log, and the books know nothing of the archive';
+    'internal: this server archives its write-ahead log, or did, and the books know nothing of the archive';
 
 CREATE FUNCTION leyser.list_horizon()
     RETURNS TABLE (tenant_id text, purge_id bigint, erased_at timestamptz, scrub_end_lsn pg_lsn, generations bigint[], labels text[],
@@ -274,7 +275,7 @@ AS $$
     FROM leyser.list_horizon() h WHERE h.gone_at IS NULL AND h.due_at < horizon_alerts.at
     UNION ALL
     SELECT 'archive unknown', current_setting('cluster_name'), min(p.erased_at),
-           'This server archives its write-ahead log, and nothing tells from where on the archive still holds it.',
+           'This server archives its write-ahead log, or did, and nothing tells from where on the archive still holds it.',
            'Import the catalogue of the tool that keeps it, or call leyser.record_wal_archive().'
     FROM leyser.purge_record p WHERE leyser.unknown_archive() AND p.state = 'erased' HAVING count(*) > 0
 $$;
