@@ -122,18 +122,19 @@ COMMENT ON FUNCTION leyser.policy_decision(timestamptz, bigint) IS
 
 -- ---- expiry ----
 
--- What was imported has another clock's times.
+-- What was imported has another clock's times, or those that somebody made up.
 CREATE FUNCTION leyser.newest_recorded() RETURNS timestamptz
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT greatest(max(greatest(g.started_at, g.completed_at, g.verified_at, g.failed_at, g.expired_at, g.deleted_at,
-                                 g.seen_at, g.recorded_at)),
+    SELECT greatest(max(greatest(g.recorded_at, g.seen_at, g.verified_at, g.expired_at, g.deleted_at,
+                                 CASE WHEN g.tool IN ('manual', 'pg_basebackup')
+                                      THEN greatest(g.started_at, g.completed_at, g.failed_at) END)),
                     (SELECT max(a.seen_at) FROM leyser.wal_archive_record a))
     FROM leyser.generation_record g
 $$;
 REVOKE ALL ON FUNCTION leyser.newest_recorded() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.newest_recorded() IS
-    'internal: the newest time in the books; a clock that stands before it was moved back';
+    'internal: the newest time that this server''s clock gave to the books; one that stands before it was moved back';
 
 CREATE FUNCTION leyser.expire_backups_at(at timestamptz) RETURNS SETOF bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
