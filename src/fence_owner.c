@@ -11,7 +11,8 @@
  *    the fence claims it each time, at least every minute.
  *  - A server that has ended may be about to start again, so it loses the fence after
  *    an hour; at once where its data directory is gone or was made anew (a restore in
- *    its place), and to a standby that followed in this life (a failover).
+ *    its place), to a standby that followed in this life (a failover), and to another
+ *    system (pg_upgrade).
  *  - A standby never claims, or its primary could not after a restart.
  *
  * Copyright (c) 2026, the leyser authors
@@ -36,13 +37,14 @@
 #define OWNER_SUFFIX ".owner"
 #define OWNER_NAME_MAX (LEYSER_UUID_TEXT_LEN + 32)
 #define OWNER_PATIENCE 3600 /* seconds */
-#define OWNER_FORMAT "owner %llu %llu %d %u "
+#define OWNER_FORMAT "owner %llu %llu %llu %d %u "
 #define OWNER_COPY_HINT                                                                  \
 	"Only one of them may erase tenants; a copy by pg_dump and pg_restore has an "       \
 	"identity of its own."
 
 typedef struct FenceOwner
 {
+	unsigned long long system;
 	unsigned long long device; /* of the data directory */
 	unsigned long long inode;
 	int postmaster;
@@ -67,6 +69,7 @@ static bool
 owner_self(FenceOwner *owner)
 {
 	memset(owner, 0, sizeof(FenceOwner));
+	owner->system = GetSystemIdentifier();
 	owner->postmaster = PostmasterPid;
 	owner->database = MyDatabaseId;
 	strlcpy(owner->path, DataDir, sizeof(owner->path));
@@ -95,8 +98,8 @@ owner_read(int dir, const char *name, FenceOwner *owner)
 	if (len <= 0 || text[len - 1] != '\n')
 		return false;
 	text[len - 1] = '\0';
-	if (sscanf(text, OWNER_FORMAT "%n", &owner->device, &owner->inode, &owner->postmaster,
-			   &owner->database, &used) != 4 ||
+	if (sscanf(text, OWNER_FORMAT "%n", &owner->system, &owner->device, &owner->inode,
+			   &owner->postmaster, &owner->database, &used) != 5 ||
 		used == 0)
 		return false;
 	return strlcpy(owner->path, text + used, sizeof(owner->path)) < sizeof(owner->path);
@@ -134,8 +137,9 @@ owner_is_there(const FenceOwner *owner)
 
 	if (!owner_identify(owner->path, &present) || !owner_has_directory(owner, &present))
 		return false;
-	return owner_runs(owner) || (!leyser_fence_has_followed() &&
-								 time(NULL) - owner->claimed_at < OWNER_PATIENCE);
+	return owner_runs(owner) ||
+		   (owner->system == GetSystemIdentifier() && !leyser_fence_has_followed() &&
+			time(NULL) - owner->claimed_at < OWNER_PATIENCE);
 }
 
 /* False and *error filled where it is another one that is there. */
@@ -165,7 +169,7 @@ owner_write(int dir, const char *name, const FenceOwner *self, LeyserKeyringErro
 	StringInfoData text;
 
 	initStringInfo(&text);
-	appendStringInfo(&text, OWNER_FORMAT "%s\n", self->device, self->inode,
+	appendStringInfo(&text, OWNER_FORMAT "%s\n", self->system, self->device, self->inode,
 					 self->postmaster, self->database, self->path);
 	return leyser_fence_store(dir, name, &text) ||
 		   leyser_keyring_fail(
