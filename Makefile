@@ -99,6 +99,7 @@ OBJS = \
 	src/scrub.o \
 	src/scrub_file.o \
 	src/scrub_index.o \
+	src/scrub_pace.o \
 	src/scrub_page.o \
 	src/scrub_replica.o \
 	src/scrub_sql.o \

@@ -100,9 +100,21 @@ REVOKE ALL ON FUNCTION leyser.scrub_waits(bigint, jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.scrub_waits(bigint, jsonb) IS
     'internal: a purge that is through with deleting waits for these, if there are any';
 
+-- One without a limit waits for the worker, too, while that scrubs for others.
+CREATE FUNCTION leyser.scrub_pace() RETURNS integer
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN bool_or(p.max_rows_per_second = 0) THEN 0 ELSE max(p.max_rows_per_second) END
+    FROM leyser.open_purges() o JOIN leyser.purge_record p ON p.purge_id = o.purge_id
+    WHERE p.state <> 'waiting'
+$$;
+REVOKE ALL ON FUNCTION leyser.scrub_pace() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.scrub_pace() IS
+    'internal: how many pages a second a scrub may look at: the highest limit of the purges that nothing holds back, 0 where one has none';
+
 -- The phases are those of src/purge_scrub.c.
 CREATE FUNCTION leyser.next_scrub()
-    RETURNS TABLE (phase bigint, relation oid, deleted_before xid, since pg_lsn, indexes boolean, refresh boolean)
+    RETURNS TABLE (phase bigint, relation oid, deleted_before xid, since pg_lsn, indexes boolean, refresh boolean, pace integer)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     WITH purge AS MATERIALIZED (SELECT p.* FROM leyser.scrubbing_purges() p),
@@ -134,7 +146,8 @@ AS $$
                WHEN 5 THEN (SELECT max(p.scrub_end_lsn) FROM purge p) END,
            -- those of the system's catalogues hold numbers alone
            f.relation >= 16384 AND EXISTS (SELECT FROM part t WHERE t.relation = f.relation AND t.scrubbed_at IS NULL AND t.scrubbed_since IS NULL),
-           EXISTS (SELECT FROM part t WHERE t.relation = f.relation AND t.action = 'refresh' AND t.scrubbed_at IS NULL AND t.scrubbed_since IS NULL)
+           EXISTS (SELECT FROM part t WHERE t.relation = f.relation AND t.action = 'refresh' AND t.scrubbed_at IS NULL AND t.scrubbed_since IS NULL),
+           leyser.scrub_pace()
     FROM first f
 $$;
 REVOKE ALL ON FUNCTION leyser.next_scrub() FROM PUBLIC;

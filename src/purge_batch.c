@@ -118,6 +118,18 @@ batch_rows(const LeyserPurge *purge)
 }
 
 /*
+ * How many blocks hold four fifths of a batch, if "blocks" hold so many rows: a batch
+ * that is full before its blocks are done goes through the dead rows again.
+ */
+static BlockNumber
+window_for(const LeyserPurge *purge, double blocks, int64 rows)
+{
+	double window = batch_rows(purge) * 0.8 * blocks / Max(rows, 1);
+
+	return (BlockNumber) Max(Min(window, MaxBlockNumber), 1);
+}
+
+/*
  * A batch of the rows in the next blocks.  Where they hold more, the rest is the next
  * batch's; the tenant's rows may lie together, so the number of blocks follows.
  */
@@ -125,22 +137,24 @@ static int64
 window_delete(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
 {
 	BlockNumber first = step->next_block;
-	BlockNumber end = first + Min(step->window, step->blocks - first);
-	char *query =
-		psprintf("DELETE FROM ONLY %s WHERE %s AND ctid >= '(%u,0)'::tid "
-				 "AND ctid < '(%u,0)'::tid AND $2 IS NULL RETURNING NULL",
-				 leyser_relation_name(step->relation), step_condition(step), first, end);
+	BlockNumber count = Min(step->window, step->blocks - first);
+	char *query = psprintf("DELETE FROM ONLY %s WHERE %s AND ctid >= '(%u,0)'::tid "
+						   "AND ctid < '(%u,0)'::tid AND $2 IS NULL RETURNING NULL",
+						   leyser_relation_name(step->relation), step_condition(step),
+						   first, first + count);
 	int limit = batch_rows(purge);
 	int64 deleted = batch_execute(query, purge, rel, (Datum) 0, false, limit);
 
 	if (deleted >= limit)
 	{
-		step->window = Max(step->window / 2, 1);
+		step->window = Max(count / 2, 1);
+		step->is_rest = true;
 		return deleted;
 	}
-	step->next_block = end;
-	if (deleted < limit / 4)
-		step->window = Min(step->window * 2, step->blocks);
+	step->next_block = first + count;
+	if (!step->is_rest)
+		step->window = Min(window_for(purge, count, deleted), count * 2.0);
+	step->is_rest = false;
 	return deleted;
 }
 
@@ -256,7 +270,7 @@ step_begin(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
 	if (step->assignments == NULL && blocks > 0 && rows >= blocks)
 	{
 		step->blocks = blocks;
-		step->window = (BlockNumber) Max(batch_rows(purge) * (double) blocks / rows, 1);
+		step->window = window_for(purge, blocks, rows);
 		return false;
 	}
 	if (step->places == NULL)

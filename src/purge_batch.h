@@ -29,6 +29,7 @@ typedef struct LeyserDeletionStep
 	BlockNumber blocks;   /* of the table, where it is gone through from end to end */
 	BlockNumber next_block;
 	BlockNumber window; /* blocks a batch */
+	bool is_rest;       /* a batch was full before its blocks were done */
 } LeyserDeletionStep;
 
 struct LeyserDeletion

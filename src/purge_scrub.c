@@ -62,6 +62,7 @@ typedef struct ScrubNext
 	XLogRecPtr since;    /* what others changed later is theirs */
 	bool indexes;        /* they are to be rebuilt */
 	bool refresh;        /* a materialized view is to be filled anew */
+	int pace;            /* pages a second, or 0 */
 } ScrubNext;
 
 static Datum
@@ -87,6 +88,7 @@ scrub_next(ScrubNext *next)
 		next->since = DatumGetLSN(next_column(4));
 		next->indexes = DatumGetBool(next_column(5));
 		next->refresh = DatumGetBool(next_column(6));
+		next->pace = DatumGetInt32(next_column(7));
 	}
 	leyser_purge_commit();
 }
@@ -352,6 +354,7 @@ leyser_purge_scrub(void)
 		return false;
 	(void) leyser_purge_step("SELECT leyser.find_blockers()", 0);
 	scrub_next(&next);
+	(void) leyser_scrub_pace(next.pace);
 	switch (next.phase)
 	{
 		case PHASE_TABLE:

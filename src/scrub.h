@@ -44,6 +44,12 @@ extern int leyser_scrub_lost_files(void);
 extern void leyser_scrub_forget_lost_files(void);
 
 /*
+ * From now on the functions below look at no more than so many pages a second, or,
+ * with 0, go as fast as they can; returns what was said before.
+ */
+extern int leyser_scrub_pace(int pages);
+
+/*
  * Vacuums a table and its TOAST table and zeroes all bytes of their pages that
  * belong to no row.  leftover counts row versions that were deleted, or whose
  * insertion failed, by a transaction before "limit", and that are still there:

@@ -29,6 +29,7 @@
 #include "utils/snapmgr.h"
 
 #include "owner.h"
+#include "scrub_pace.h"
 
 /* For transactions, while nobody queues. */
 #define CONCURRENT_LOCK_TIMEOUT "60s"
@@ -137,8 +138,11 @@ index_renew(const ScrubIndex *index)
 	SetConfigOption("lock_timeout",
 					exclusive ? EXCLUSIVE_LOCK_TIMEOUT : CONCURRENT_LOCK_TIMEOUT,
 					PGC_SUSET, PGC_S_OVERRIDE);
-	if (leyser_scrub_run(statement, index->index) && !index->left)
-		waiting.renewed++;
+	if (!leyser_scrub_run(statement, index->index) || index->left)
+		return;
+	waiting.renewed++;
+	leyser_scrub_pace_after((double) leyser_scrub_pages_of(waiting.relation) +
+							leyser_scrub_pages_of(index->index));
 }
 
 /* In PG_CATCH. */

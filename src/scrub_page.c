@@ -26,9 +26,9 @@
 #include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "storage/bufpage.h"
-#include "storage/latch.h"
 #include "utils/lsyscache.h"
-#include "utils/wait_event.h"
+
+#include "scrub_pace.h"
 
 #define UNIT MAXIMUM_ALIGNOF
 #define UNITS (BLCKSZ / UNIT)
@@ -213,27 +213,12 @@ pass_page(LeyserPagePass *pass, BlockNumber block, BufferAccessStrategy strategy
 	UnlockReleaseBuffer(buffer);
 }
 
-/* Sleeps as vacuum_cost_delay and vacuum_cost_limit say, as VACUUM would. */
-static void
-pass_throttle(int *balance, bool dirtied)
-{
-	if (VacuumCostDelay <= 0)
-		return;
-	*balance += VacuumCostPageMiss + (dirtied ? VacuumCostPageDirty : 0);
-	if (*balance < VacuumCostLimit)
-		return;
-	*balance = 0;
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 Max(1, (long) VacuumCostDelay), PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-}
-
 static void
 pass_report(LeyserPagePass *pass, BlockNumber block, BlockNumber blocks)
 {
 	char *activity;
 
-	if (!pass->report || block % REPORT_PAGES != 0)
+	if (!pass->report)
 		return;
 	activity =
 		psprintf("%s %s.%s: block %u of %u", pass->zero ? "scrubbing" : "verifying",
@@ -262,6 +247,7 @@ leyser_scrub_page_pass(LeyserPagePass *pass)
 	BufferAccessStrategy strategy = GetAccessStrategy(BAS_VACUUM);
 	/* pages that are added later are written by others, with their own rows */
 	BlockNumber blocks = RelationGetNumberOfBlocks(pass->relation);
+	bool slept = false;
 	int balance = 0;
 
 	for (BlockNumber block = 0; block < blocks; block++)
@@ -269,9 +255,10 @@ leyser_scrub_page_pass(LeyserPagePass *pass)
 		int64 zeroed = pass->result->zeroed;
 
 		CHECK_FOR_INTERRUPTS();
-		pass_report(pass, block, blocks);
+		if (slept || block % REPORT_PAGES == 0)
+			pass_report(pass, block, blocks);
 		pass_page(pass, block, strategy);
-		pass_throttle(&balance, pass->result->zeroed != zeroed);
+		slept = leyser_scrub_pace_page(&balance, pass->result->zeroed != zeroed);
 	}
 	FreeAccessStrategy(strategy);
 	pass_flush(pass);

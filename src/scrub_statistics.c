@@ -25,6 +25,7 @@
 #include "catalog/pg_statistic_ext_data.h"
 #include "catalog/partition.h"
 #include "commands/defrem.h"
+#include "commands/vacuum.h"
 #include "nodes/nodes.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -34,6 +35,8 @@
 #include "catalog/indexing.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
+
+#include "scrub_pace.h"
 
 /* A relation's direct parents, of which inheritance allows several. */
 static List *
@@ -125,9 +128,19 @@ analyzed_with_parent(Oid relation)
 	return partition;
 }
 
+/* How many pages of a relation, or of a partition, ANALYZE looks at. */
+static BlockNumber
+pages_analyzed(Oid relation)
+{
+	return Min(leyser_scrub_pages_of(relation),
+			   300 * (BlockNumber) default_statistics_target);
+}
+
+/* A pace is kept by sleeping afterwards, when ANALYZE has no snapshot any longer. */
 static void
 analyze_relations(List *relations)
 {
+	int pace = leyser_scrub_pace(0);
 	ListCell *cell;
 
 	foreach (cell, relations)
@@ -135,6 +148,9 @@ analyze_relations(List *relations)
 		if (!analyzed_with_parent(lfirst_oid(cell)))
 			(void) leyser_scrub_run("ANALYZE %s", lfirst_oid(cell));
 	}
+	(void) leyser_scrub_pace(pace);
+	foreach (cell, relations)
+		leyser_scrub_pace_after(pages_analyzed(lfirst_oid(cell)));
 }
 
 static void

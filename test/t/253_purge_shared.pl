@@ -1,5 +1,5 @@
 # What purges share is done once, and what a purge promises about its pace holds:
-# at most so many rows a commit, and a second.
+# at most so many rows a commit, and rows or pages a second.
 
 use strict;
 use warnings;
@@ -101,6 +101,73 @@ is($node->safe_psql('postgres', qq{
 $reader->query('COMMIT');
 $reader->quit;
 is_erased($node, 'paced', 'paced: is erased');
+
+# ---- the pace of the scrub ----
+
+# A row of a tenant on each of many pages.
+$node->safe_psql('postgres', q{
+	CREATE TABLE broad (tenant_id text NOT NULL, id int, content text);
+	ALTER TABLE broad ALTER content SET STORAGE PLAIN;
+	CREATE INDEX ON broad (tenant_id);
+	SELECT leyser.protect('broad');
+	SELECT leyser.create_tenant(t) FROM unnest('{slow,quick}'::text[]) t;
+	INSERT INTO broad SELECT t, g, repeat('x', n) FROM generate_series(1, 300) g, (VALUES (1, 'other', 7000), (2, 'slow', 100)) v (o, t, n) ORDER BY g, o;
+});
+$other = fingerprint($node, 'other');
+
+# How many pages the worker is ahead of a limit, between any two looks at one pass.
+sub furthest_ahead
+{
+	my ($limit, @seen) = @_;
+	my $ahead = 0;
+
+	foreach my $i (0 .. $#seen)
+	{
+		foreach my $j ($i + 1 .. $#seen)
+		{
+			next if $seen[$i]{pass} ne $seen[$j]{pass};
+			my $over = $seen[$j]{block} - $seen[$i]{block} - $limit * ($seen[$j]{to} - $seen[$i]{from});
+			$ahead = $over if $over > $ahead;
+		}
+	}
+	return $ahead;
+}
+
+my $pace = 200;
+my (%paces, %pages, @seen);
+queue_purges($node, ", max_rows_per_second => $pace", 'slow');
+my $looker = open_session($node);
+for (1 .. 30000)
+{
+	my ($from, $state, $told, $allowed, $to) = split(/\|/, $looker->query(q{
+		SELECT extract(epoch FROM statement_timestamp()), s.state, coalesce(a.query, ''), leyser.scrub_pace(), extract(epoch FROM clock_timestamp())
+		FROM leyser.purge_status s LEFT JOIN pg_stat_activity a ON a.pid = leyser.purge_worker() WHERE s.tenant_id = 'slow'}));
+	last if $state eq 'erased';
+	$paces{$allowed} = 1 if $state eq 'scrubbing';
+	push @seen, { pass => $1, block => $2, from => $from, to => $to } if $told =~ /^(\w+ public\.broad): block (\d+) of \d+$/;
+	usleep(20_000);
+}
+$looker->quit;
+is_erased($node, 'slow', 'a purge with a limit ends');
+is(join(' ', keys %paces), $pace, '... its scrub goes by that limit');
+$pages{ $_->{pass} }{ $_->{block} } = 1 foreach @seen;
+cmp_ok(scalar(keys %{ $pages{$_} // {} }), '>', 5, "$_: it tells how far it is") foreach 'scrubbing public.broad', 'verifying public.broad';
+cmp_ok(furthest_ahead($pace, @seen), '<=', $pace / 10, '... and no pass was more than a moment ahead of the limit');
+is($node->safe_psql('postgres', qq{
+	SELECT pages_scrubbed >= 300, 3 * pages_scrubbed <= $pace * extract(epoch FROM p.erased_at - p.deleted_at)
+	FROM leyser.purge_table t JOIN leyser.purge_record p USING (purge_id) WHERE p.tenant_id = 'slow' AND relation = 'broad'::regclass}),
+	't|t', '... VACUUM, zeroing and looking together took the time that they have to');
+
+# One without a limit is not held up by the limits of others.
+$node->safe_psql('postgres', q{SELECT leyser.create_tenant('slower'); INSERT INTO broad SELECT 'slower', g, 'x' FROM generate_series(1, 5) g});
+queue_purges($node, ', max_rows_per_second => 50', 'slower');
+wait_for_purge($node, 'slower', q{state = 'scrubbing'}, 'a purge with a low limit is scrubbing');
+is($node->safe_psql('postgres', 'SELECT leyser.scrub_pace()'), '50', '... slowly');
+queue_purges($node, ', max_rows_per_second => 80', 'quick');
+is($node->safe_psql('postgres', 'SELECT leyser.scrub_pace()'), '80', 'of two limits the higher one counts');
+$node->safe_psql('postgres', q{CALL leyser.purge('quick', wait => false)});
+is($node->safe_psql('postgres', 'SELECT leyser.scrub_pace()'), '0', '... and none where one purge has none');
+is_erased($node, $_, "$_: is erased") foreach 'slower', 'quick';
 is(fingerprint($node, 'other'), $other, 'the other tenant\'s rows are what they were');
 
 $node->stop;
