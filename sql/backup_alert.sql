@@ -136,7 +136,7 @@ AS $$
     UNION ALL
     SELECT 'clock moved back', current_database(), n,
            format('The books know a later time than the clock, %s: nothing expires.', to_char(n AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"')),
-           'Set the clock right; or wait until that time is here again.'
+           'Set the clock right; where it is right: CALL leyser.tick(accept_clock => true).'
         FROM leyser.newest_recorded() n WHERE n > backup_alerts.at
 $$;
 REVOKE ALL ON FUNCTION leyser.backup_alerts(timestamptz) FROM PUBLIC;

@@ -122,15 +122,23 @@ COMMENT ON FUNCTION leyser.policy_decision(timestamptz, bigint) IS
 
 -- ---- expiry ----
 
--- What was imported has another clock's times, or those that somebody made up.
+-- What was imported has another clock's times, or those that somebody made up.  What
+-- was known to be wrong when somebody accepted the clock counts again once that time
+-- has come.
 CREATE FUNCTION leyser.newest_recorded() RETURNS timestamptz
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT greatest(max(greatest(g.recorded_at, g.seen_at, g.verified_at, g.expired_at, g.deleted_at,
-                                 CASE WHEN g.tool IN ('manual', 'pg_basebackup')
-                                      THEN greatest(g.started_at, g.completed_at, g.failed_at) END)),
-                    (SELECT max(a.seen_at) FROM leyser.wal_archive_record a))
-    FROM leyser.generation_record g
+    WITH wrong AS MATERIALIZED (
+        SELECT t.accepted_at, t.disbelieved_until FROM leyser.tick_record t WHERE t.disbelieved_until > clock_timestamp()
+    ), recorded (at) AS (
+        SELECT unnest(ARRAY[g.recorded_at, g.seen_at, g.verified_at, g.expired_at, g.deleted_at]
+                      || CASE WHEN g.tool IN ('manual', 'pg_basebackup') THEN ARRAY[g.started_at, g.completed_at, g.failed_at] END)
+        FROM leyser.generation_record g
+        UNION ALL
+        SELECT a.seen_at FROM leyser.wal_archive_record a
+    )
+    SELECT max(r.at) FROM recorded r LEFT JOIN wrong w ON r.at > w.accepted_at AND r.at <= w.disbelieved_until
+    WHERE w.accepted_at IS NULL
 $$;
 REVOKE ALL ON FUNCTION leyser.newest_recorded() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.newest_recorded() IS

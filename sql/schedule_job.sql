@@ -135,7 +135,8 @@ AS $$
 DECLARE
     former timestamptz := (SELECT t.latest_at FROM leyser.tick_record t);
 BEGIN
-    UPDATE leyser.tick_record t SET latest_at = clock_timestamp();
+    UPDATE leyser.tick_record t SET latest_at = clock_timestamp(), accepted_at = clock_timestamp(),
+            disbelieved_until = greatest(t.disbelieved_until, leyser.newest_recorded());
     UPDATE leyser.job_record r SET retry_at = NULL,
             due_at = least(r.due_at, CASE WHEN k.daily_at IS NULL THEN clock_timestamp() ELSE leyser.next_daily(k.daily_at, clock_timestamp()) END)
         FROM leyser.job_kinds() k WHERE k.job = r.job;

@@ -8,7 +8,10 @@ CREATE TABLE leyser.tick_record (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     last_tick_at timestamptz NOT NULL,
     last_tick_by text NOT NULL,         -- the role
-    latest_at timestamptz NOT NULL      -- the latest time that a tick has seen: the clock may stand before it
+    latest_at timestamptz NOT NULL,     -- the latest time that a tick has seen: the clock may stand before it
+    -- until then, later times in the books are known to be wrong: somebody accepted the clock
+    accepted_at timestamptz,
+    disbelieved_until timestamptz
 );
 COMMENT ON TABLE leyser.tick_record IS 'the heartbeat: when somebody last called tick(), and the latest time seen';
 

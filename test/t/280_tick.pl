@@ -194,9 +194,11 @@ $node->safe_psql('postgres', q{INSERT INTO leyser.generation_record (state, kind
 	VALUES ('running', 'snapshot', 'manual', 'ahead', clock_timestamp(), 'test', clock_timestamp() + interval '1 day')});
 is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.backup_alerts() WHERE alert = 'clock moved back'}), '1', '... that the books tell, too');
 alerts_are($node, ['clock moved back postgres'], '... once for all');
-$node->safe_psql('postgres', q{DELETE FROM leyser.generation_record WHERE label = 'ahead'});
 tick($node, 'accept_clock => true');
-alerts_are($node, [], 'somebody says that the time is right');
+alerts_are($node, [], 'somebody says that the time is right, and the books\' is not');
+$node->safe_psql('postgres', q{UPDATE leyser.generation_record SET recorded_at = recorded_at + interval '1 day' WHERE label = 'ahead'});
+alerts_are($node, ['clock moved back postgres'], '... which says nothing of a time that is later still');
+$node->safe_psql('postgres', q{DELETE FROM leyser.generation_record WHERE label = 'ahead'});
 wait_for_purge($node, 'late', q{state = 'erased'}, '... and all goes on');
 is($node->safe_psql('postgres', q{SELECT caller_role FROM leyser.event WHERE event = 'schedule.clock_accepted'}), 'operator', '... which is an event');
 
