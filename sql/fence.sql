@@ -42,16 +42,19 @@ $$;
 REVOKE ALL ON FUNCTION leyser.fence_content() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.fence_content() IS 'internal: the purges that have begun or are over, as a fence tells them';
 
-CREATE FUNCTION leyser.fence_mark(OUT restores bigint, OUT event_id bigint, OUT incarnation uuid)
+CREATE FUNCTION leyser.fence_mark(OUT restores bigint, OUT event_id bigint, OUT incarnation uuid, OUT event_digest bigint)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce((SELECT max(r.restore_id) FROM leyser.restore_record r WHERE r.released_at IS NOT NULL), 0),
-           coalesce((SELECT max(e.event_id) FROM leyser.event_record e), 0),
-           (SELECT f.incarnation FROM leyser.fence_record f JOIN leyser.identity i ON i.database_id = f.database_id)
+           coalesce(e.event_id, 0),
+           (SELECT f.incarnation FROM leyser.fence_record f JOIN leyser.identity i ON i.database_id = f.database_id),
+           coalesce(('x' || encode(substr(e.digest, 1, 8), 'hex'))::bit(64)::bigint, 0)
+    FROM (VALUES (1)) one
+    LEFT JOIN (SELECT n.event_id, n.digest FROM leyser.event_record n ORDER BY n.event_id DESC LIMIT 1) e ON true
 $$;
 REVOKE ALL ON FUNCTION leyser.fence_mark() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.fence_mark() IS
-    'internal: how far restores and events have come, and in which incarnation (NULL: there is no fence yet)';
+    'internal: how far restores and events have come, in which incarnation (NULL: there is no fence yet), and the first bytes of the newest event''s digest';
 
 CREATE FUNCTION leyser.fence_entries()
     RETURNS TABLE (database_id uuid, tenant_id text, purge_id bigint, system_identifier text, started_lsn pg_lsn,

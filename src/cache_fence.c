@@ -21,6 +21,8 @@
  *    node's, too).  What it is, is decided when it is promoted.  One that has
  *    followed in this life and is promoted is a failover: events that did not
  *    arrive are no sign then, nor is a fence that could not be written.
+ *  - The newest event is marked with its digest, so that another one that got its
+ *    number after the restore does not pass for it.
  *  - A mark of events counts for one incarnation, which is another one after each
  *    released restore: two servers that went apart do not accuse each other.
  *
@@ -306,6 +308,7 @@ look_at_own(FenceLook *look)
 {
 	LeyserFence *fence =
 		leyser_fence_read(&look->tables.database, &look->state, &look->error);
+	const LeyserFenceMark *mark;
 
 	if (fence == NULL)
 	{
@@ -316,9 +319,10 @@ look_at_own(FenceLook *look)
 		return;
 	}
 	look->restores = fence->restores;
-	look->moved_back =
-		look->tables.is_fenced &&
-		leyser_fence_mark(fence, &look->tables.incarnation) > look->tables.event_id;
+	mark = look->tables.is_fenced ? leyser_fence_mark(fence, &look->tables.incarnation)
+								  : NULL;
+	look->moved_back = mark != NULL && mark->event_id != 0 &&
+					   !leyser_fence_event_is_known(mark->event_id, mark->event_digest);
 	look_at_purges(look, fence, true);
 	look->verdict = LEYSER_FENCE_SOUND;
 }

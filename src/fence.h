@@ -36,7 +36,8 @@ typedef struct LeyserFencePurge
 typedef struct LeyserFenceMark
 {
 	pg_uuid_t incarnation; /* leyser.fence_record */
-	int64 event_id;        /* the newest of leyser.event_record */
+	int64 event_id;        /* the newest of leyser.event_record; 0: none */
+	uint64 event_digest;   /* the first eight bytes of its digest */
 } LeyserFenceMark;
 
 typedef struct LeyserFence
@@ -73,8 +74,9 @@ extern bool leyser_fence_add(LeyserFence *fence, const LeyserFencePurge *purge);
 /* Sets the mark of an incarnation.  Whether that changed it. */
 extern bool leyser_fence_set_mark(LeyserFence *fence, const LeyserFenceMark *mark);
 
-/* The mark of an incarnation, or 0. */
-extern int64 leyser_fence_mark(const LeyserFence *fence, const pg_uuid_t *incarnation);
+/* The mark of an incarnation, or NULL. */
+extern const LeyserFenceMark *leyser_fence_mark(const LeyserFence *fence,
+												const pg_uuid_t *incarnation);
 
 /* Whether the file says all this already. */
 extern bool leyser_fence_is_written(const LeyserFence *fence);

@@ -110,8 +110,8 @@ leyser_fence_add(LeyserFence *fence, const LeyserFencePurge *purge)
 	return true;
 }
 
-static LeyserFenceMark *
-fence_find_mark(const LeyserFence *fence, const pg_uuid_t *incarnation)
+const LeyserFenceMark *
+leyser_fence_mark(const LeyserFence *fence, const pg_uuid_t *incarnation)
 {
 	ListCell *cell;
 
@@ -125,25 +125,19 @@ fence_find_mark(const LeyserFence *fence, const pg_uuid_t *incarnation)
 	return NULL;
 }
 
-int64
-leyser_fence_mark(const LeyserFence *fence, const pg_uuid_t *incarnation)
-{
-	LeyserFenceMark *mark = fence_find_mark(fence, incarnation);
-
-	return mark != NULL ? mark->event_id : 0;
-}
-
 bool
 leyser_fence_set_mark(LeyserFence *fence, const LeyserFenceMark *mark)
 {
-	LeyserFenceMark *known = fence_find_mark(fence, &mark->incarnation);
+	LeyserFenceMark *known =
+		unconstify(LeyserFenceMark *, leyser_fence_mark(fence, &mark->incarnation));
 	MemoryContext caller;
 
 	if (known != NULL)
 	{
-		bool changed = known->event_id != mark->event_id;
+		bool changed = known->event_id != mark->event_id ||
+					   known->event_digest != mark->event_digest;
 
-		known->event_id = mark->event_id;
+		*known = *mark;
 		return changed;
 	}
 	caller = MemoryContextSwitchTo(fence->context);

@@ -72,13 +72,15 @@ content_add_mark(LeyserFence *fence, bool with_mark)
 	bool isnull;
 	Datum incarnation;
 
-	(void) leyser_purge_query("SELECT f.restores, f.event_id, f.incarnation"
-							  " FROM leyser.fence_mark() f",
-							  0);
+	(void) leyser_purge_query(
+		"SELECT f.restores, f.event_id, f.incarnation, f.event_digest"
+		" FROM leyser.fence_mark() f",
+		0);
 	if (SPI_processed != 1)
 		return;
 	fence->restores = leyser_purge_column(0, 1);
 	mark.event_id = leyser_purge_column(0, 2);
+	mark.event_digest = (uint64) leyser_purge_column(0, 4);
 	incarnation = content_column(0, 3, &isnull);
 	if (isnull || !with_mark)
 		return;

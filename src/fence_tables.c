@@ -16,6 +16,7 @@
 #include "common/hashfn.h"
 #include "fmgr.h"
 #include "nodes/pg_list.h"
+#include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -134,25 +135,6 @@ read_restore_record(LeyserFenceTables *tables, HeapTuple tuple, Relation rel)
 		tables->open_restore = Max(tables->open_restore, restore_id);
 }
 
-/* The newest event, by the primary key from its end. */
-static int64
-newest_event(void)
-{
-	Relation rel = relation_open_named("event_record");
-	Relation key = index_open(relation_oid("event_record_pkey"), AccessShareLock);
-	SysScanDesc scan = systable_beginscan_ordered(rel, key, NULL, 0, NULL);
-	HeapTuple tuple = systable_getnext_ordered(scan, BackwardScanDirection);
-	bool isnull;
-	int64 newest = 0;
-
-	if (HeapTupleIsValid(tuple))
-		newest = DatumGetInt64(column_of(tuple, rel, "event_id", &isnull));
-	systable_endscan_ordered(scan);
-	index_close(key, AccessShareLock);
-	table_close(rel, AccessShareLock);
-	return newest;
-}
-
 void
 leyser_fence_tables_open(LeyserFenceTables *tables)
 {
@@ -160,7 +142,6 @@ leyser_fence_tables_open(LeyserFenceTables *tables)
 	relation_scan(tables, "identity", read_identity);
 	relation_scan(tables, "fence_record", read_fence_record);
 	relation_scan(tables, "restore_record", read_restore_record);
-	tables->event_id = newest_event();
 	tables->tenants = relation_open_named("tenant_record");
 	tables->tenants_key = relation_oid("tenant_record_pkey");
 }
@@ -190,6 +171,36 @@ leyser_fence_tenant_is_erased(LeyserFenceTables *tables, const char *tenant_id)
 						"erased") == 0;
 	systable_endscan(scan);
 	return erased;
+}
+
+bool
+leyser_fence_event_is_known(int64 event_id, uint64 digest)
+{
+	Relation rel = relation_open_named("event_record");
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	bool known = false;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(event_id));
+	scan =
+		systable_beginscan(rel, relation_oid("event_record_pkey"), true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool isnull;
+		bytea *found = DatumGetByteaPP(column_of(tuple, rel, "digest", &isnull));
+		uint64 first;
+
+		if (VARSIZE_ANY_EXHDR(found) >= sizeof(first))
+		{
+			memcpy(&first, VARDATA_ANY(found), sizeof(first));
+			known = pg_ntoh64(first) == digest;
+		}
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return known;
 }
 
 static void

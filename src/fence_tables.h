@@ -23,8 +23,7 @@ typedef struct LeyserFenceTables
 	pg_uuid_t database;
 	bool is_fenced; /* there was a fence of this database */
 	pg_uuid_t incarnation;
-	List *origins; /* of LeyserFenceOrigin */
-	int64 event_id;
+	List *origins;      /* of LeyserFenceOrigin */
 	int64 open_restore; /* restore_id, or 0 */
 	Relation tenants;
 	Oid tenants_key;
@@ -37,6 +36,9 @@ extern bool leyser_fence_tenant_is_erased(LeyserFenceTables *tables,
 										  const char *tenant_id);
 extern bool leyser_fence_purge_has_begun(LeyserFenceTables *tables,
 										 const char *tenant_id);
+
+/* Whether there is an event with this id, and it is this one. */
+extern bool leyser_fence_event_is_known(int64 event_id, uint64 digest);
 
 /* A table of strings; ctl says where it lies. */
 extern HTAB *leyser_fence_id_table(const char *name, HASHCTL *ctl);

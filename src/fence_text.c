@@ -7,7 +7,7 @@
  *		leyser fence 1
  *		database <uuid>
  *		restores <number>
- *		mark <incarnation> <event id>
+ *		mark <incarnation> <event id> <its digest's first bytes>
  *		purge <purge id> <system identifier> <LSN> <begun> <erased> <tenant id>
  *		check <SHA-256 of all lines above>
  *
@@ -125,7 +125,8 @@ leyser_fence_render(const LeyserFence *fence, StringInfo text)
 		LeyserFenceMark *mark = lfirst(cell);
 
 		leyser_uuid_to_text(&mark->incarnation, uuid);
-		appendStringInfo(text, "mark %s " INT64_FORMAT "\n", uuid, mark->event_id);
+		appendStringInfo(text, "mark %s " INT64_FORMAT " " UINT64_FORMAT "\n", uuid,
+						 mark->event_id, mark->event_digest);
 	}
 	render_purges(fence, text);
 	digest_text(text->data, text->len, hex);
@@ -254,13 +255,14 @@ parse_mark(char *words, LeyserFence *fence)
 {
 	LeyserFenceMark mark;
 	char *event = cut_word(words);
+	char *digest = cut_word(event);
 	uint64 number;
 
-	if (event == NULL || !leyser_uuid_from_text(words, &mark.incarnation) ||
-		!parse_number(event, &number))
+	if (digest == NULL || !leyser_uuid_from_text(words, &mark.incarnation) ||
+		!parse_number(event, &number) || !parse_number(digest, &mark.event_digest))
 		return false;
 	mark.event_id = (int64) number;
-	return leyser_fence_set_mark(fence, &mark) || number == 0;
+	return leyser_fence_set_mark(fence, &mark);
 }
 
 static bool

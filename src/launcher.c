@@ -315,6 +315,8 @@ void
 leyser_launcher_main(Datum arg)
 {
 	MemoryContext round;
+	bool in_recovery = RecoveryInProgress();
+	bool was_in_recovery = in_recovery;
 
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -325,7 +327,11 @@ leyser_launcher_main(Datum arg)
 	for (int number = 0;; number++)
 	{
 		launcher_round(launcher_databases(round),
-					   RecoveryInProgress() || number % LOOK_ROUNDS == 0);
+					   was_in_recovery || number % LOOK_ROUNDS == 0);
+		/* once more after a promotion: it may be a restore (cache_fence.c) */
+		was_in_recovery = in_recovery;
+		in_recovery = RecoveryInProgress();
+		was_in_recovery |= in_recovery;
 		MemoryContextReset(round);
 	}
 }

@@ -1,0 +1,133 @@
+# Servers that take over are no restores: a standby that is promoted, also from a
+# shared directory of fences, a crash, a rewind.  One that lost a purge is.
+
+use strict;
+use warnings;
+
+use LeyserPurge;
+use LeyserRestore;
+use LeyserTest;
+use LeyserToken;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $primary = purge_node('primary', init => { allows_streaming => 1 }, conf => "log_statement = none\nwal_log_hints = on\n");
+fill_tenants($primary, 200, qw(kept first second third));
+$primary->safe_psql('postgres', q{
+	CREATE ROLE app LOGIN;
+	REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+	SELECT leyser.grant_usage('app', 'application');
+	GRANT SELECT ON item TO app;
+});
+install_attempt($primary);
+my $token = own_token($primary, tenant => '"kept"', exp => time() + 36000);
+$primary->backup('base');
+
+# A standby with a keyring directory of its own, without any fence at first.
+sub standby
+{
+	my ($name, %options) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $keyring = $options{keyring} // copy_keyring($primary, $node->basedir . '/keyring');
+
+	$node->init_from_backup($primary, 'base', has_streaming => 1);
+	$node->append_conf('postgresql.conf', "leyser.keyring_directory = '$keyring'\nrestart_after_crash = on");
+	$node->start;
+	return $node;
+}
+
+my $own = standby('own');
+my $shared = standby('shared', keyring => keyring_directory($primary));
+my $fence = fence_file($primary);
+is((attempt($own, $token, user => 'app'))[0], 'accepted', 'a new standby takes tokens at once');
+queue_purges($primary, '', 'first');
+is_erased($primary, 'first', 'a tenant is erased');
+wait_for_fence(fence_file($own), 'first', '\S+Z \S+Z', 'a standby writes its own fence');
+sound_ok($own, 'standby with a fence of its own');
+sound_ok($shared, 'standby with the primary\'s');
+$own->restart;
+sound_ok($own, 'after a restart');
+$own->stop('immediate');
+$own->start;
+ok($own->poll_query_until('postgres', q{SELECT verdict = 'sound' FROM leyser.look_at_fence()}), 'after a crash');
+is((attempt($own, $token, user => 'app'))[0], 'accepted', '... tokens are good');
+
+# ---- behind ----
+
+# The shared one stops to replay; the other one is stopped, to come back behind.
+$shared->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
+$shared->poll_query_until('postgres', q{SELECT pg_get_wal_replay_pause_state() = 'paused'});
+queue_purges($primary, '', 'second');
+wait_for_fence($fence, 'second', '\S+Z \S+', 'another purge begins');
+is($shared->safe_psql('postgres', q{SELECT verdict, held, keys_refused, missing, leyser.tenant_is_active('second'),
+	leyser.tenant_is_active('kept') FROM leyser.look_at_fence()}), 'ahead|f|f|1|f|t',
+	'a standby that lags behind a fence locks its tenant, and holds nothing');
+is((attempt($shared, $token, user => 'app'))[0], 'accepted', '... no token is refused');
+$shared->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
+is_erased($primary, 'second', 'the purge ends');
+ok($shared->poll_query_until('postgres', q{SELECT verdict = 'sound' FROM leyser.look_at_fence()}), 'it has caught up');
+
+# ---- failover ----
+
+$primary->wait_for_catchup($own, 'replay', $primary->lsn('flush'));
+$primary->wait_for_catchup($shared, 'replay', $primary->lsn('flush'));
+$primary->stop('immediate');
+for my $node ($shared, $own)
+{
+	my $name = $node->name;
+
+	$node->promote;
+	sound_ok($node, "$name: promoted");
+	is((attempt($node, $token, user => 'app'))[0], 'accepted', "$name: tokens of before are good");
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM leyser.restore_record'), '0', "$name: no restore was noticed");
+	$node->stop('immediate');
+	$node->start;
+	sound_ok($node, "$name: also after a crash");
+	queue_purges($node, '', 'third');
+	is_erased($node, 'third', "$name: purges go on");
+}
+sound_ok($own, 'the new primary');
+$shared->stop;
+
+# The former primary comes back as a standby.
+$own->safe_psql('postgres', 'CHECKPOINT');
+$primary->start;
+$primary->stop;
+command_ok([ 'pg_rewind', '--target-pgdata', $primary->data_dir, '--source-server', $own->connstr('postgres'), '--config-file',
+	$primary->data_dir . '/postgresql.conf' ], 'pg_rewind');
+$primary->append_conf('postgresql.conf', 'port = ' . $primary->port . "\nunix_socket_directories = '" . $primary->host . "'\n"
+	. "leyser.keyring_directory = '" . keyring_directory($primary) . "'\nprimary_conninfo = '" . $own->connstr . "'\n");
+$primary->append_conf('standby.signal', '');
+$primary->start;
+ok($primary->poll_query_until('postgres', q{SELECT verdict = 'sound' FROM leyser.look_at_fence()}), 'rewound: it follows');
+is($primary->safe_psql('postgres', 'SELECT leyser.restore_is_held()'), 'f', '... nothing is held');
+$primary->stop;
+$own->stop;
+
+# ---- a standby that lost a purge ----
+
+my $late = standby('late', keyring => keyring_directory($primary));
+is($late->safe_psql('postgres', q{SELECT leyser.tenant_is_active('first'), leyser.tenant_is_active('kept'), leyser.restore_is_held()}),
+	'f|t|f', 'an old standby whose primary is gone locks what the fence knows');
+$late->promote;
+is($late->safe_psql('postgres', 'SELECT leyser.restore_is_held()'), 't', 'promoted, it is a restore');
+ok($late->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM leyser.restore_record)}), '... that is written down');
+is((attempt($late, $token, user => 'app'))[0], 'LY002', '... keys are retired');
+
+# kill -9 in the replay, of the one who calls, of the worker, of the server.
+my $call = IPC::Run::start([ 'psql', '-XAtq', '-d', $late->connstr('postgres'), '-c', 'CALL leyser.replay_purges()' ],
+	'>', \my $out, '2>', \my $told);
+$late->poll_query_until('postgres', 'SELECT leyser.purge_worker() IS NOT NULL');
+kill KILL => $late->safe_psql('postgres', 'SELECT leyser.purge_worker()');
+wait_for_server($late);
+$late->poll_query_until('postgres', 'SELECT true');
+is($late->safe_psql('postgres', 'SELECT leyser.restore_is_held()'), 't', 'killed in the replay: still held');
+$call->finish;
+$late->safe_psql('postgres', 'CALL leyser.replay_purges()');
+is_erased($late, $_, "$_ is erased again") foreach qw(first second third);
+is($late->safe_psql('postgres', 'SELECT count(*) FROM leyser.purge_record'), '3', '... each by one purge');
+fence_is($late, 'sound|f|f|0', 'released');
+$late->stop;
+
+done_testing();
