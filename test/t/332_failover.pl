@@ -70,6 +70,7 @@ ok($shared->poll_query_until('postgres', q{SELECT verdict = 'sound' FROM leyser.
 
 # ---- failover ----
 
+$primary->safe_psql('postgres', 'CHECKPOINT');    # from which pg_rewind reads
 $primary->wait_for_catchup($own, 'replay', $primary->lsn('flush'));
 $primary->wait_for_catchup($shared, 'replay', $primary->lsn('flush'));
 $primary->stop('immediate');
@@ -84,24 +85,24 @@ for my $node ($shared, $own)
 	$node->stop('immediate');
 	$node->start;
 	sound_ok($node, "$name: also after a crash");
-	queue_purges($node, '', 'third');
-	is_erased($node, 'third', "$name: purges go on");
 }
-sound_ok($own, 'the new primary');
+queue_purges($shared, '', 'third');
+is_erased($shared, 'third', 'shared: purges go on');
 $shared->stop;
+sound_ok($own, 'own: what the other one did is no matter of its fence');
 
 # The former primary comes back as a standby.
 $own->safe_psql('postgres', 'CHECKPOINT');
-$primary->start;
-$primary->stop;
 command_ok([ 'pg_rewind', '--target-pgdata', $primary->data_dir, '--source-server', $own->connstr('postgres'), '--config-file',
 	$primary->data_dir . '/postgresql.conf' ], 'pg_rewind');
 $primary->append_conf('postgresql.conf', 'port = ' . $primary->port . "\nunix_socket_directories = '" . $primary->host . "'\n"
 	. "leyser.keyring_directory = '" . keyring_directory($primary) . "'\nprimary_conninfo = '" . $own->connstr . "'\n");
 $primary->append_conf('standby.signal', '');
 $primary->start;
-ok($primary->poll_query_until('postgres', q{SELECT verdict = 'sound' FROM leyser.look_at_fence()}), 'rewound: it follows');
-is($primary->safe_psql('postgres', 'SELECT leyser.restore_is_held()'), 'f', '... nothing is held');
+fence_is($primary, 'ahead|f|f|1', 'rewound, it follows: what its fence knows more is locked, and nothing held');
+queue_purges($own, '', 'third');
+is_erased($own, 'third', 'own: purges go on');
+ok($primary->poll_query_until('postgres', q{SELECT verdict = 'sound' FROM leyser.look_at_fence()}), 'the rewound one has seen it');
 $primary->stop;
 $own->stop;
 
