@@ -64,7 +64,7 @@ sub copy_keyring
 	my ($node, $to) = @_;
 
 	system_or_bail('cp', '-rp', keyring_directory($node), $to);
-	unlink glob("$to/*.fence");
+	unlink glob("$to/*.fence"), glob("$to/*.owner");
 	return $to;
 }
 

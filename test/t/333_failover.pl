@@ -82,6 +82,13 @@ for my $node ($shared, $own)
 	sound_ok($node, "$name: promoted");
 	is((attempt($node, $token, user => 'app'))[0], 'accepted', "$name: tokens of before are good");
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM leyser.restore_record'), '0', "$name: no restore was noticed");
+	# once it has taken the fence over from the former primary of this host
+	my $owner = ($name eq 'shared' ? $fence : fence_file($node)) =~ s/fence$/owner/r;
+	for (1 .. 600)
+	{
+		last if -e $owner && index(slurp_file($owner), $node->data_dir) >= 0;
+		select(undef, undef, undef, 0.1);
+	}
 	$node->stop('immediate');
 	$node->start;
 	sound_ok($node, "$name: also after a crash");
@@ -105,6 +112,7 @@ is_erased($own, 'third', 'own: purges go on');
 ok($primary->poll_query_until('postgres', q{SELECT verdict = 'sound' FROM leyser.look_at_fence()}), 'the rewound one has seen it');
 $primary->stop;
 $own->stop;
+retire($_) foreach $primary, $shared;
 
 # ---- a standby that lost a purge ----
 

@@ -156,6 +156,7 @@ for (1 .. 600)
 }
 like(slurp_file($fence), qr/^mark \S+ $events \d+$/m, 'the fence tells how far events are');
 $node->stop;
+retire($node);
 $copy = restore($node, 'second', 'second');
 ok($copy->poll_query_until('postgres', 'SELECT EXISTS (SELECT FROM leyser.restore_record)'), 'a restore without purges is seen, too');
 fence_is($copy, 'ahead|t|f|0', '... and held');
@@ -163,6 +164,8 @@ is(outcome($copy), 'LY002', '... keys are retired');
 $copy->safe_psql('postgres', 'CALL leyser.replay_purges()', extra_params => [ '-U', 'operator' ]);
 fence_is($copy, 'sound|f|f|0', '... until it is released');
 $copy->stop;
+retire($copy);
+bring_back($node);
 
 # ---- a dump ----
 
