@@ -35,6 +35,7 @@ OBJS = \
 	src/custodian.o \
 	src/cache.o \
 	src/fence_tables.o \
+	src/fence_look.o \
 	src/cache_fence.o \
 	src/cache_key.o \
 	src/cache_tenant.o \

@@ -13,18 +13,18 @@ CREATE FUNCTION leyser.begin_fence() RETURNS boolean
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF EXISTS (SELECT FROM leyser.fence_record f JOIN leyser.identity i ON i.database_id = f.database_id)
-       OR leyser.create_fence() IS NOT NULL THEN
+    -- a sound one without a row: what made it was rolled back
+    IF (SELECT f.verdict FROM leyser.look_at_fence() f) NOT IN ('none', 'sound') OR leyser.create_fence() IS NOT NULL THEN
         RETURN false;
     END IF;
     INSERT INTO leyser.fence_record (database_id) SELECT i.database_id FROM leyser.identity i
         ON CONFLICT DO NOTHING;
-    RETURN FOUND;
+    RETURN true;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.begin_fence() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.begin_fence() IS
-    'internal: makes the fence of a database that never had one; false where there was one, or none can be made';
+    'internal: sees that there is a fence, and a row that says so, where there never was one or a standby could not write it; false where it was lost, or none can be made';
 
 -- A tenant that was purged more than once: what is further counts.
 CREATE FUNCTION leyser.fence_content()

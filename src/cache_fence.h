@@ -22,6 +22,7 @@ typedef enum LeyserFenceVerdict
 typedef struct LeyserFenceView
 {
 	LeyserFenceVerdict verdict;
+	bool is_recorded;    /* the tables say that there is a fence */
 	bool held;           /* what destroys has to wait */
 	bool keys_refused;   /* own tokens of before are not believed */
 	bool locks;          /* tenants are locked: see leyser_fence_locks() */

@@ -141,7 +141,8 @@ keep_settle(void)
 		return view;
 	if (view.verdict == LEYSER_FENCE_AHEAD && view.keys_refused)
 		(void) leyser_purge_step("SELECT leyser.note_restore()", 0);
-	else if (view.verdict == LEYSER_FENCE_NONE)
+	else if (view.verdict == LEYSER_FENCE_NONE ||
+			 (view.verdict == LEYSER_FENCE_SOUND && !view.is_recorded))
 		(void) leyser_purge_step("SELECT leyser.begin_fence()", 0);
 	else
 		return view;

@@ -1,6 +1,6 @@
 /*
  * fence_tables.h
- *		What the tables say of what a fence holds.  Only for cache_fence.c.
+ *		What the tables say of what a fence holds.  Only for fence_look.c and cache_fence.c.
  *
  * Copyright (c) 2026, the leyser authors
  */

@@ -328,7 +328,7 @@ leyser_launcher_main(Datum arg)
 	{
 		launcher_round(launcher_databases(round),
 					   was_in_recovery || number % LOOK_ROUNDS == 0);
-		/* once more after a promotion: it may be a restore (cache_fence.c) */
+		/* once more after a promotion: it may be a restore (fence_look.c) */
 		was_in_recovery = in_recovery;
 		in_recovery = RecoveryInProgress();
 		was_in_recovery |= in_recovery;

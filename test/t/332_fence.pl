@@ -35,6 +35,14 @@ sub outcome
 	return (attempt($at, $token, user => 'app'))[0];
 }
 
+# Made in a transaction that is rolled back, it has no row until the next call.
+$node->safe_psql('postgres', 'CREATE DATABASE twice');
+$node->safe_psql('twice', q{CREATE EXTENSION leyser CASCADE;
+	BEGIN; SELECT leyser.initialize_keyring(); ROLLBACK;
+	SELECT leyser.initialize_keyring()});
+is($node->safe_psql('twice', 'SELECT count(*) FROM leyser.fence_record JOIN leyser.identity USING (database_id)'), '1',
+	'... also after a rollback, and recorded');
+
 # ---- a purge waits for its fence ----
 
 chmod 0500, $keyring or die $!;

@@ -53,6 +53,21 @@ $own->start;
 ok($own->poll_query_until('postgres', q{SELECT verdict = 'sound' FROM leyser.look_at_fence()}), 'after a crash');
 is((attempt($own, $token, user => 'app'))[0], 'accepted', '... tokens are good');
 
+# One that could not write a fence is no restored server, either.
+my $closed = copy_keyring($primary, $primary->basedir . '/closed');
+chmod 0500, $closed or die $!;
+my $blind = standby('blind', keyring => $closed);
+alerts_are($blind, ['fence missing postgres'], 'a standby that cannot write its fence says so');
+fence_is($blind, 'lost|f|f|0', '... and holds nothing');
+ok($blind->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')}), '... it receives');
+$blind->safe_psql('postgres', 'SELECT verdict FROM leyser.look_at_fence()');
+$blind->promote;
+fence_is($blind, 'none|f|f|0', '... nor once it is promoted');
+is((attempt($blind, $token, user => 'app'))[0], 'accepted', '... tokens are good');
+chmod 0700, $closed or die $!;
+ok($blind->poll_query_until('postgres', q{SELECT verdict = 'sound' FROM leyser.look_at_fence()}), '... and when it can, it writes one');
+$blind->stop;
+
 # ---- behind ----
 
 # The shared one stops to replay; the other one is stopped, to come back behind.
