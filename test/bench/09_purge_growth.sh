@@ -34,7 +34,7 @@ tell_point()
 	points=$((points + 1))
 	figures=$(point "$points" "$@")
 	[ -n "$figures" ] || fail "point $points has no figures"
-	tell "$what: deletion and all, ms" "$figures"
+	tell "$what: deletion, from the call on, and all, ms" "$figures"
 }
 
 points=0

@@ -57,12 +57,14 @@ end_contract()
 	quiet_sql -o /dev/null -c "SELECT leyser.terminate_contract('$1', 'now'::text)"
 }
 
-# Milliseconds of a purge's deletion, and of all of it, from the call on.
+# Milliseconds of a purge's deletion (all its passes), and from the call on until that
+# and until all was over.
 # Arguments: tenant, further arguments of purge().
 purge()
 {
 	quiet_sql -c "CALL leyser.purge('$1'${2:-})"
-	sql -F ' ' -c "SELECT round(extract(epoch FROM deleted_at - queued_at) * 1000),
+	sql -F ' ' -c "SELECT round(extract(epoch FROM deleted_at - started_at) * 1000),
+		round(extract(epoch FROM deleted_at - queued_at) * 1000),
 		round(extract(epoch FROM erased_at - queued_at) * 1000)
 		FROM leyser.purge_status WHERE tenant_id = '$1'"
 }

@@ -92,7 +92,7 @@ SELECT leyser.login('log-a', 'bob', 'bob''s own password') AS bob \gset
 ROLLBACK;
 BEGIN;
 SELECT set_config('leyser.token', :'bob', true) \g /dev/null
-SELECT account_name, current FROM leyser.session;
+SELECT account_name, current FROM leyser.session ORDER BY current, account_name;
 COMMIT;
 BEGIN READ ONLY;
 CALL trial.attempt($$SELECT leyser.login('log-a', 'bob', 'bob''s own password')$$);
@@ -170,7 +170,7 @@ SELECT set_config('leyser.token', :'bob', true);
 ROLLBACK;
 BEGIN;
 SELECT set_config('leyser.token', :'other', true) \g /dev/null
-SELECT account_name, current FROM leyser.session;
+SELECT account_name, current FROM leyser.session ORDER BY current, account_name;
 CALL trial.attempt($$SELECT leyser.revoke_sessions('bob')$$);
 COMMIT;
 
