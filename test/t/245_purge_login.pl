@@ -97,7 +97,7 @@ is_erased($node, 'guessed-at', 'the purge ends all the same');
 $before = attempts();
 ok($node->poll_query_until('postgres', qq{SELECT count(*) > $before + 20 FROM leyser.event_record WHERE event = 'login.failed'}),
 	'... and somebody still tries');
-$hammer->signal('INT');
+$hammer->signal('TERM');
 $hammer->finish;
 unlike(slurp_file("$script.errors"), qr/ERROR|FATAL/, '... getting the same answer all the time');
 

@@ -92,7 +92,7 @@ sub end_load
 {
 	my ($load) = @_;
 
-	$load->{run}->signal('INT');
+	$load->{run}->signal('TERM');
 	eval { $load->{run}->finish };
 	is(slurp_file("$load->{file}.errors"), '', "$load->{name}: nobody met an error");
 	return;

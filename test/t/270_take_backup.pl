@@ -77,14 +77,17 @@ my $link = $restored->data_dir . "/pg_tblspc/$oid";
 is(readlink($link), "$path/tablespaces/$oid", 'its link names the place in the backup');
 unlink $link or die;
 symlink $new_space, $link or die;
-$restored->append_conf('postgresql.conf', 'port = ' . $restored->port);
+# beside the original it keeps a fence of its own
+my $fences = $restored->basedir . '/fences';
+mkdir $fences, 0700 or die;
+$restored->append_conf('postgresql.conf', 'port = ' . $restored->port . "\nleyser.fence_directory = '$fences'");
 $restored->start;
 is($restored->safe_psql('postgres', $figures), $expected, 'a restored cluster has all rows');
 is(books($restored, 'state'), 'running', '... and knows the backup as one that was under way');
 
-# Both lie in its directory: its books finish the one, and find the other, once the
-# restore, if the fence noticed it already, is released.
-$restored->safe_psql('postgres', 'CALL leyser.replay_purges()');
+# Both lie in its directory: its books finish the one, and find the other, once
+# somebody has said that nothing is to be erased again.
+$restored->safe_psql('postgres', q{CALL leyser.accept_fence('a copy')});
 is($restored->safe_psql('postgres', 'SELECT leyser.clean_backups()'), 2, 'there is something to do for both');
 is(books($restored, q{generation_id, state, regexp_replace(location, '.*/', ''), start_lsn, bytes, checksum}),
 	books($node, q{generation_id, state, regexp_replace(location, '.*/', ''), start_lsn, bytes, checksum}),
