@@ -7,6 +7,6 @@ use warnings;
 use BackupProperty;
 use Test::More;
 
-test_backup_property(250);
+test_backup_property(600);
 
 done_testing();
