@@ -31,7 +31,7 @@ sub standby
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	my $keyring = $options{keyring} // copy_keyring($primary, $node->basedir . '/keyring');
 
-	$node->init_from_backup($primary, 'base', has_streaming => 1);
+	$node->init_from_backup($primary, $options{backup} // 'base', has_streaming => 1);
 	$node->append_conf('postgresql.conf', "leyser.keyring_directory = '$keyring'\nrestart_after_crash = on");
 	$node->start;
 	return $node;
@@ -56,7 +56,8 @@ is((attempt($own, $token, user => 'app'))[0], 'accepted', '... tokens are good')
 # One that could not write a fence is no restored server, either.
 my $closed = copy_keyring($primary, $primary->basedir . '/closed');
 chmod 0500, $closed or die $!;
-my $blind = standby('blind', keyring => $closed);
+$primary->backup('later');    # the purge has burned the WAL that the first one needs
+my $blind = standby('blind', keyring => $closed, backup => 'later');
 alerts_are($blind, ['fence missing postgres'], 'a standby that cannot write its fence says so');
 fence_is($blind, 'lost|f|f|0', '... and holds nothing');
 ok($blind->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')}), '... it receives');
