@@ -28,6 +28,7 @@ OBJS = \
 	src/purge_condition.o \
 	src/purge_names.o \
 	src/purge_plain.o \
+	src/fence.o \
 	src/fence_file.o \
 	src/fence_owner.o \
 	src/fence_text.o \

@@ -157,7 +157,7 @@ BEGIN
     END IF;
     asked := coalesce(asked, leyser.todays_backup('{complete,verified}'));
     IF asked IS NULL THEN
-        handed_to := leyser.start_backup('daily');
+        handed_to := leyser.perform_backup('daily', false);
     ELSE
         done := leyser.check_daily_backup(asked);
     END IF;

@@ -21,18 +21,6 @@ REVOKE ALL ON FUNCTION leyser.take_backup(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.take_backup(text) IS
     'backup: takes a base backup of the whole server into leyser.backup_directory, verifies it and returns its generation_id; a cancelled call cancels it, a rollback changes nothing. 22023 for a label that cannot be, 25006 on a standby, 28000 where pg_hba.conf keeps it out, 42501, 42809 or 58P01 where the directory cannot be used, 53000 without a free worker, 53100 without room, 55000 for a directory or settings that are not fit, 55006 while another is taken, 58000 and 58P01 where a program fails or is missing, XX001 where the verification fails';
 
-CREATE FUNCTION leyser.start_backup(label text DEFAULT NULL) RETURNS bigint
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    PERFORM leyser.check_line('label', start_backup.label, start_backup.label IS NOT NULL);
-    RETURN leyser.perform_backup(start_backup.label, false);
-END
-$$;
-REVOKE ALL ON FUNCTION leyser.start_backup(text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.start_backup(text) IS
-    'internal: the same, and returns once the generation is in the books; it goes on whatever becomes of the caller';
-
 CREATE FUNCTION leyser.backup_is_running() RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_backup_is_running';
 REVOKE ALL ON FUNCTION leyser.backup_is_running() FROM PUBLIC;

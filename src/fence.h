@@ -57,16 +57,10 @@ typedef enum LeyserFenceState
 	LEYSER_FENCE_UNREADABLE /* the directory is not fit, or cannot be read now */
 } LeyserFenceState;
 
-/* ---- fence_file.c ---- */
-
-extern void leyser_fence_init(void);
+/* ---- fence.c ---- */
 
 /* An empty fence in the current memory context. */
 extern LeyserFence *leyser_fence_new(const pg_uuid_t *database);
-
-/* Reads a database's fence; NULL and *error filled where the state is not FOUND. */
-extern LeyserFence *leyser_fence_read(const pg_uuid_t *database, LeyserFenceState *state,
-									  LeyserKeyringError *error);
 
 /* Adds a purge: of two of a tenant, what is further stays.  Whether that changed it. */
 extern bool leyser_fence_add(LeyserFence *fence, const LeyserFencePurge *purge);
@@ -77,6 +71,17 @@ extern bool leyser_fence_set_mark(LeyserFence *fence, const LeyserFenceMark *mar
 /* The mark of an incarnation, or NULL. */
 extern const LeyserFenceMark *leyser_fence_mark(const LeyserFence *fence,
 												const pg_uuid_t *incarnation);
+
+/* Takes what a fence holds into another.  Whether that changed it. */
+extern bool leyser_fence_merge(LeyserFence *into, const LeyserFence *from);
+
+/* ---- fence_file.c ---- */
+
+extern void leyser_fence_init(void);
+
+/* Reads a database's fence; NULL and *error filled where the state is not FOUND. */
+extern LeyserFence *leyser_fence_read(const pg_uuid_t *database, LeyserFenceState *state,
+									  LeyserKeyringError *error);
 
 /* Whether the file says all this already. */
 extern bool leyser_fence_is_written(const LeyserFence *fence);

@@ -26,10 +26,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "nodes/pg_list.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
@@ -53,99 +51,6 @@ leyser_fence_init(void)
 		"It must lie outside the data directory.  Without it, fences lie in "
 		"leyser.keyring_directory.",
 		&fence_directory, NULL, PGC_POSTMASTER, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
-}
-
-/* ---- a fence in memory ---- */
-
-static uint32
-fence_hash(const void *key, Size keysize)
-{
-	const char *id = *(const char *const *) key;
-
-	return hash_bytes((const unsigned char *) id, strlen(id));
-}
-
-static int
-fence_compare(const void *key1, const void *key2, Size keysize)
-{
-	return strcmp(*(const char *const *) key1, *(const char *const *) key2);
-}
-
-LeyserFence *
-leyser_fence_new(const pg_uuid_t *database)
-{
-	LeyserFence *fence = palloc0(sizeof(LeyserFence));
-	HASHCTL ctl = {.keysize = sizeof(char *),
-				   .entrysize = sizeof(LeyserFencePurge),
-				   .hash = fence_hash,
-				   .match = fence_compare,
-				   .hcxt = CurrentMemoryContext};
-
-	fence->database = *database;
-	fence->context = CurrentMemoryContext;
-	fence->purges = hash_create("leyser fence", 64, &ctl,
-								HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
-	return fence;
-}
-
-bool
-leyser_fence_add(LeyserFence *fence, const LeyserFencePurge *purge)
-{
-	const char *tenant_id = purge->tenant_id;
-	LeyserFencePurge *known = hash_search(fence->purges, &tenant_id, HASH_FIND, NULL);
-
-	if (known == NULL)
-	{
-		tenant_id = MemoryContextStrdup(fence->context, tenant_id);
-		known = hash_search(fence->purges, &tenant_id, HASH_ENTER, NULL);
-		*known = *purge;
-		known->tenant_id = tenant_id;
-		return true;
-	}
-	if (TIMESTAMP_IS_NOBEGIN(purge->erased_at) || !TIMESTAMP_IS_NOBEGIN(known->erased_at))
-		return false;
-	tenant_id = known->tenant_id;
-	*known = *purge;
-	known->tenant_id = tenant_id;
-	return true;
-}
-
-const LeyserFenceMark *
-leyser_fence_mark(const LeyserFence *fence, const pg_uuid_t *incarnation)
-{
-	ListCell *cell;
-
-	foreach (cell, fence->marks)
-	{
-		LeyserFenceMark *mark = lfirst(cell);
-
-		if (memcmp(mark->incarnation.data, incarnation->data, UUID_LEN) == 0)
-			return mark;
-	}
-	return NULL;
-}
-
-bool
-leyser_fence_set_mark(LeyserFence *fence, const LeyserFenceMark *mark)
-{
-	LeyserFenceMark *known =
-		unconstify(LeyserFenceMark *, leyser_fence_mark(fence, &mark->incarnation));
-	MemoryContext caller;
-
-	if (known != NULL)
-	{
-		bool changed = known->event_id != mark->event_id ||
-					   known->event_digest != mark->event_digest;
-
-		*known = *mark;
-		return changed;
-	}
-	caller = MemoryContextSwitchTo(fence->context);
-	known = palloc(sizeof(LeyserFenceMark));
-	*known = *mark;
-	fence->marks = lappend(fence->marks, known);
-	MemoryContextSwitchTo(caller);
-	return true;
 }
 
 /* ---- reading ---- */
@@ -363,24 +268,6 @@ leyser_fence_store(int dir, const char *name, const StringInfo text)
 	return fsync(dir) == 0 || errno == EBADF || errno == EINVAL;
 }
 
-/* Takes what a fence holds into another; whether that changed it. */
-static bool
-fence_merge(LeyserFence *into, const LeyserFence *from)
-{
-	bool changed = from->restores > into->restores;
-	HASH_SEQ_STATUS scan;
-	LeyserFencePurge *purge;
-	ListCell *cell;
-
-	into->restores = Max(into->restores, from->restores);
-	foreach (cell, from->marks)
-		changed |= leyser_fence_set_mark(into, lfirst(cell));
-	hash_seq_init(&scan, from->purges);
-	while ((purge = hash_seq_search(&scan)) != NULL)
-		changed |= leyser_fence_add(into, purge);
-	return changed;
-}
-
 bool
 leyser_fence_is_written(const LeyserFence *fence)
 {
@@ -388,7 +275,7 @@ leyser_fence_is_written(const LeyserFence *fence)
 	LeyserKeyringError error;
 	LeyserFence *present = leyser_fence_read(&fence->database, &state, &error);
 
-	return present != NULL && !fence_merge(present, fence);
+	return present != NULL && !leyser_fence_merge(present, fence);
 }
 
 static void
@@ -422,7 +309,7 @@ fence_write_in(int dir, const LeyserFence *fence, bool replace, LeyserKeyringErr
 		present = leyser_fence_new(&fence->database);
 	else if (state != LEYSER_FENCE_FOUND)
 		return false;
-	if (!fence_merge(present, fence) && state == LEYSER_FENCE_FOUND)
+	if (!leyser_fence_merge(present, fence) && state == LEYSER_FENCE_FOUND)
 		return true;
 	initStringInfo(&text);
 	leyser_fence_render(present, &text);

@@ -152,32 +152,6 @@ purge_delay(LeyserPurge *purge, int sqlstate)
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_WAIT << doublings);
 }
 
-/*
- * What may be told about an error.  Messages of leyser and about locks, cancels and
- * resources quote no rows; others may, and so may details: those of a foreign key
- * quote its values, a failed cast or a user's function what it was given.
- */
-static char *
-purge_error_text(const ErrorData *error)
-{
-	const char *sqlstate = unpack_sql_state(error->sqlerrcode);
-	const char *classes[] = {"25", "40", "53", "54", "55", "57", "58"};
-
-	if (strncmp(sqlstate, "LY", 2) == 0)
-		return psprintf("%s%s%s", error->message, error->detail ? ". " : "",
-						error->detail ? error->detail : "");
-	for (int i = 0; i < (int) lengthof(classes); i++)
-	{
-		if (strncmp(sqlstate, classes[i], 2) == 0)
-			return pstrdup(error->message);
-	}
-	return psprintf("a statement failed%s%s%s%s; the server log tells how",
-					error->table_name ? " on table " : "",
-					error->table_name ? error->table_name : "",
-					error->constraint_name ? ", constraint " : "",
-					error->constraint_name ? error->constraint_name : "");
-}
-
 /* The last step that all share failed for a lock, which is named and waited for. */
 static bool scrub_locked = false;
 
@@ -198,7 +172,7 @@ purge_failed(LeyserPurge *purge, const ErrorData *error)
 	leyser_purge_begin();
 	values[0] = Int64GetDatum(purge != NULL ? purge->purge_id : 0);
 	values[1] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
-	values[2] = CStringGetTextDatum(purge_error_text(error));
+	values[2] = CStringGetTextDatum(leyser_purge_error_text(error));
 	if (SPI_execute_with_args(purge != NULL ? "SELECT leyser.note_purge_error($1, $2, $3)"
 											: "SELECT leyser.note_scrub_error($2, $3)",
 							  3, types, values, NULL, false, 0) != SPI_OK_SELECT)

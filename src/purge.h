@@ -55,6 +55,13 @@ extern void leyser_purge_tell(const char *format, ...) pg_attribute_printf(1, 2)
  */
 extern ErrorData *leyser_purge_guard(void (*work)(void *), void *arg);
 
+/*
+ * What may be told about an error.  Messages of leyser and about locks, cancels and
+ * resources quote no rows; others may, and so may details: those of a foreign key
+ * quote its values, a failed cast or a user's function what it was given.
+ */
+extern char *leyser_purge_error_text(const ErrorData *error);
+
 /* ---- purge_trigger.c ---- */
 
 extern void leyser_purge_trigger_init(void);

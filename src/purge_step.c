@@ -104,3 +104,24 @@ leyser_purge_guard(void (*work)(void *), void *arg)
 	MemoryContextSwitchTo(context);
 	return error;
 }
+
+char *
+leyser_purge_error_text(const ErrorData *error)
+{
+	const char *sqlstate = unpack_sql_state(error->sqlerrcode);
+	const char *classes[] = {"25", "40", "53", "54", "55", "57", "58"};
+
+	if (strncmp(sqlstate, "LY", 2) == 0)
+		return psprintf("%s%s%s", error->message, error->detail ? ". " : "",
+						error->detail ? error->detail : "");
+	for (int i = 0; i < (int) lengthof(classes); i++)
+	{
+		if (strncmp(sqlstate, classes[i], 2) == 0)
+			return pstrdup(error->message);
+	}
+	return psprintf("a statement failed%s%s%s%s; the server log tells how",
+					error->table_name ? " on table " : "",
+					error->table_name ? error->table_name : "",
+					error->constraint_name ? ", constraint " : "",
+					error->constraint_name ? error->constraint_name : "");
+}

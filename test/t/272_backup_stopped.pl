@@ -82,7 +82,7 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM leyser.horizon_holders() W
 
 # One that was only started goes on without its caller.
 $held = hold_checkpoints($node);
-my $id = $node->safe_psql('postgres', q{SELECT leyser.start_backup('by itself')});
+my $id = $node->safe_psql('postgres', q{SELECT leyser.perform_backup('by itself', false)});
 is($node->safe_psql('postgres', "SELECT state FROM leyser.generation_record WHERE generation_id = $id"), 'running', 'it is in the books');
 is($node->safe_psql('postgres', 'SELECT leyser.backup_is_running()'), 't', '... and is being taken');
 kill 'CONT', $held;
