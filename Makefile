@@ -160,6 +160,7 @@ SQL_PARTS = \
 	sql/backup_catalogue_barman.sql \
 	sql/backup_merge.sql \
 	sql/backup_import.sql \
+	sql/backup_other.sql \
 	sql/backup_sync.sql \
 	sql/backup_alert.sql \
 	sql/erasure_horizon.sql \

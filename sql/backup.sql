@@ -194,7 +194,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     place text := (SELECT g.location FROM leyser.generation_record g
-                   WHERE g.generation_id = refuse_present_backup.generation_id AND g.tool = 'pg_basebackup');
+                   WHERE g.generation_id = refuse_present_backup.generation_id AND g.tool IN ('pg_basebackup', 'other_database'));
 BEGIN
     IF (pg_stat_file(place, true)).isdir IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LY008',

@@ -100,7 +100,7 @@ AS $$
         FROM generation g WHERE g.state = 'running' AND leyser.shift_in_utc(g.started_at, g.slack) <= generation_alerts.at
     UNION ALL
     SELECT 'not deleted', g.subject, g.expired_at, 'It has expired, and nobody has seen it to be gone.',
-           'Delete it where it lies; then import the catalogue of its tool, or call leyser.confirm_backup_deleted().'
+           leyser.removal_remedy(g.tool, g.location)
         FROM generation g WHERE g.state = 'expired' AND leyser.shift_in_utc(g.expired_at, g.slack) <= generation_alerts.at
     UNION ALL
     SELECT 'too old', g.subject, g.ceiling, format('It is beyond the ceiling, and kept: %s.', g.reason),
@@ -115,7 +115,7 @@ AS $$
         FROM generation g WHERE g.ceiling < generation_alerts.at AND NOT g.kept AND g.state <> 'expired'
     UNION ALL
     SELECT 'wrong region', g.subject, g.recorded_at, format('It lies in %s, which is not in the policy.', coalesce(g.region, 'an unknown region')),
-           'Move or delete it.'
+           leyser.region_remedy(g.tool, g.region)
         FROM generation g WHERE g.region IS NULL OR g.region <> ALL (g.regions)
 $$;
 REVOKE ALL ON FUNCTION leyser.generation_alerts(timestamptz) FROM PUBLIC;

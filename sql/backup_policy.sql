@@ -8,7 +8,7 @@ CREATE FUNCTION leyser.present_backup_policy() RETURNS leyser.backup_policy
 AS $$
     SELECT p FROM leyser.backup_policy p
     UNION ALL
-    SELECT ROW(true, 7, '7 days', '1 day', '{JP}', '15:00')::leyser.backup_policy
+    SELECT ROW(true, 7, '7 days', '1 day', '{JP}', '15:00', true)::leyser.backup_policy
     WHERE NOT EXISTS (SELECT FROM leyser.backup_policy)
 $$;
 REVOKE ALL ON FUNCTION leyser.present_backup_policy() FROM PUBLIC;
@@ -78,7 +78,7 @@ COMMENT ON FUNCTION leyser.check_backup_policy(leyser.backup_policy) IS
     'internal: 22023 for a policy that cannot be kept';
 
 CREATE FUNCTION leyser.set_backup_policy(generations integer DEFAULT NULL, max_age interval DEFAULT NULL, regions text[] DEFAULT NULL,
-                                         daily_at time DEFAULT NULL, contract_time_zone text DEFAULT NULL, slack interval DEFAULT NULL)
+                                         daily_at time DEFAULT NULL, contract_time_zone text DEFAULT NULL, slack interval DEFAULT NULL, daily_backup boolean DEFAULT NULL)
     RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
 AS $$
@@ -94,6 +94,7 @@ BEGIN
     policy.slack := justify_hours(coalesce(set_backup_policy.slack, policy.slack));
     policy.regions := coalesce(set_backup_policy.regions, policy.regions);
     policy.daily_at := coalesce(set_backup_policy.daily_at, policy.daily_at);
+    policy.daily_backup := coalesce(set_backup_policy.daily_backup, policy.daily_backup);
     PERFORM leyser.check_backup_policy(policy);
     IF set_backup_policy.contract_time_zone IS NOT NULL THEN
         PERFORM leyser.set_contract_time_zone(set_backup_policy.contract_time_zone);
@@ -106,6 +107,6 @@ BEGIN
     END IF;
 END
 $$;
-REVOKE ALL ON FUNCTION leyser.set_backup_policy(integer, interval, text[], time, text, interval) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.set_backup_policy(integer, interval, text[], time, text, interval) IS
-    'operator: how many daily generations are kept at least (1 to 1000), how old the oldest may be, in which regions they lie, when the daily one is due (UTC), in which time zone contracts end, and the slack that a run of the next backup may take; what is left out stays; 22023 for a policy that cannot be kept, 55P03 while another call changes it';
+REVOKE ALL ON FUNCTION leyser.set_backup_policy(integer, interval, text[], time, text, interval, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.set_backup_policy(integer, interval, text[], time, text, interval, boolean) IS
+    'operator: how many daily generations are kept at least (1 to 1000), how old the oldest may be, in which regions they lie, when the daily one is due (UTC), in which time zone contracts end, the slack that a run of the next backup may take, and whether tick() takes the daily one where leyser.backup_directory is set (at first it does; not where another database of the server does); what is left out stays; 22023 for a policy that cannot be kept, 55P03 while another call changes it';

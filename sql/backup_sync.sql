@@ -126,18 +126,21 @@ AS $$
 DECLARE
     entry leyser.catalogue_entry;
     noticed leyser.generation_record;
-    count bigint := 0;
+    count bigint;
 BEGIN
     IF pg_is_in_recovery() THEN
         RETURN 0;
     END IF;
     PERFORM leyser.lock_books();
     PERFORM leyser.note_system();
+    count := leyser.look_for_other_backups();
     FOR entry IN SELECT h.* FROM leyser.backup_histories() h
             WHERE NOT EXISTS (SELECT FROM leyser.generation_record g
                 WHERE g.start_lsn = h.start_lsn AND g.system_identifier = h.system_identifier)
               AND NOT EXISTS (SELECT FROM leyser.generation_record g WHERE g.state = 'running'
-                AND g.started_at BETWEEN h.started_at - interval '1 hour' AND h.completed_at + interval '1 second') LOOP
+                AND g.started_at BETWEEN h.started_at - interval '1 hour' AND h.completed_at + interval '1 second')
+              -- its folder is about to be whole
+              AND NOT (h.label LIKE 'leyser-%' AND leyser.backup_is_running()) LOOP
         INSERT INTO leyser.generation_record (state, kind, tool, label, system_identifier, timeline, start_lsn,
                 stop_lsn, started_at, completed_at, seen_at, recorded_by)
             VALUES ('complete', 'full', 'unknown', entry.label, entry.system_identifier, entry.timeline, entry.start_lsn,
@@ -155,4 +158,4 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.notice_backups() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.notice_backups() IS
-    'internal: records backups that the server has finished and nobody told the books about, of tool unknown; returns how many';
+    'internal: records backups that nobody told the books about: of other databases, and of tool unknown those that the server has finished; returns how many';

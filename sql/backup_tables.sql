@@ -10,10 +10,11 @@ CREATE TABLE leyser.backup_policy (
     max_age interval NOT NULL,
     slack interval NOT NULL,            -- for the run of the next backup itself
     regions text[] NOT NULL,
-    daily_at time NOT NULL              -- UTC
+    daily_at time NOT NULL,             -- UTC
+    daily_backup boolean NOT NULL       -- whether tick() takes it
 );
 COMMENT ON TABLE leyser.backup_policy IS
-    'how many generations are kept at least, how long at most, where, and when the daily one is due';
+    'how many generations are kept at least, how long at most, where, when the daily one is due, and whether leyser takes it';
 
 -- One row a generation.  The moves between states are those of move_generation().
 CREATE TABLE leyser.generation_record (
@@ -22,7 +23,7 @@ CREATE TABLE leyser.generation_record (
         ('running', 'complete', 'verified', 'failed', 'orphan', 'expired', 'deleted')),
     kind text NOT NULL CHECK (kind IN ('full', 'differential', 'incremental', 'snapshot', 'restore_copy')),
     parent bigint CHECK (parent <> generation_id),  -- no foreign key: of one to itself pg_dump warns
-    tool text NOT NULL CHECK (tool IN ('manual', 'pg_basebackup', 'pgbackrest', 'barman', 'backup_manifest', 'unknown')),
+    tool text NOT NULL CHECK (tool IN ('manual', 'pg_basebackup', 'pgbackrest', 'barman', 'backup_manifest', 'other_database', 'unknown')),
     source text NOT NULL DEFAULT '',    -- of the tool: stanza and repository, Barman's server
     label text NOT NULL,
     location text,

@@ -106,7 +106,7 @@ AS $$
         ('operator', 'leyser.hold_purge(text, text, date)'),
         ('operator', 'leyser.release_hold(text)'),
         ('operator', 'leyser.set_contract_time_zone(text)'),
-        ('operator', 'leyser.set_backup_policy(integer, interval, text[], time, text, interval)'),
+        ('operator', 'leyser.set_backup_policy(integer, interval, text[], time, text, interval, boolean)'),
         ('backup', 'leyser.begin_backup(text, text, text, text, bigint, bigint, integer)'),
         ('backup', 'leyser.complete_backup(bigint, pg_lsn, pg_lsn, bigint, text)'),
         ('backup', 'leyser.fail_backup(bigint, text)'),

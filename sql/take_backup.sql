@@ -33,12 +33,18 @@ REVOKE ALL ON FUNCTION leyser.clean_backups(boolean) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.clean_backups(boolean) IS
     'internal: has the worker remove expired and failed backups and what was left by a crash, and verify what was not; returns how many there were, 0 at once where there is nothing to do, leyser.backup_directory is not set or a backup is being taken. Without wait it goes on by itself';
 
+CREATE FUNCTION leyser.folder_of(location text) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT substring(location FROM '[^/]*$') $$;
+REVOKE ALL ON FUNCTION leyser.folder_of(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.folder_of(text) IS 'internal: the last part of a path';
+
 -- A failed one whose files are gone stays failed, until the policy looks at it.
 CREATE FUNCTION leyser.own_backups(directory_id text)
     RETURNS TABLE (generation_id bigint, state text, name text, here boolean)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT g.generation_id, g.state, coalesce(substring(g.location, '[^/]*$'), ''),
+    SELECT g.generation_id, g.state, coalesce(leyser.folder_of(g.location), ''),
            g.source = directory_id OR g.deleted_at IS NOT NULL
     FROM leyser.generation_record g
     WHERE g.tool = 'pg_basebackup' AND g.state <> 'deleted' AND NOT (g.state = 'failed' AND g.deleted_at IS NOT NULL)
@@ -51,8 +57,8 @@ COMMENT ON FUNCTION leyser.own_backups(text) IS
 CREATE FUNCTION leyser.own_backup_names() RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT substring(g.location, '[^/]*$') FROM leyser.generation_record g
-    WHERE g.tool = 'pg_basebackup' AND substring(g.location, '[^/]*$') IS NOT NULL
+    SELECT leyser.folder_of(g.location) FROM leyser.generation_record g
+    WHERE g.tool = 'pg_basebackup' AND leyser.folder_of(g.location) IS NOT NULL
 $$;
 REVOKE ALL ON FUNCTION leyser.own_backup_names() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.own_backup_names() IS
@@ -70,20 +76,26 @@ COMMENT ON FUNCTION leyser.own_backup_bytes() IS
     'internal: how many bytes a backup of the server may need';
 
 -- Which of several regions it is the database cannot know.
+CREATE FUNCTION leyser.own_region() RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT p.regions[1] FROM leyser.present_backup_policy() p WHERE cardinality(p.regions) = 1 $$;
+REVOKE ALL ON FUNCTION leyser.own_region() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.own_region() IS
+    'internal: the region of leyser.backup_directory: the policy''s only one, or NULL';
+
 CREATE FUNCTION leyser.begin_own_backup(label text, name text, directory text, directory_id text, role oid) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
     generation leyser.generation_record;
-    regions text[] := (leyser.present_backup_policy()).regions;
 BEGIN
     PERFORM leyser.lock_books();
     PERFORM leyser.note_system();
     INSERT INTO leyser.generation_record (state, kind, tool, source, label, location, region, system_identifier, timeline,
             start_lsn, started_at, recorded_by)
         SELECT 'running', 'full', 'pg_basebackup', directory_id, coalesce(nullif(begin_own_backup.label, ''), name),
-               directory || '/' || name, CASE WHEN cardinality(regions) = 1 THEN regions[1] END, leyser.this_system(),
+               directory || '/' || name, leyser.own_region(), leyser.this_system(),
                c.timeline_id, c.redo_lsn, clock_timestamp(), role::regrole::text
         FROM pg_control_checkpoint() c RETURNING * INTO generation;
     PERFORM leyser.record_backup_event('backup.begun', generation);
@@ -131,14 +143,13 @@ AS $$
 #variable_conflict use_column
 DECLARE
     generation leyser.generation_record;
-    regions text[] := (leyser.present_backup_policy()).regions;
 BEGIN
     PERFORM leyser.lock_books();
     PERFORM leyser.note_system();
     INSERT INTO leyser.generation_record (state, kind, tool, source, label, location, region, system_identifier, timeline,
             start_lsn, stop_lsn, started_at, completed_at, seen_at, bytes, checksum, recorded_by)
         SELECT 'complete', 'full', 'pg_basebackup', directory_id, name, directory || '/' || name,
-               CASE WHEN cardinality(regions) = 1 THEN regions[1] END, leyser.this_system(), r.timeline, r.start_lsn, r.stop_lsn,
+               leyser.own_region(), leyser.this_system(), r.timeline, r.start_lsn, r.stop_lsn,
                regexp_replace(name, '^.*-(....)(..)(..)T(..)(..)(..\.[0-9]+Z)$', '\1-\2-\3 \4:\5:\6')::timestamptz,
                clock_timestamp(), clock_timestamp(), find_own_backup.bytes, find_own_backup.checksum, leyser.caller()::text
         FROM leyser.ranges_of_wal(wal_ranges) r RETURNING * INTO generation;

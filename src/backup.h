@@ -19,6 +19,7 @@
 #define LEYSER_BACKUP_NAME_MAX 128   /* bytes of a folder's name, with a suffix */
 #define LEYSER_BACKUP_PARTIAL ".partial"
 #define LEYSER_BACKUP_REMOVING ".removing"
+#define LEYSER_BACKUP_VERIFIED "verified" /* a file in a folder */
 
 #define LEYSER_BACKUP_ERROR_MAX 1024 /* bytes of each part of an error */
 

@@ -10,7 +10,9 @@
  */
 #include "backup.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
@@ -138,6 +140,21 @@ typedef struct BackupCheck
 	bool finish;
 } BackupCheck;
 
+/* For the server's other databases, which count this backup as theirs, too. */
+static void
+verified_mark(const LeyserBackupDirectory *directory, const char *name)
+{
+	char *mark = psprintf("%s/" LEYSER_BACKUP_VERIFIED, name);
+	int fd = openat(directory->fd, mark, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+					S_IRUSR | S_IWUSR);
+
+	if (fd < 0)
+		ereport(LOG, (errcode_for_file_access(),
+					  errmsg("could not make \"%s/%s\": %m", directory->path, mark)));
+	else
+		close(fd);
+}
+
 static void
 backup_check(void *arg)
 {
@@ -147,6 +164,7 @@ backup_check(void *arg)
 	if (check->finish)
 		leyser_backup_finish(check->directory, check->name, check->generation_id);
 	leyser_backup_verify(check->directory, check->name);
+	verified_mark(check->directory, check->name);
 }
 
 void
