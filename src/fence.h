@@ -96,8 +96,8 @@ extern bool leyser_fence_write(const LeyserFence *fence, bool replace,
 /* The directory of fences; -1 and *error filled where it is not to be had. */
 extern int leyser_fence_open_directory(LeyserKeyringError *error);
 
-/* Of it, against all who write there, until it is closed; false and errno. */
-extern bool leyser_fence_lock(int dir);
+/* Against all who write there, until what it returns is closed; -1 and errno. */
+extern int leyser_fence_lock(int dir);
 
 /* A file in it, whole or not at all; false and errno. */
 extern bool leyser_fence_store(int dir, const char *name, const StringInfo text);

@@ -11,7 +11,10 @@
  *    SHA-256 of what precedes it; a file that fails its check is damaged, never
  *    half believed.
  *  - What it says of a purge only grows.  Several servers on one host may share a
- *    directory: whoever writes reads first, under a lock of the directory.
+ *    directory: whoever writes reads first, under the lock of a file that nobody
+ *    else may open, so nobody else can hold it.
+ *  - What was being written when its process was killed is removed by the next one
+ *    that writes.
  *  - It holds ids of tenants and numbers, nothing of their data, and no secret.
  *
  * Lines of words; a tenant's id has its bytes outside of the visible ASCII, and %,
@@ -21,13 +24,17 @@
  */
 #include "fence.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "common/string.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "storage/fd.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
@@ -36,10 +43,13 @@
 #include "keyring_file.h"
 
 #define FENCE_SUFFIX ".fence"
+#define FENCE_TEMPORARY ".tmp"
 #define FENCE_NAME_MAX (LEYSER_UUID_TEXT_LEN + 32)
 #define FENCE_FILE_MAX (256 * 1024 * 1024)
+#define FENCE_LOCK_FILE ".fence.lock"
 #define FENCE_LOCK_LOOKS 50
 #define FENCE_LOCK_WAIT 20000 /* microseconds between looks */
+#define FENCE_LEFT_AFTER 600  /* seconds; nobody writes for as long */
 
 static char *fence_directory = NULL;
 
@@ -223,12 +233,12 @@ fence_write_failed(const char *name, LeyserKeyringError *error)
 }
 
 /* Others that write: of this server, or of another one that shares the directory. */
-bool
-leyser_fence_lock(int dir)
+static bool
+lock_wait(int fd)
 {
 	for (int i = 0; i < FENCE_LOCK_LOOKS; i++)
 	{
-		if (flock(dir, LOCK_EX | LOCK_NB) == 0)
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
 			return true;
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return errno == EINVAL || errno == ENOSYS || errno == EBADF ||
@@ -239,31 +249,91 @@ leyser_fence_lock(int dir)
 	return false;
 }
 
+/* A copy of the directory may have been given other rights. */
+int
+leyser_fence_lock(int dir)
+{
+	int fd = openat(dir, FENCE_LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+					S_IRUSR | S_IWUSR);
+	int errnum;
+
+	if (fd < 0)
+		return -1;
+	if (fchmod(fd, S_IRUSR | S_IWUSR) == 0 && lock_wait(fd))
+		return fd;
+	errnum = errno;
+	close(fd);
+	errno = errnum;
+	return -1;
+}
+
+/* Whether a file's name is that under which some process writes name. */
+static bool
+is_temporary(const char *file, const char *name)
+{
+	size_t len = strlen(name);
+
+	return file[0] == '.' && strncmp(file + 1, name, len) == 0 && file[len + 1] == '.' &&
+		   pg_str_endswith(file, FENCE_TEMPORARY);
+}
+
+/* Removes what a killed process left; what cannot be removed does no harm. */
+static void
+fence_remove_left(int dir, const char *name)
+{
+	DIR *stream = AllocateDir(fence_path());
+	struct dirent *entry;
+	struct stat st;
+
+	while ((entry = ReadDirExtended(stream, fence_path(), LOG)) != NULL)
+	{
+		if (is_temporary(entry->d_name, name) &&
+			fstatat(dir, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+			st.st_mtime < time(NULL) - FENCE_LEFT_AFTER)
+			(void) unlinkat(dir, entry->d_name, 0);
+	}
+	if (stream != NULL)
+		FreeDir(stream);
+}
+
+/* Writes, syncs and closes it; false and errno. */
+static bool
+fence_fill(int fd, const StringInfo text)
+{
+	ssize_t written;
+	bool filled;
+	int errnum;
+
+	errno = ENOSPC; /* what a short write means */
+	written = write(fd, text->data, text->len);
+	filled = written == text->len && fsync(fd) == 0;
+	errnum = errno;
+	if (close(fd) != 0)
+		return false;
+	errno = errnum;
+	return filled;
+}
+
 bool
 leyser_fence_store(int dir, const char *name, const StringInfo text)
 {
 	char temporary[FENCE_NAME_MAX + 16];
-	ssize_t written;
 	int fd;
 
-	snprintf(temporary, sizeof(temporary), ".%s.%d.tmp", name, MyProcPid);
+	fence_remove_left(dir, name);
+	snprintf(temporary, sizeof(temporary), ".%s.%d" FENCE_TEMPORARY, name, MyProcPid);
 	fd = openat(dir, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
 				0600);
 	if (fd < 0)
 		return false;
-	errno = ENOSPC; /* what a short write means */
-	written = write(fd, text->data, text->len);
-	if (written != text->len || fsync(fd) != 0)
+	if (!fence_fill(fd, text) || renameat(dir, temporary, dir, name) != 0)
 	{
 		int errnum = errno;
 
-		close(fd);
 		unlinkat(dir, temporary, 0);
 		errno = errnum;
 		return false;
 	}
-	if (close(fd) != 0 || renameat(dir, temporary, dir, name) != 0)
-		return false;
 	/* Some file systems cannot sync a directory; PostgreSQL tolerates that too. */
 	return fsync(dir) == 0 || errno == EBADF || errno == EINVAL;
 }
@@ -288,17 +358,15 @@ fence_put_aside(int dir, const char *name)
 	(void) renameat(dir, name, dir, aside);
 }
 
+/* Under the lock. */
 static bool
-fence_write_in(int dir, const LeyserFence *fence, bool replace, LeyserKeyringError *error)
+fence_write_in(int dir, const char *name, const LeyserFence *fence, bool replace,
+			   LeyserKeyringError *error)
 {
-	char name[FENCE_NAME_MAX];
 	LeyserFenceState state = LEYSER_FENCE_UNREADABLE;
 	LeyserFence *present;
 	StringInfoData text;
 
-	fence_name(&fence->database, name);
-	if (!leyser_fence_lock(dir))
-		return fence_write_failed(name, error);
 	present = fence_read_in(dir, &fence->database, &state, error);
 	if (state == LEYSER_FENCE_DAMAGED && replace)
 	{
@@ -318,6 +386,29 @@ fence_write_in(int dir, const LeyserFence *fence, bool replace, LeyserKeyringErr
 	return fence_write_failed(name, error);
 }
 
+static bool
+fence_write_locked(int dir, const LeyserFence *fence, bool replace,
+				   LeyserKeyringError *error)
+{
+	char name[FENCE_NAME_MAX];
+	volatile bool written = false;
+	int lock = leyser_fence_lock(dir);
+
+	fence_name(&fence->database, name);
+	if (lock < 0)
+		return fence_write_failed(name, error);
+	PG_TRY();
+	{
+		written = fence_write_in(dir, name, fence, replace, error);
+	}
+	PG_FINALLY();
+	{
+		close(lock);
+	}
+	PG_END_TRY();
+	return written;
+}
+
 bool
 leyser_fence_write(const LeyserFence *fence, bool replace, LeyserKeyringError *error)
 {
@@ -328,11 +419,11 @@ leyser_fence_write(const LeyserFence *fence, bool replace, LeyserKeyringError *e
 		return false;
 	PG_TRY();
 	{
-		written = fence_write_in(dir, fence, replace, error);
+		written = fence_write_locked(dir, fence, replace, error);
 	}
 	PG_FINALLY();
 	{
-		close(dir); /* and its lock */
+		close(dir);
 	}
 	PG_END_TRY();
 	return written;

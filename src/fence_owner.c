@@ -180,6 +180,33 @@ owner_write(int dir, const char *name, const FenceOwner *self, LeyserKeyringErro
 }
 
 static bool
+claim_locked(int dir, const char *name, const FenceOwner *self, LeyserKeyringError *error)
+{
+	FenceOwner owner;
+	volatile bool claimed = false;
+	int lock = leyser_fence_lock(dir);
+
+	if (lock < 0)
+		return leyser_keyring_fail(
+			error, LEYSER_KEYRING_UNREADABLE, "could not lock the directory of fences",
+			"Let the user that runs the server write in it; or try again: somebody else "
+			"works in it.",
+			"%s", strerror(errno));
+	PG_TRY();
+	{
+		/* another one may have been faster */
+		claimed = (!owner_read(dir, name, &owner) || owner_yields(&owner, self, error)) &&
+				  owner_write(dir, name, self, error);
+	}
+	PG_FINALLY();
+	{
+		close(lock);
+	}
+	PG_END_TRY();
+	return claimed;
+}
+
+static bool
 claim_in(int dir, const pg_uuid_t *database, LeyserKeyringError *error)
 {
 	char name[OWNER_NAME_MAX];
@@ -199,14 +226,7 @@ claim_in(int dir, const pg_uuid_t *database, LeyserKeyringError *error)
 		return false;
 	if (RecoveryInProgress())
 		return true;
-	if (leyser_fence_lock(dir))
-		/* another one may have been faster */
-		return (owner_read(dir, name, &owner) && !owner_yields(&owner, &self, error))
-				   ? false
-				   : owner_write(dir, name, &self, error);
-	return leyser_keyring_fail(
-		error, LEYSER_KEYRING_UNREADABLE, "could not lock the directory of fences",
-		"Try again; somebody else works in it.", "%s", strerror(errno));
+	return claim_locked(dir, name, &self, error);
 }
 
 bool
@@ -223,7 +243,7 @@ leyser_fence_claim(const pg_uuid_t *database, LeyserKeyringError *error)
 	}
 	PG_FINALLY();
 	{
-		close(dir); /* and its lock */
+		close(dir);
 	}
 	PG_END_TRY();
 	return claimed;

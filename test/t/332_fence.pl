@@ -4,6 +4,9 @@
 use strict;
 use warnings;
 
+use Fcntl qw(:flock);
+use File::Basename;
+use IPC::Run;
 use LeyserPurge;
 use LeyserRestore;
 use LeyserTest;
@@ -45,7 +48,11 @@ is($node->safe_psql('twice', 'SELECT count(*) FROM leyser.fence_record JOIN leys
 
 # ---- a purge waits for its fence ----
 
+# under the writers' lock, so that none of them is at it just then
+open my $lock, '+<', "$keyring/.fence.lock" or die $!;
+flock $lock, LOCK_EX or die $!;
 chmod 0500, $keyring or die $!;
+close $lock or die $!;
 queue_purges($node, '', 'waiting');
 blockers_are($node, 'waiting', '{"fence leyser.fence_directory"}', 'a fence that cannot be written holds a purge back');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM item WHERE tenant_id = 'waiting'}), '50', '... before its first row');
@@ -198,6 +205,24 @@ $node->safe_psql('dump2', 'SELECT leyser.initialize_keyring()');
 $node->safe_psql('dump2', 'CALL leyser.replay_purges()');
 is($node->safe_psql('dump2', q{SELECT held, missing, (SELECT count(*) FROM item WHERE tenant_id = 'dumped') FROM leyser.look_at_fence()}),
 	'f|0|0', '... and erased again');
+
+# ---- who holds what others may open holds nobody up ----
+
+is(sprintf('%04o', (stat "$keyring/.fence.lock")[2] & 07777), '0600', 'writers take turns by a file that nobody else may open');
+my $held = '';
+my $holder = IPC::Run::start([ 'flock', '-F', '-x', $keyring, 'sh', '-c', 'echo held; exec sleep 600' ], '>', \$held);
+$holder->pump until $held =~ /held/;
+my @left = map { "$keyring/.$_.tmp" } basename($fence) . '.4711', basename($fence) . '.4712';
+append_to_file($_, 'half') foreach @left;
+utime time() - 3600, time() - 3600, $left[0] or die $!;
+fill_tenants($node, 5, 'held_up');
+queue_purges($node, '', 'held_up');
+is_erased($node, 'held_up', 'a purge goes on');
+wait_for_fence($fence, 'held_up', '\S+Z \S+Z', 'a lock of the directory itself, as any reader can have it, holds no fence up');
+is(join(' ', grep { /\.tmp$/ } slurp_dir($keyring)), basename($left[1]),
+	'what a killed server was writing is removed; what somebody may be writing is not');
+$holder->signal('TERM');
+$holder->finish;
 $node->stop;
 
 done_testing();
