@@ -75,6 +75,7 @@ OBJS = \
 	src/purge_step.o \
 	src/purge_trigger.o \
 	src/purge_places.o \
+	src/purge_reference.o \
 	src/purge_batch.o \
 	src/fence_keep.o \
 	src/fence_sql.o \

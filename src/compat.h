@@ -151,4 +151,11 @@ leyser_find_setting(const char *name)
 #endif
 }
 
+/* Foreign keys over periods of time exist since 18. */
+#if PG_VERSION_NUM >= 180000
+#define leyser_constraint_has_period(form) ((form)->conperiod)
+#else
+#define leyser_constraint_has_period(form) false
+#endif
+
 #endif /* LEYSER_COMPAT_H */

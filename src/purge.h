@@ -9,6 +9,7 @@
 
 #include "leyser.h"
 
+#include "nodes/pg_list.h"
 #include "utils/timestamp.h"
 
 typedef struct LeyserDeletion LeyserDeletion;
@@ -67,10 +68,11 @@ extern char *leyser_purge_error_text(const ErrorData *error);
 extern void leyser_purge_trigger_init(void);
 
 /*
- * From now on no trigger of users fires in this process, and no statement but this
- * one deletes or changes rows: LY008 where a foreign key does.
+ * From now on no trigger of users fires in this process, nor one of these foreign
+ * keys (oids) for a row that goes; and no statement but this one deletes or changes
+ * rows: LY008 where a foreign key does.
  */
-extern void leyser_purge_triggers_off(const char *statement);
+extern void leyser_purge_triggers_off(const char *statement, List *checked);
 extern void leyser_purge_triggers_on(void);
 
 /* Deferred foreign keys are checked at once for the rest of the transaction. */

@@ -9,6 +9,7 @@
  *
  *  - Statements run with the rights of the table's owner, in a restricted
  *    operation, and without users' triggers (purge_trigger.c).
+ *  - Foreign keys to deleted rows are checked once a batch (purge_reference.c).
  *  - Tables whose foreign keys form a circle are emptied in one transaction, and
  *    the keys are checked when all are: as within one statement, which could not
  *    run with the rights of several owners.
@@ -33,6 +34,7 @@
 #include "utils/snapmgr.h"
 
 #include "owner.h"
+#include "purge_reference.h"
 #include "relation.h"
 
 /* ---- statements ---- */
@@ -76,25 +78,21 @@ refuse_rules(Relation rel)
 }
 
 /*
- * Runs a statement with the rights of the table's owner, without users' triggers.
- * The checks of foreign keys are made at its end, or, with "later", by whoever
- * called AfterTriggerBeginQuery().  One with RETURNING ends after "limit" rows.
+ * Runs a statement without users' triggers, nor those of foreign keys that are
+ * "checked" otherwise.  The checks of others are made at its end, or, with "later",
+ * by whoever called AfterTriggerBeginQuery().  Ends after "limit" rows; 0: all.
  */
-static int64
-batch_execute(const char *query, const LeyserPurge *purge, Relation rel, Datum places,
-			  bool later, int limit)
+static void
+batch_statement(const char *query, const LeyserPurge *purge, Datum places, List *checked,
+				bool later, int limit)
 {
 	Oid types[2] = {TEXTOID, TIDARRAYOID};
 	Datum values[2] = {CStringGetTextDatum(purge->tenant_id), places};
 	char nulls[] = {' ', places == (Datum) 0 ? 'n' : ' ', '\0'};
-	LeyserOwnerState owner;
 	SPIPlanPtr plan;
-	int64 rows;
 	int result;
 
-	refuse_rules(rel);
-	leyser_owner_begin_as(&owner, rel->rd_rel->relowner);
-	leyser_purge_triggers_off(query);
+	leyser_purge_triggers_off(query, checked);
 	plan = SPI_prepare(query, 2, types);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\"", query);
@@ -104,7 +102,33 @@ batch_execute(const char *query, const LeyserPurge *purge, Relation rel, Datum p
 	if (result != SPI_OK_DELETE && result != SPI_OK_UPDATE &&
 		result != SPI_OK_DELETE_RETURNING)
 		elog(ERROR, "could not run \"%s\"", query);
+}
+
+/*
+ * Deletes (or changes) with the rights of the table's owner, and checks that nothing
+ * refers to deleted rows; of a circle that is done when all are.
+ */
+static int64
+batch_execute(const LeyserPurge *purge, const LeyserDeletionStep *step, Relation rel,
+			  const char *query, Datum places, int limit)
+{
+	LeyserOwnerState owner;
+	bool later = step->together != 0;
+	List *references =
+		later || step->assignments != NULL ? NIL : leyser_references_to(rel);
+	int64 rows;
+
+	refuse_rules(rel);
+	if (references != NIL)
+		query =
+			psprintf("%s RETURNING %s", query, leyser_reference_keys(rel, references));
+	else if (limit > 0)
+		query = psprintf("%s RETURNING NULL", query);
+	leyser_owner_begin_as(&owner, rel->rd_rel->relowner);
+	batch_statement(query, purge, places, references, later, limit);
 	rows = (int64) SPI_processed;
+	if (references != NIL)
+		leyser_references_check(references, SPI_tuptable, SPI_processed);
 	leyser_owner_end(&owner);
 	return rows;
 }
@@ -139,11 +163,11 @@ window_delete(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
 	BlockNumber first = step->next_block;
 	BlockNumber count = Min(step->window, step->blocks - first);
 	char *query = psprintf("DELETE FROM ONLY %s WHERE %s AND ctid >= '(%u,0)'::tid "
-						   "AND ctid < '(%u,0)'::tid AND $2 IS NULL RETURNING NULL",
+						   "AND ctid < '(%u,0)'::tid AND $2 IS NULL",
 						   leyser_relation_name(step->relation), step_condition(step),
 						   first, first + count);
 	int limit = batch_rows(purge);
-	int64 deleted = batch_execute(query, purge, rel, (Datum) 0, false, limit);
+	int64 deleted = batch_execute(purge, step, rel, query, (Datum) 0, limit);
 
 	if (deleted >= limit)
 	{
@@ -283,8 +307,8 @@ step_delete(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
 {
 	if (step->blocks > 0)
 		return window_delete(purge, step, rel);
-	return batch_execute(batch_query(step), purge, rel,
-						 leyser_places_next(step->places, batch_rows(purge)), false, 0);
+	return batch_execute(purge, step, rel, batch_query(step),
+						 leyser_places_next(step->places, batch_rows(purge)), 0);
 }
 
 static bool
@@ -326,9 +350,9 @@ circle_delete(LeyserPurge *purge, LeyserDeletionStep *step, Relation rel)
 	{
 		batch_tell(purge, step);
 		note_deleted(purge, step,
-					 batch_execute(batch_query(step), purge, rel,
+					 batch_execute(purge, step, rel, batch_query(step),
 								   leyser_places_next(step->places, purge->batch_size),
-								   true, 0));
+								   0));
 		CHECK_FOR_INTERRUPTS();
 	}
 }
@@ -346,7 +370,7 @@ leyser_purge_circle(LeyserPurge *purge, LeyserDeletionStep *steps, Relation *rel
 		circle_delete(purge, &steps[i], rels[i]);
 	/* the checks plan queries of their own: restricted, too, whoever's code that runs */
 	leyser_owner_begin_as(&owner, rels[0]->rd_rel->relowner);
-	leyser_purge_triggers_off("");
+	leyser_purge_triggers_off("", NIL);
 	AfterTriggerEndQuery(NULL);
 	leyser_purge_triggers_on();
 	leyser_owner_end(&owner);

@@ -13,7 +13,8 @@
  * nothing: children go before parents, and the plan counted the rows that stay and
  * refer to rows that go.  Whoever made such a row, or such a key, since then would
  * have it deleted or changed.  So a statement other than the purge's own that
- * changed a row is an error; the next plan names what stops it.
+ * changed a row is an error; the next plan names what stops it.  Foreign keys that
+ * are checked for all rows of a batch at once (purge_reference.c) need no trigger.
  *
  * Copyright (c) 2026, the leyser authors
  */
@@ -28,6 +29,7 @@
 #include "compat.h"
 
 static const char *own_statement = NULL; /* while triggers are off */
+static List *checked_keys = NIL;         /* foreign keys, while triggers are off */
 static ExecutorStart_hook_type previous_executor_start = NULL;
 static ExecutorRun_hook_type previous_executor_run = NULL;
 
@@ -35,9 +37,12 @@ static ExecutorRun_hook_type previous_executor_run = NULL;
 static bool
 trigger_is_kept(const Trigger *trigger)
 {
+	int type = RI_FKey_trigger_type(trigger->tgfoid);
+
+	if (type == RI_TRIGGER_PK && list_member_oid(checked_keys, trigger->tgconstraint))
+		return false;
 	return trigger->tgisinternal &&
-		   (RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_NONE ||
-			trigger->tgfoid == F_UNIQUE_KEY_RECHECK);
+		   (type != RI_TRIGGER_NONE || trigger->tgfoid == F_UNIQUE_KEY_RECHECK);
 }
 
 /* Which events the remaining triggers are for. */
@@ -151,15 +156,17 @@ leyser_purge_trigger_init(void)
 }
 
 void
-leyser_purge_triggers_off(const char *statement)
+leyser_purge_triggers_off(const char *statement, List *checked)
 {
 	own_statement = statement;
+	checked_keys = checked;
 }
 
 void
 leyser_purge_triggers_on(void)
 {
 	own_statement = NULL;
+	checked_keys = NIL;
 }
 
 /*

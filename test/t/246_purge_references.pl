@@ -82,6 +82,43 @@ foreach my $action ('CASCADE', 'SET NULL')
 	$first += 100;
 }
 
+# Keys of every make: what they compare is checked for a batch at once, or, where that
+# could be another comparison than theirs, by the server's triggers.
+$node->safe_psql('postgres', q{
+	CREATE SCHEMA "odd ""schema";
+	CREATE DOMAIN short AS text CHECK (length(VALUE) < 100);
+	CREATE TYPE mood AS ENUM ('1', '2');
+	CREATE COLLATION others (provider = icu, locale = 'und');
+});
+my ($parents, $children) = (q{"odd ""schema"."Par'ent"}, q{"odd ""schema"."Child ♥"});
+my $made = 0;
+foreach my $key (['int', 'bigint'], ['text', 'varchar(9)'], ['short', 'short'], ['mood', 'mood'], ['int[]', 'int[]'], ['text', 'text COLLATE others'])
+{
+	my ($referred, $referring) = @$key;
+	my $tenant = 'key' . ++$made;
+	my $value = $referred eq 'int[]' ? '{1}' : '1';
+	my ($kind, $part) = $made % 2 ? ('', '') : ('PARTITION BY HASH (whose)', "CREATE TABLE part PARTITION OF $children FOR VALUES WITH (MODULUS 1, REMAINDER 0)");
+
+	$node->safe_psql('postgres', qq{
+		SELECT leyser.create_tenant('$tenant');
+		CREATE TABLE $parents ("Tenant id" text NOT NULL, "id""" $referred NOT NULL, more text, PRIMARY KEY ("id""", "Tenant id"));
+		CREATE TABLE $children (whose text NOT NULL, "Ref" $referring) $kind;
+		$part;
+		SELECT leyser.protect(\$\$$parents\$\$, 'Tenant id', accept_gaps => true);
+		SELECT leyser.declare_table(\$\$$children\$\$, 'ignored', 'nothing in it counts');
+		INSERT INTO $parents VALUES ('$tenant', '$value'), ('other', '$value');
+		INSERT INTO $children VALUES ('other', '$value'), ('other', NULL)});
+	purge_after_plan($tenant, qq{
+		ALTER TABLE $children ADD CONSTRAINT "made ""since" FOREIGN KEY (whose, "Ref") REFERENCES $parents ("Tenant id", "id""");
+		INSERT INTO $children VALUES ('$tenant', '$value')});
+	wait_for_purge($node, $tenant, q{last_error ~ 'stops it.*made "+since'}, "a key of $referring to $referred stops the purge");
+	is($node->safe_psql('postgres', qq{SELECT string_agg("Tenant id", ',' ORDER BY "Tenant id" COLLATE "C") FROM $parents}), "$tenant,other", '... and nothing is gone');
+	$node->safe_psql('postgres', qq{DELETE FROM $children WHERE whose = '$tenant'});
+	is_erased($node, $tenant, '... until the row is gone');
+	is($node->safe_psql('postgres', qq{SELECT count(*) FROM $parents p JOIN $children c ON c.whose = p."Tenant id"}), '2', '... and those of another are there');
+	$node->safe_psql('postgres', "DROP TABLE $children, $parents");
+}
+
 # A rule keeps the rows, or a copy of them.
 foreach my $rule ('INSTEAD NOTHING', 'ALSO INSERT INTO copy_of_item VALUES (OLD.*)')
 {
