@@ -88,6 +88,38 @@ REVOKE ALL ON FUNCTION leyser.take_over_generations(text, leyser.catalogue_entry
 COMMENT ON FUNCTION leyser.take_over_generations(text, leyser.catalogue_entry[], text, text) IS
     'internal: gives generations of unknown tools to the one that knows them; returns how many';
 
+-- A manifest tells neither who took the backup nor where this copy lies: with the label
+-- or the place of one that the books have from elsewhere it is that one, else another copy.
+CREATE FUNCTION leyser.booked_as(entry leyser.catalogue_entry) RETURNS bigint
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT g.generation_id FROM leyser.generation_record g
+    WHERE g.tool NOT IN ('unknown', 'backup_manifest') AND g.state <> 'deleted' AND g.start_lsn = entry.start_lsn
+      AND g.system_identifier = entry.system_identifier AND coalesce(g.timeline, entry.timeline) = entry.timeline
+      AND (g.label = entry.label OR entry.source IN (g.location, g.location || '/data'))
+    ORDER BY g.generation_id LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION leyser.booked_as(leyser.catalogue_entry) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.booked_as(leyser.catalogue_entry) IS
+    'internal: the generation of another tool that a manifest''s backup is, or NULL';
+
+CREATE FUNCTION leyser.fill_in_booked(entries leyser.catalogue_entry[]) RETURNS bigint
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH filled AS (
+        UPDATE leyser.generation_record g
+        SET timeline = coalesce(g.timeline, e.timeline), stop_lsn = coalesce(g.stop_lsn, e.stop_lsn),
+            bytes = coalesce(g.bytes, e.bytes), checksum = coalesce(g.checksum, e.checksum), seen_at = clock_timestamp()
+        FROM unnest(entries) e
+        WHERE g.generation_id = leyser.booked_as(e) AND g.tool = 'manual' AND g.state <> 'running'
+          AND (g.timeline IS NULL OR g.stop_lsn IS NULL OR g.bytes IS NULL OR g.checksum IS NULL)
+        RETURNING 1)
+    SELECT count(*) FROM filled
+$$;
+REVOKE ALL ON FUNCTION leyser.fill_in_booked(leyser.catalogue_entry[]) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.fill_in_booked(leyser.catalogue_entry[]) IS
+    'internal: what the books of a backup by hand lack its manifest tells; returns how many changed';
+
 CREATE FUNCTION leyser.add_generations(tool text, entries leyser.catalogue_entry[], region text, location text)
     RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -303,8 +335,13 @@ CREATE FUNCTION leyser.merge_catalogue(tool text, content leyser.catalogue, regi
 AS $$
 DECLARE
     archives bigint;
+    filled bigint := 0;
 BEGIN
-    changed := leyser.take_over_generations(tool, content.entries, region, location);
+    IF tool = 'backup_manifest' THEN
+        filled := leyser.fill_in_booked(content.entries);
+        content.entries := ARRAY(SELECT e FROM unnest(content.entries) e WHERE leyser.booked_as(e) IS NULL);
+    END IF;
+    changed := filled + leyser.take_over_generations(tool, content.entries, region, location);
     recorded := leyser.add_generations(tool, content.entries, region, location);
     PERFORM leyser.link_generations(tool, content.entries);
     changed := changed + leyser.update_generations(tool, content.entries);

@@ -94,6 +94,15 @@ take_backup('fourth');
 is(noticed(), '1', 'another one');
 is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT start_lsn) FROM leyser.generation_record}), '4|4', 'each is there once');
 
+# The manifest of a backup that the books have by hand is no second backup; one of
+# another name and place is a copy.
+is($node->safe_psql('postgres', manifest_of($backup, ", label => 'third'")), '0|1|0', 'the manifest of a backup by hand');
+is($node->safe_psql('postgres', "SELECT label, bytes, length(checksum) FROM leyser.generation_record WHERE generation_id = $id"), 'third|1|64',
+	'... fills in what was not told');
+changes_nothing($node, manifest_of($backup, ", label => 'third'"), '... once');
+changes_nothing($node, manifest_of($backup, ", location => '/x'"), '... also known by its place');
+is($node->safe_psql('postgres', manifest_of($backup, ", label => 'copy', location => '/elsewhere'")), '1|0|0', 'a copy elsewhere is one more');
+
 # Manifests that are none, or of another server.
 my $manifest = slurp_file("$backup/backup_manifest");
 for my $damage (
