@@ -18,7 +18,9 @@ AS $$
                 ELSE format('leyser.tick() was last called at %s, by %s.', leyser.told_time(t.last_tick_at), t.last_tick_by) END,
            'leyser.schedule() has pg_cron call it each minute; any other scheduler may. See cron.job_run_details, or that scheduler''s log.'
     FROM (VALUES (1)) one LEFT JOIN leyser.tick_record t ON true
-    WHERE (t.last_tick_at > clock_timestamp() - interval '5 minutes') IS NOT TRUE
+    -- the first tick of a new schedule is on its way
+    WHERE (coalesce(t.last_tick_at, (SELECT min(c.scheduled_at) FROM leyser.cron_job_record c))
+           > clock_timestamp() - interval '5 minutes') IS NOT TRUE
     UNION ALL
     SELECT 'clock moved back', current_database()::text, t.latest_at,
            format('The clock stands at %s; a tick has seen %s.', leyser.told_time(clock_timestamp()), leyser.told_time(t.latest_at)),

@@ -19,6 +19,13 @@ my $other = fingerprint($node, 'other');
 alerts_are($node, ['heartbeat silent postgres'], 'that nobody ticks is an alert');
 my $silent = as_operator($node, "SELECT since FROM $alerts");
 is(as_operator($node, "SELECT since FROM $alerts"), $silent, '... of the same time at each look');
+my $scheduled = q{INSERT INTO leyser.cron_job_record (job_name, role_name, cron_schedule, command, database_name, cron_database, scheduled_at)
+	VALUES ('heartbeat', 'operator', '* * * * *', 'CALL leyser.tick()', 'postgres', 'postgres', clock_timestamp() - interval '%s minutes')};
+$node->safe_psql('postgres', sprintf($scheduled, 0));
+alerts_are($node, [], '... not just after the first schedule()');
+$node->safe_psql('postgres', 'DELETE FROM leyser.cron_job_record; ' . sprintf($scheduled, 6));
+alerts_are($node, ['heartbeat silent postgres'], '... but when minutes have passed');
+$node->safe_psql('postgres', 'DELETE FROM leyser.cron_job_record');
 tick($node);
 alerts_are($node, [], 'a tick ends it');
 runs_are($node, 0, [], 'a tick without anything to do leaves no run');
