@@ -78,6 +78,23 @@ sub finish_loop
 	return;
 }
 
+# One of the loops' backends, as soon as one is at work.
+sub busy_backend
+{
+	my ($node) = @_;
+
+	for (1 .. 600)
+	{
+		my $pid = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity
+			WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND query ~ 'leyser|INSERT'
+			ORDER BY random() LIMIT 1});
+
+		return $pid if $pid ne '';
+		usleep(50_000);
+	}
+	die 'no backend is at work';
+}
+
 # Kills one of the loops' backends; the server restarts by itself.
 sub kill_backends
 {
@@ -86,13 +103,9 @@ sub kill_backends
 	for my $round (1 .. $rounds)
 	{
 		my @loops = map { start_loop($node, $_) } sort keys %steps;
-		my $pid;
 
 		usleep(60_000 + rand 120_000);
-		$pid = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity
-			WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND query ~ 'leyser|INSERT'
-			ORDER BY random() LIMIT 1});
-		kill 'KILL', $pid or die "could not kill \"$pid\"";
+		kill 'KILL', busy_backend($node) or die "could not kill a backend: $!";
 		finish_loop($_) for @loops;
 		$node->poll_query_until('postgres', 'SELECT true');
 		all_or_nothing($node, "backend killed, round $round");
