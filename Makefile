@@ -84,6 +84,7 @@ OBJS = \
 	src/purge_standby.o \
 	src/purge_call.o \
 	src/tick.o \
+	src/work.o \
 	src/other_database.o \
 	src/worker_settings.o \
 	src/password.o \
@@ -118,6 +119,7 @@ SQL_PARTS = \
 	sql/backup_tables.sql \
 	sql/schedule_tables.sql \
 	sql/fence_tables.sql \
+	sql/work_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \
@@ -168,6 +170,7 @@ SQL_PARTS = \
 	sql/schedule_work.sql \
 	sql/schedule_job.sql \
 	sql/schedule_alert.sql \
+	sql/work.sql \
 	sql/usage.sql \
 	sql/event.sql \
 	sql/scrub.sql \

@@ -149,6 +149,9 @@ AS $$
         ('operator', 'leyser.list_alerts()'),
         ('backup', 'leyser.list_alerts()'),
         ('auditor', 'leyser.list_alerts()'),
+        -- and view work this
+        ('operator', 'leyser.list_works()'),
+        ('auditor', 'leyser.list_works()'),
         ('key_custodian', 'leyser.initialize_keyring(boolean)'),
         ('key_custodian', 'leyser.stage_signing_key()'),
         ('key_custodian', 'leyser.activate_signing_key(text)'),
@@ -198,6 +201,8 @@ AS $$
         ('backup', 'leyser.backup_alert'),
         ('auditor', 'leyser.backup_alert'),
         ('operator', 'leyser.governed_table'),
+        ('operator', 'leyser.work'),
+        ('auditor', 'leyser.work'),
         ('operator', 'leyser.granted_usage'),
         ('auditor', 'leyser.tenant'),
         ('auditor', 'leyser.governed_table'),

@@ -13,6 +13,7 @@
 #include "common/jsonapi.h"
 #include "mb/pg_wchar.h"
 #include "storage/bufmgr.h"
+#include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/smgr.h"
 #include "tcop/pquery.h"
@@ -118,6 +119,17 @@ leyser_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *completion
 	PortalRun(portal, FETCH_ALL, true, dest, dest, completion);
 #else
 	PortalRun(portal, FETCH_ALL, true, true, dest, dest, completion);
+#endif
+}
+
+/* Whether this session has a lock; another argument since 17. */
+static inline bool
+leyser_lock_held(const LOCKTAG *tag, LOCKMODE mode)
+{
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(tag, mode, false);
+#else
+	return LockHeldByMe(tag, mode);
 #endif
 }
 

@@ -170,7 +170,9 @@ my %out_of_dump = (
 	job_run_record => 'what another server did',
 	job_run_record_run_id_seq => 'of that table',
 	job_problem => 'what another server could not do',
-	cron_job_record => 'another server\'s pg_cron');
+	cron_job_record => 'another server\'s pg_cron',
+	work_record => 'what another server has begun',
+	work_record_work_id_seq => 'of that table');
 rows_are(q{SELECT relname FROM pg_class WHERE relnamespace = 'leyser'::regnamespace
 	AND relkind IN ('r', 'p', 'S', 'm') ORDER BY relname COLLATE "C"}, [ sort keys %in_dump, keys %out_of_dump ],
 	'every table and sequence is in one of the two lists');
@@ -206,6 +208,7 @@ my %not_emptied = (
 	job_run_record => 'of the database: names no tenant',
 	job_problem => 'a tenant\'s row goes when its purge is queued',
 	cron_job_record => 'of the database',
+	work_record => 'of the database: names no tenant',
 	identity => 'of the database',
 	signing_key => 'of the database',
 	table_record => 'of the schema',
