@@ -93,6 +93,8 @@ OBJS = \
 	src/support.o \
 	src/connection.o \
 	src/protection.o \
+	src/lookup_count.o \
+	src/lookup.o \
 	src/follow.o \
 	src/alter.o \
 	src/call_as.o \
@@ -128,6 +130,7 @@ SQL_PARTS = \
 	sql/permission_policy.sql \
 	sql/policy.sql \
 	sql/protect.sql \
+	sql/lookup.sql \
 	sql/account_name.sql \
 	sql/permission.sql \
 	sql/role.sql \

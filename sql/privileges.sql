@@ -38,7 +38,7 @@ END $$;
 -- usage from being dropped before the usage is revoked.
 CREATE FUNCTION leyser.usage_rights()
     RETURNS TABLE (usage text, privilege text, object_kind text, object text)
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT r.usage, 'USAGE', 'SCHEMA', 'leyser' FROM unnest(ARRAY['application', 'gateway',
         'provisioner', 'operator', 'key_custodian', 'backup', 'auditor']) r (usage)
@@ -122,6 +122,11 @@ AS $$
         ('auditor', 'leyser.purge_from(timestamptz)'),
         ('operator', 'leyser.declare_table(regclass, text, text, text)'),
         ('operator', 'leyser.unprotect(regclass)'),
+        ('operator', 'leyser.create_lookup(name, regclass, name[])'),
+        ('operator', 'leyser.drop_lookup(regprocedure)'),
+        -- view lookup calls it with the rights of whoever reads the view
+        ('operator', 'leyser.list_lookups()'),
+        ('auditor', 'leyser.list_lookups()'),
         -- view governed_table calls it with the rights of whoever reads the view
         ('operator', 'leyser.table_gaps(regclass)'),
         ('auditor', 'leyser.table_gaps(regclass)'),
@@ -163,6 +168,9 @@ AS $$
         ('backup', 'leyser.take_backup(text)')
     ) r (usage, object)
     UNION ALL
+    SELECT r.usage, 'EXECUTE', 'FUNCTION', f.function::text
+    FROM unnest('{application,gateway}'::text[]) r (usage), leyser.lookup_functions() f
+    UNION ALL
     -- views backup_generation, erasure_horizon and purge_status call them with the
     -- rights of whoever reads the view
     SELECT u.usage, 'EXECUTE', 'FUNCTION', r.object FROM unnest('{backup,operator,auditor}'::text[]) u (usage),
@@ -203,6 +211,8 @@ AS $$
         ('operator', 'leyser.governed_table'),
         ('operator', 'leyser.work'),
         ('auditor', 'leyser.work'),
+        ('operator', 'leyser.lookup'),
+        ('auditor', 'leyser.lookup'),
         ('operator', 'leyser.granted_usage'),
         ('auditor', 'leyser.tenant'),
         ('auditor', 'leyser.governed_table'),

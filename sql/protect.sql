@@ -123,6 +123,7 @@ BEGIN
     IF was.tenant_attnum IS NULL THEN
         RETURN;
     END IF;
+    PERFORM leyser.follow_lookups(unprotect_one.relation);
     PERFORM leyser.drop_policies(unprotect_one.relation);
     IF NOT was.had_forced_row_security THEN
         EXECUTE format('ALTER TABLE ONLY %s NO FORCE ROW LEVEL SECURITY', unprotect_one.relation);
@@ -231,6 +232,7 @@ BEGIN
     UPDATE leyser.table_record t SET scope_column = a.attname FROM pg_attribute a
         WHERE a.attrelid = t.relation AND a.attnum = t.scope_attnum
           AND a.attname <> t.scope_column;
+    PERFORM leyser.follow_lookups();
     LOOP
         SELECT i.inhrelid::regclass AS relation, t.relation AS parent, t.kind, t.set_default,
                t.accept_gaps, t.reason, a.attname INTO child

@@ -111,6 +111,15 @@ leyser_file_path(leyser_file file, ForkNumber fork, char *path)
 #endif
 }
 
+/* The scan of an index can be told to count its searches since 18. */
+#if PG_VERSION_NUM >= 180000
+#define leyser_index_beginscan(rel, index, snapshot, keys)                               \
+	index_beginscan((rel), (index), (snapshot), NULL, (keys), 0)
+#else
+#define leyser_index_beginscan(rel, index, snapshot, keys)                               \
+	index_beginscan((rel), (index), (snapshot), (keys), 0)
+#endif
+
 /* Runs a portal to its end; lost its run_once argument in 18. */
 static inline void
 leyser_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *completion)

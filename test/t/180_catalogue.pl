@@ -144,7 +144,7 @@ my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_rec
   grant_record_grant_id_seq permission_change permission_change_change_id_seq contract_policy
   termination_record hold_record external_store external_erasure purge_record purge_record_purge_id_seq
   fence_record backup_policy generation_record generation_record_generation_id_seq system_record wal_archive_record
-  wal_archive_history);
+  wal_archive_history lookup_record);
 my %out_of_dump = (
 	identity => 'a restored database is another audience',
 	signing_key => 'secrets stay in their keyring',
@@ -212,6 +212,7 @@ my %not_emptied = (
 	identity => 'of the database',
 	signing_key => 'of the database',
 	table_record => 'of the schema',
+	lookup_record => 'of the schema',
 	usage_record => 'of the provider',
 	permission_record => 'for all tenants alike',
 	blocked_password => 'for all tenants alike');
