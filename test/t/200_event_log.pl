@@ -83,6 +83,9 @@ recorded(q{CREATE TABLE item_1 PARTITION OF item FOR VALUES IN (1)}, 'table.foll
 recorded(q{DROP TABLE item_1}, 'table.dropped');
 recorded(q{SELECT leyser.unprotect('item')}, 'table.unprotected');
 recorded(q{SET ROLE owner_of_tables; SELECT leyser.protect('item')}, 'table.protected');
+$node->safe_psql('postgres', q{CREATE TABLE site (tenant_id text NOT NULL, host text UNIQUE); SELECT leyser.protect('site')});
+recorded(q{SELECT leyser.create_lookup('tenant_of_host', 'site', '{host}')}, 'lookup.created');
+recorded(q{SELECT leyser.drop_lookup('tenant_of_host(text)')}, 'lookup.dropped');
 recorded(q{SELECT leyser.declare_table('country', 'shared', 'reference data')}, 'table.declared');
 recorded("SELECT leyser.add_issuer_key('idp', \$\$$pair->{pem}\$\$, 'https://idp', 'service')", 'issuer_key.added');
 recorded(q{SELECT leyser.remove_issuer_key('idp')}, 'issuer_key.removed');
