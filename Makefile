@@ -85,6 +85,11 @@ OBJS = \
 	src/purge_call.o \
 	src/tick.o \
 	src/work.o \
+	src/step.o \
+	src/adopt.o \
+	src/adopt_index.o \
+	src/adopt_batch.o \
+	src/tenant_column.o \
 	src/other_database.o \
 	src/worker_settings.o \
 	src/password.o \
@@ -122,6 +127,7 @@ SQL_PARTS = \
 	sql/schedule_tables.sql \
 	sql/fence_tables.sql \
 	sql/work_tables.sql \
+	sql/adopt_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \
@@ -174,6 +180,10 @@ SQL_PARTS = \
 	sql/schedule_job.sql \
 	sql/schedule_alert.sql \
 	sql/work.sql \
+	sql/adopt_plan.sql \
+	sql/adopt_schema.sql \
+	sql/adopt_column.sql \
+	sql/adopt_column_step.sql \
 	sql/usage.sql \
 	sql/event.sql \
 	sql/scrub.sql \

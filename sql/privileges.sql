@@ -20,6 +20,11 @@ GRANT EXECUTE ON FUNCTION
     leyser.enter_support(text),
     leyser.protect(regclass, name, text, text, boolean, boolean)
     TO PUBLIC;
+-- These check the same.
+GRANT EXECUTE ON PROCEDURE
+    leyser.protect_schema(regnamespace, name, interval, interval),
+    leyser.add_tenant_column(regclass, name, name, integer, interval, interval)
+    TO PUBLIC;
 
 -- Where the installer's default privileges took them from PUBLIC.
 DO $$
@@ -157,6 +162,8 @@ AS $$
         -- and view work this
         ('operator', 'leyser.list_works()'),
         ('auditor', 'leyser.list_works()'),
+        ('operator', 'leyser.protect_plan(regclass, name, text)'),
+        ('auditor', 'leyser.protect_plan(regclass, name, text)'),
         ('key_custodian', 'leyser.initialize_keyring(boolean)'),
         ('key_custodian', 'leyser.stage_signing_key()'),
         ('key_custodian', 'leyser.activate_signing_key(text)'),

@@ -27,11 +27,13 @@ rows_are(q{
 	WHERE p.pronamespace = 'leyser'::regnamespace AND a.grantee = 0 ORDER BY 1
 }, [
 	'EXECUTE ON leyser.account_name()',
+	'EXECUTE ON leyser.add_tenant_column(regclass,name,name,integer,interval,interval)',
 	'EXECUTE ON leyser.context_status()',
 	'EXECUTE ON leyser.enter_support(text)',
 	'EXECUTE ON leyser.has_permission(text,text)',
 	'EXECUTE ON leyser.leave()',
 	'EXECUTE ON leyser.protect(regclass,name,text,text,boolean,boolean)',
+	'EXECUTE ON leyser.protect_schema(regnamespace,name,interval,interval)',
 	'EXECUTE ON leyser.require_permission(text,text)',
 	'EXECUTE ON leyser.row_permission(text,text)',
 	'EXECUTE ON leyser.scope_problem(text)',
@@ -144,7 +146,7 @@ my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_rec
   grant_record_grant_id_seq permission_change permission_change_change_id_seq contract_policy
   termination_record hold_record external_store external_erasure purge_record purge_record_purge_id_seq
   fence_record backup_policy generation_record generation_record_generation_id_seq system_record wal_archive_record
-  wal_archive_history lookup_record);
+  wal_archive_history lookup_record adoption_record adoption_record_adoption_id_seq);
 my %out_of_dump = (
 	identity => 'a restored database is another audience',
 	signing_key => 'secrets stay in their keyring',
@@ -213,6 +215,7 @@ my %not_emptied = (
 	signing_key => 'of the database',
 	table_record => 'of the schema',
 	lookup_record => 'of the schema',
+	adoption_record => 'of the schema',
 	usage_record => 'of the provider',
 	permission_record => 'for all tenants alike',
 	blocked_password => 'for all tenants alike');
