@@ -90,6 +90,7 @@ OBJS = \
 	src/adopt_index.o \
 	src/adopt_batch.o \
 	src/tenant_column.o \
+	src/each_tenant.o \
 	src/other_database.o \
 	src/worker_settings.o \
 	src/password.o \
@@ -184,6 +185,7 @@ SQL_PARTS = \
 	sql/adopt_schema.sql \
 	sql/adopt_column.sql \
 	sql/adopt_column_step.sql \
+	sql/each_tenant.sql \
 	sql/usage.sql \
 	sql/event.sql \
 	sql/scrub.sql \

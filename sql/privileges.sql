@@ -99,6 +99,10 @@ AS $$
         ('operator', 'leyser.drop_permission(text)'),
         ('gateway', 'leyser.enter(text, text)'),
         ('gateway', 'leyser.issue_token(text, text, interval)'),
+        -- view each_tenant calls it with the rights of whoever reads the view
+        ('gateway', 'leyser.list_each_tenant()'),
+        ('operator', 'leyser.list_each_tenant()'),
+        ('auditor', 'leyser.list_each_tenant()'),
         ('provisioner', 'leyser.create_tenant(text, text, text)'),
         ('operator', 'leyser.suspend_tenant(text)'),
         ('operator', 'leyser.resume_tenant(text)'),
@@ -186,6 +190,8 @@ AS $$
     SELECT u.usage, 'SELECT', 'TABLE', r.object FROM unnest('{backup,operator,auditor}'::text[]) u (usage),
         (VALUES ('leyser.backup_generation'), ('leyser.erasure_horizon')) r (object)
     UNION ALL
+    SELECT 'gateway', 'EXECUTE', 'PROCEDURE', 'leyser.for_each_tenant(text, text[], text, text)'
+    UNION ALL
     SELECT 'operator', 'EXECUTE', 'PROCEDURE', unnest(ARRAY['leyser.purge(text, integer, integer, boolean)',
         'leyser.tick(interval, boolean)', 'leyser.replay_purges()', 'leyser.accept_fence(text)'])
     UNION ALL
@@ -219,6 +225,9 @@ AS $$
         ('operator', 'leyser.work'),
         ('auditor', 'leyser.work'),
         ('operator', 'leyser.lookup'),
+        ('gateway', 'leyser.each_tenant'),
+        ('operator', 'leyser.each_tenant'),
+        ('auditor', 'leyser.each_tenant'),
         ('auditor', 'leyser.lookup'),
         ('operator', 'leyser.granted_usage'),
         ('auditor', 'leyser.tenant'),

@@ -107,6 +107,7 @@ AS $$
         ('leyser.login_delay'::regclass, 'split_part(subject, ''@'', 1) IN (SELECT ''account:'' || a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),
         ('leyser.revoked_session', 'session_id IN (SELECT s.session_id FROM leyser.session_record s WHERE s.tenant_id = $1 UNION ALL SELECT u.session_id FROM leyser.support_record u WHERE u.tenant_id = $1)', NULL),
         ('leyser.session_record', 'tenant_id = $1', NULL),
+        ('leyser.each_tenant_record', 'tenant_id = $1', NULL),
         ('leyser.support_record', 'tenant_id = $1', NULL),
         ('leyser.familiar_address', 'account_id IN (SELECT a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),
         ('leyser.grant_lock', 'tenant_id = $1', NULL),
