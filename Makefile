@@ -97,6 +97,7 @@ OBJS = \
 	src/password_log.o \
 	src/session.o \
 	src/support.o \
+	src/export.o \
 	src/connection.o \
 	src/protection.o \
 	src/lookup_count.o \
@@ -129,6 +130,7 @@ SQL_PARTS = \
 	sql/fence_tables.sql \
 	sql/work_tables.sql \
 	sql/adopt_tables.sql \
+	sql/export_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \
@@ -187,6 +189,9 @@ SQL_PARTS = \
 	sql/adopt_column_step.sql \
 	sql/each_tenant.sql \
 	sql/usage.sql \
+	sql/export.sql \
+	sql/export_plan.sql \
+	sql/export_policies.sql \
 	sql/event.sql \
 	sql/scrub.sql \
 	sql/privileges.sql

@@ -46,7 +46,7 @@ CREATE FUNCTION leyser.usage_rights()
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT r.usage, 'USAGE', 'SCHEMA', 'leyser' FROM unnest(ARRAY['application', 'gateway',
-        'provisioner', 'operator', 'key_custodian', 'backup', 'auditor']) r (usage)
+        'provisioner', 'operator', 'key_custodian', 'backup', 'exporter', 'auditor']) r (usage)
     UNION ALL
     -- gateways may do all that applications may
     SELECT unnest(CASE r.usage WHEN 'application' THEN '{application,gateway}' ELSE ARRAY[r.usage] END),
@@ -176,6 +176,16 @@ AS $$
         ('key_custodian', 'leyser.remove_issuer_key(text)'),
         ('key_custodian', 'leyser.keyring_status()'),
         ('auditor', 'leyser.keyring_status()'),
+        ('exporter', 'leyser.open_export(text, interval, text)'),
+        ('exporter', 'leyser.close_export(regrole)'),
+        ('exporter', 'leyser.export_rows(anyelement)'),
+        ('exporter', 'leyser.export_plan(text)'),
+        ('operator', 'leyser.export_plan(text)'),
+        ('auditor', 'leyser.export_plan(text)'),
+        ('operator', 'leyser.confirm_export(regrole)'),
+        ('operator', 'leyser.close_export(regrole)'),
+        ('operator', 'leyser.export_policies(text, text)'),
+        ('operator', 'leyser.unprotect_all()'),
         ('backup', 'leyser.take_backup(text)')
     ) r (usage, object)
     UNION ALL
@@ -212,6 +222,8 @@ AS $$
         ('auditor', 'leyser.contract'),
         ('operator', 'leyser.purge_status'),
         ('auditor', 'leyser.purge_status'),
+        ('operator', 'leyser.export_window'),
+        ('auditor', 'leyser.export_window'),
         ('operator', 'leyser.job'),
         ('backup', 'leyser.job'),
         ('auditor', 'leyser.job'),

@@ -109,6 +109,7 @@ AS $$
         ('leyser.session_record', 'tenant_id = $1', NULL),
         ('leyser.each_tenant_record', 'tenant_id = $1', NULL),
         ('leyser.support_record', 'tenant_id = $1', NULL),
+        ('leyser.export_record', 'tenant_id = $1', NULL),
         ('leyser.familiar_address', 'account_id IN (SELECT a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),
         ('leyser.grant_lock', 'tenant_id = $1', NULL),
         ('leyser.invitation_record', 'account_id IN (SELECT a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),

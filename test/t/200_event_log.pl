@@ -237,12 +237,14 @@ recorded(q{SELECT leyser.record_wal_archive('elsewhere', '0000000100000000000000
 recorded(q{CALL leyser.tick(accept_clock => true)}, 'schedule.clock_accepted', user => 'operator');
 
 # Every kind of event that the script and the library record was seen, save those of
-# tests 131 (keyrings), 260 to 274 (backups), 281 (pg_cron) and 330 to 333 (restores).
+# tests 131 (keyrings), 260 to 274 (backups), 281 (pg_cron),
+# 321 (exports) and 330 to 333 (restores).
 my $script = slurp_file("$ENV{TESTDIR}/leyser--"
 	  . $node->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'leyser'}) . '.sql');
 my %kinds = map { $_ => 1 } grep { /\./ } $script =~ /record_(?:account_|lasting_|backup_)?(?:event|change)\([^';>]*'([a-z_.]+)'/g,
 	'context.entered', 'token.issued', 'grant.revoked';
 delete @kinds{qw(keyring.abandoned fence.accepted purge.replayed restore.noticed restore.released schedule.installed schedule.removed
+	export.opened export.confirmed export.closed export.read
 	backup.imported backup.noticed backup.found backup.found_again backup.orphaned backup.mended backup.expired)};
 is($node->safe_psql('postgres', q{SELECT string_agg(event, ' ' ORDER BY event COLLATE "C")
 	FROM (SELECT DISTINCT event FROM leyser.event) e}), join(' ', sort keys %kinds), 'every kind of event was seen');
