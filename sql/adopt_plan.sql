@@ -26,14 +26,14 @@ REVOKE ALL ON FUNCTION leyser.column_list(regclass, smallint[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.column_list(regclass, smallint[]) IS
     'internal: names of columns, as SQL lists them';
 
-CREATE FUNCTION leyser.index_name_for(relation regclass, columns smallint[]) RETURNS name
+CREATE FUNCTION leyser.index_name_for(relation regclass, columns smallint[], is_unique boolean) RETURNS name
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT (left(c.relname, 40) || '_' || left(md5(columns::text), 8) || '_leyser')::name
+    SELECT (left(c.relname, 40) || '_' || left(md5(columns::text || is_unique), 8) || '_leyser')::name
     FROM pg_class c WHERE c.oid = relation
 $$;
-REVOKE ALL ON FUNCTION leyser.index_name_for(regclass, smallint[]) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.index_name_for(regclass, smallint[]) IS
+REVOKE ALL ON FUNCTION leyser.index_name_for(regclass, smallint[], boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.index_name_for(regclass, smallint[], boolean) IS
     'internal: what an index that adoption makes is called';
 
 -- The tenant column that a table has or, unregistered in the same schema, will have.
@@ -111,7 +111,7 @@ CREATE FUNCTION leyser.index_steps(relation regclass, columns smallint[], is_uni
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     WITH wanted AS (
-        SELECT c.oid, c.relkind, leyser.index_name_for(index_steps.relation, index_steps.columns) AS index_name,
+        SELECT c.oid, c.relkind, leyser.index_name_for(index_steps.relation, index_steps.columns, index_steps.is_unique) AS index_name,
                n.nspname, leyser.column_list(index_steps.relation, index_steps.columns) AS list
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = index_steps.relation
     )

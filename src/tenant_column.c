@@ -208,9 +208,14 @@ source_fill(TenantSource *source, Relation rel, const Trigger *trigger)
 	source_read_columns(source, rel, trigger, &parent_column);
 	foreach (cell, RelationGetFKeyList(rel))
 	{
-		if (found && source->compared)
-			break;
-		found |= source_take_key(source, lfirst(cell), parent_column);
+		TenantSource candidate = *source;
+
+		if (source_take_key(&candidate, lfirst(cell), parent_column) &&
+			(!found || candidate.compared))
+		{
+			*source = candidate;
+			found = true;
+		}
 	}
 	if (!found)
 	{
