@@ -86,14 +86,24 @@ OBJS = \
 	src/purge_standby.o \
 	src/purge_call.o \
 	src/tick.o \
+	src/work.o \
+	src/step.o \
+	src/adopt.o \
+	src/adopt_index.o \
+	src/adopt_batch.o \
+	src/tenant_column.o \
+	src/each_tenant.o \
 	src/other_database.o \
 	src/worker_settings.o \
 	src/password.o \
 	src/password_log.o \
 	src/session.o \
 	src/support.o \
+	src/export.o \
 	src/connection.o \
 	src/protection.o \
+	src/lookup_count.o \
+	src/lookup.o \
 	src/follow.o \
 	src/alter.o \
 	src/call_as.o \
@@ -120,6 +130,9 @@ SQL_PARTS = \
 	sql/backup_tables.sql \
 	sql/schedule_tables.sql \
 	sql/fence_tables.sql \
+	sql/work_tables.sql \
+	sql/adopt_tables.sql \
+	sql/export_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \
@@ -128,6 +141,7 @@ SQL_PARTS = \
 	sql/permission_policy.sql \
 	sql/policy.sql \
 	sql/protect.sql \
+	sql/lookup.sql \
 	sql/account_name.sql \
 	sql/permission.sql \
 	sql/role.sql \
@@ -171,7 +185,16 @@ SQL_PARTS = \
 	sql/schedule_work.sql \
 	sql/schedule_job.sql \
 	sql/schedule_alert.sql \
+	sql/work.sql \
+	sql/adopt_plan.sql \
+	sql/adopt_schema.sql \
+	sql/adopt_column.sql \
+	sql/adopt_column_step.sql \
+	sql/each_tenant.sql \
 	sql/usage.sql \
+	sql/export.sql \
+	sql/export_plan.sql \
+	sql/export_policies.sql \
 	sql/event.sql \
 	sql/scrub.sql \
 	sql/privileges.sql

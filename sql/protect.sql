@@ -123,6 +123,7 @@ BEGIN
     IF was.tenant_attnum IS NULL THEN
         RETURN;
     END IF;
+    PERFORM leyser.follow_lookups(unprotect_one.relation);
     PERFORM leyser.drop_policies(unprotect_one.relation);
     IF NOT was.had_forced_row_security THEN
         EXECUTE format('ALTER TABLE ONLY %s NO FORCE ROW LEVEL SECURITY', unprotect_one.relation);
@@ -188,6 +189,31 @@ REVOKE ALL ON FUNCTION leyser.unprotect(regclass) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.unprotect(regclass) IS
     'operator: takes a table, its partitions and children out of the registry and puts back the row security and default that protect() found; LY008 where it is not governed, or only with its parent, or is being purged; 42P01 or 42809 where it is no table, 55P03 where it is locked';
 
+-- All or nothing: DROP EXTENSION is refused while one table is left.
+CREATE FUNCTION leyser.unprotect_all() RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' SET leyser.registry_work = on
+AS $$
+#variable_conflict use_column
+DECLARE
+    before CONSTANT bigint := (SELECT count(*) FROM leyser.table_record t);
+    one regclass;
+BEGIN
+    LOOP
+        SELECT t.relation INTO one FROM leyser.table_record t
+            -- children go with their parents
+            WHERE NOT EXISTS (SELECT FROM pg_inherits i JOIN leyser.table_record p ON p.relation = i.inhparent
+                              WHERE i.inhrelid = t.relation AND p.kind IN ('own', 'own_and_global', 'shared'))
+            ORDER BY t.relation::text COLLATE "C" LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        PERFORM leyser.unprotect(one);
+    END LOOP;
+    RETURN before;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.unprotect_all() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.unprotect_all() IS
+    'operator: unprotect() of every table that has a kind, partitions and children included, in one transaction; returns how many tables there were; LY008 where a table is being purged, 55P03 where one is locked: then nothing has changed';
+
 -- CREATE TABLE … INHERITS (protected, unprotected): whoever reads the other parent
 -- would see the child's rows.
 CREATE FUNCTION leyser.check_other_parents(child regclass) RETURNS void
@@ -231,6 +257,7 @@ BEGIN
     UPDATE leyser.table_record t SET scope_column = a.attname FROM pg_attribute a
         WHERE a.attrelid = t.relation AND a.attnum = t.scope_attnum
           AND a.attname <> t.scope_column;
+    PERFORM leyser.follow_lookups();
     LOOP
         SELECT i.inhrelid::regclass AS relation, t.relation AS parent, t.kind, t.set_default,
                t.accept_gaps, t.reason, a.attname INTO child

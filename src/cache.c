@@ -74,6 +74,8 @@ static const char *const relation_names[CACHE_RELATIONS] = {
 	"grant_record_account",
 	"support_record",
 	"support_record_session_id_key",
+	"export_record",
+	"export_record_pkey",
 	"proxy_sessions",
 	"proxy_accounts_0",
 	"proxy_accounts_1",

@@ -10,9 +10,11 @@
 
 #include "postgres.h"
 
+#include "commands/defrem.h"
 #include "common/jsonapi.h"
 #include "mb/pg_wchar.h"
 #include "storage/bufmgr.h"
+#include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/smgr.h"
 #include "tcop/pquery.h"
@@ -110,6 +112,15 @@ leyser_file_path(leyser_file file, ForkNumber fork, char *path)
 #endif
 }
 
+/* The scan of an index can be told to count its searches since 18. */
+#if PG_VERSION_NUM >= 180000
+#define leyser_index_beginscan(rel, index, snapshot, keys)                               \
+	index_beginscan((rel), (index), (snapshot), NULL, (keys), 0)
+#else
+#define leyser_index_beginscan(rel, index, snapshot, keys)                               \
+	index_beginscan((rel), (index), (snapshot), (keys), 0)
+#endif
+
 /* Runs a portal to its end; lost its run_once argument in 18. */
 static inline void
 leyser_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *completion)
@@ -118,6 +129,30 @@ leyser_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *completion
 	PortalRun(portal, FETCH_ALL, true, dest, dest, completion);
 #else
 	PortalRun(portal, FETCH_ALL, true, true, dest, dest, completion);
+#endif
+}
+
+/* Whether this session has a lock; another argument since 17. */
+static inline bool
+leyser_lock_held(const LOCKTAG *tag, LOCKMODE mode)
+{
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(tag, mode, false);
+#else
+	return LockHeldByMe(tag, mode);
+#endif
+}
+
+/* Makes an index without a look at the caller's rights; an argument more since 16. */
+static inline void
+leyser_define_index(Oid relation, IndexStmt *statement)
+{
+#if PG_VERSION_NUM >= 160000
+	(void) DefineIndex(relation, statement, InvalidOid, InvalidOid, InvalidOid, -1, false,
+					   false, false, false, true);
+#else
+	(void) DefineIndex(relation, statement, InvalidOid, InvalidOid, InvalidOid, false,
+					   false, false, false, true);
 #endif
 }
 

@@ -24,6 +24,7 @@
 #include "support.h"
 #include "keyring.h"
 #include "launcher.h"
+#include "lookup.h"
 #include "password.h"
 #include "pgbackrest.h"
 #include "portal.h"
@@ -52,6 +53,7 @@ _PG_init(void)
 	leyser_portal_init();
 	leyser_contract_init();
 	leyser_guard_init();
+	leyser_lookup_count_init();
 	leyser_support_init();
 	leyser_task_init();
 	leyser_launcher_init();

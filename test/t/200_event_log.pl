@@ -83,6 +83,9 @@ recorded(q{CREATE TABLE item_1 PARTITION OF item FOR VALUES IN (1)}, 'table.foll
 recorded(q{DROP TABLE item_1}, 'table.dropped');
 recorded(q{SELECT leyser.unprotect('item')}, 'table.unprotected');
 recorded(q{SET ROLE owner_of_tables; SELECT leyser.protect('item')}, 'table.protected');
+$node->safe_psql('postgres', q{CREATE TABLE site (tenant_id text NOT NULL, host text UNIQUE); SELECT leyser.protect('site')});
+recorded(q{SELECT leyser.create_lookup('tenant_of_host', 'site', '{host}')}, 'lookup.created');
+recorded(q{SELECT leyser.drop_lookup('tenant_of_host(text)')}, 'lookup.dropped');
 recorded(q{SELECT leyser.declare_table('country', 'shared', 'reference data')}, 'table.declared');
 recorded("SELECT leyser.add_issuer_key('idp', \$\$$pair->{pem}\$\$, 'https://idp', 'service')", 'issuer_key.added');
 recorded(q{SELECT leyser.remove_issuer_key('idp')}, 'issuer_key.removed');
@@ -98,6 +101,7 @@ is("$rows[0]{session_role} $rows[0]{caller_role} $rows[0]{tenant_id} $rows[0]{ob
 	'enter(): who, for whom, as whom');
 is("$rows[0]{account_id} $rows[0]{account_name}", "$ada ada", '... and with which account from then on');
 ($result, @rows) = recorded(q{SELECT leyser.issue_token('t1', 'ada')}, 'token.issued', user => 'gateway');
+recorded(q{CALL leyser.for_each_tenant('SELECT count(*) FROM item')}, 'each_tenant.began each_tenant.entered each_tenant.ended', user => 'gateway');
 is(index(encode_json(\@rows), substr($result, -20)), -1, 'issue_token(): the token is not recorded');
 
 # What an account does: each in a transaction that enters its context first.
@@ -233,12 +237,14 @@ recorded(q{SELECT leyser.record_wal_archive('elsewhere', '0000000100000000000000
 recorded(q{CALL leyser.tick(accept_clock => true)}, 'schedule.clock_accepted', user => 'operator');
 
 # Every kind of event that the script and the library record was seen, save those of
-# tests 131 (keyrings), 260 to 274 (backups), 281 (pg_cron) and 330 to 333 (restores).
+# tests 131 (keyrings), 260 to 274 (backups), 281 (pg_cron),
+# 321 (exports) and 330 to 333 (restores).
 my $script = slurp_file("$ENV{TESTDIR}/leyser--"
 	  . $node->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'leyser'}) . '.sql');
 my %kinds = map { $_ => 1 } grep { /\./ } $script =~ /record_(?:account_|lasting_|backup_)?(?:event|change)\([^';>]*'([a-z_.]+)'/g,
 	'context.entered', 'token.issued', 'grant.revoked';
 delete @kinds{qw(keyring.abandoned fence.accepted purge.replayed restore.noticed restore.released schedule.installed schedule.removed
+	export.opened export.confirmed export.closed export.read
 	backup.imported backup.noticed backup.found backup.found_again backup.orphaned backup.mended backup.expired)};
 is($node->safe_psql('postgres', q{SELECT string_agg(event, ' ' ORDER BY event COLLATE "C")
 	FROM (SELECT DISTINCT event FROM leyser.event) e}), join(' ', sort keys %kinds), 'every kind of event was seen');
