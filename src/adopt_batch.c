@@ -31,7 +31,7 @@ batch_execute(const char *command)
 static void
 batch_update(const char *command)
 {
-	leyser_purge_triggers_off(command);
+	leyser_purge_triggers_off(command, NIL);
 	PG_TRY();
 	{
 		batch_execute(command);
