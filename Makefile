@@ -98,6 +98,10 @@ OBJS = \
 	src/session.o \
 	src/support.o \
 	src/export.o \
+	src/context_gap.o \
+	src/observe.o \
+	src/suspend.o \
+	src/undeclared.o \
 	src/connection.o \
 	src/protection.o \
 	src/lookup_count.o \
@@ -134,12 +138,14 @@ SQL_PARTS = \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \
+	sql/observe.sql \
 	sql/table_kind.sql \
 	sql/permission_check.sql \
 	sql/permission_policy.sql \
 	sql/policy.sql \
 	sql/protect.sql \
 	sql/lookup.sql \
+	sql/suspend.sql \
 	sql/account_name.sql \
 	sql/permission.sql \
 	sql/role.sql \
