@@ -74,6 +74,21 @@ REVOKE ALL ON FUNCTION leyser.suspend_protection(regclass, text, interval, boole
 COMMENT ON FUNCTION leyser.suspend_protection(regclass, text, interval, boolean) IS
     'operator: until valid_for (at most 7 days) is over, transactions in which no context is or was set read and write all rows of a protected table, its partitions and children; roles with usage application or gateway only with for_applications; returns when it ends, by itself, or earlier by protect(relation, enforcement => ''enforce''); 22023 without a reason or for a wrong time, 42P01 or 42809 where it is no table, 55P03 where it is locked, LY008 where it is not enforced, or only with its parent';
 
+CREATE FUNCTION leyser.ended_suspensions() RETURNS SETOF regclass
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY SELECT t.relation FROM leyser.table_record t
+        WHERE t.enforcement = 'suspended' AND t.suspended_until <= clock_timestamp()
+          AND NOT EXISTS (SELECT FROM pg_inherits i JOIN leyser.table_record p ON p.relation = i.inhparent
+                          WHERE i.inhrelid = t.relation AND p.enforcement = 'suspended')
+        ORDER BY t.relation;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.ended_suspensions() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.ended_suspensions() IS
+    'internal: tables whose suspension has ended and stands in their policies still';
+
 -- The clock ends a suspension; this only takes what is left of it out of the policies.
 CREATE FUNCTION leyser.tidy_suspension(relation regclass) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' SET leyser.registry_work = on
@@ -89,6 +104,8 @@ BEGIN
             member.kind, member.set_default, member.accept_gaps);
     END LOOP;
     PERFORM leyser.record_event('table.suspension_ended', NULL, tidy_suspension.relation::text, NULL);
+EXCEPTION WHEN lock_not_available THEN
+    PERFORM leyser.raise_locked(tidy_suspension.relation);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.tidy_suspension(regclass) FROM PUBLIC;
