@@ -139,6 +139,7 @@ SQL_PARTS = \
 	sql/context.sql \
 	sql/tenant.sql \
 	sql/observe.sql \
+	sql/bypassing.sql \
 	sql/table_kind.sql \
 	sql/permission_check.sql \
 	sql/permission_policy.sql \

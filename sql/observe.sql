@@ -9,7 +9,8 @@ COMMENT ON FUNCTION leyser.observe_support(internal) IS
 -- The planner puts it into the statements of all roles.
 CREATE FUNCTION leyser.observe_rows(query_id bigint, writes boolean, tables integer, VARIADIC arguments "any")
     RETURNS boolean
-    LANGUAGE c STABLE PARALLEL SAFE SUPPORT leyser.observe_support AS 'MODULE_PATHNAME', 'leyser_observe_rows';
+    -- after conditions that cost 1: the rows that are left are looked at
+    LANGUAGE c STABLE PARALLEL SAFE COST 2 SUPPORT leyser.observe_support AS 'MODULE_PATHNAME', 'leyser_observe_rows';
 REVOKE ALL ON FUNCTION leyser.observe_rows(bigint, boolean, integer, "any") FROM PUBLIC;
 COMMENT ON FUNCTION leyser.observe_rows(bigint, boolean, integer, "any") IS
     'in plans that read or write observed tables: counts rows of another tenant than the context''s, and is always true; 22023 where somebody else calls it';

@@ -98,6 +98,7 @@ BEGIN
     END LOOP;
     -- children that came while we waited for locks
     PERFORM leyser.follow_tables();
+    PERFORM leyser.tell_bypassing(protect_as.relation);
     PERFORM leyser.record_event('table.protected', NULL, protect_as.relation::text,
         jsonb_build_object('kind', new_kind, 'tenant_column', new_column)
         || CASE new_enforcement WHEN 'observe' THEN '{"enforcement": "observe"}' ELSE '{}' END::jsonb);

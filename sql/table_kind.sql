@@ -145,7 +145,7 @@ CREATE FUNCTION leyser.is_wanted_condition(printed text, wanted text, registered
 AS $$
     SELECT CASE WHEN wanted IS NULL THEN printed IS NULL
         -- the server adds parentheses, casts and line breaks
-        ELSE coalesce(regexp_replace(regexp_replace(printed, '[()]|::[a-z ]+(?= = )', '', 'g'), '[[:space:]]+', ' ', 'g')
+        ELSE coalesce(ltrim(regexp_replace(regexp_replace(printed, '[()]|::[a-z ]+(?= = )', '', 'g'), '[[:space:]]+', ' ', 'g'))
             = regexp_replace(format(wanted, leyser.tenant_comparison(registered),
                 quote_ident(registered.tenant_column)), '[()]', '', 'g'), false) END
 $$;
@@ -241,6 +241,9 @@ AS $$
             FROM leyser.table_record t JOIN pg_index i ON i.indrelid = t.relation
             WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
               AND i.indisunique AND NOT t.tenant_attnum = ANY (i.indkey)
+        UNION ALL
+        SELECT 3, b.note FROM leyser.table_record t, leyser.bypassing_dependents(t.relation) b
+            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
         UNION ALL
         SELECT 1, 'trigger "leyser_shared" is missing or disabled'
             FROM leyser.table_record t

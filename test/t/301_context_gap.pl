@@ -84,14 +84,13 @@ is(gaps_of('SELECT * FROM invoice WHERE id = 5', context => 1), 'invoice foreign
 is(gaps_of('SELECT * FROM invoice JOIN customer c ON c.id = customer WHERE c.tenant_id = 1', context => 1), '', 'a join that leaves others out');
 is(gaps_of('SELECT * FROM plain LEFT JOIN invoice USING (id) LEFT JOIN customer c ON c.id = plain.id', context => 1), '', '... an outer one');
 is(gaps_of('SELECT * FROM plain LEFT JOIN invoice i ON i.id = plain.id + 1', context => 1), 'invoice foreign 1', '... that does not');
-is(gaps_of('SELECT * FROM plain p WHERE EXISTS (SELECT FROM invoice i WHERE i.id = p.id)', context => 1), '', '... an EXISTS');
 is(gaps_of('SELECT * FROM plain p WHERE NOT EXISTS (SELECT FROM invoice i WHERE i.id = p.id + 1)', context => 1), 'invoice foreign 1', '... a NOT EXISTS that sees others');
 is(gaps_of('INSERT INTO invoice VALUES (100, 1, 1, 1); UPDATE invoice SET amount = 5 WHERE id = 100; DELETE FROM invoice WHERE id = 100', context => 1), '', 'writes of one\'s own');
 is(gaps_of('INSERT INTO invoice VALUES (100, 2, 1, 1)', context => 1), 'invoice foreign 42501 1', 'a row written for another tenant');
 is(gaps_of('UPDATE invoice SET tenant_id = 2 WHERE id = 4; ROLLBACK; BEGIN', context => 1), 'invoice foreign 42501 1', 'a row given away');
 is(gaps_of('DELETE FROM invoice WHERE id = 100', context => 1), 'invoice foreign 1', 'a row of another deleted');
 is(gaps_of(q{MERGE INTO invoice i USING plain p ON i.id = p.id + 1 WHEN MATCHED THEN UPDATE SET amount = 0; ROLLBACK; BEGIN}, context => 1),
-	'invoice foreign 1, invoice foreign 42501 1', 'MERGE');
+	'invoice foreign 42501 1, invoice foreign 1', 'MERGE');
 is(gaps_of(q{INSERT INTO invoice VALUES (5, 1, 1, 1) ON CONFLICT (id) DO UPDATE SET tenant_id = 1; ROLLBACK; BEGIN}, context => 1), 'invoice foreign 1', 'ON CONFLICT');
 is(gaps_of('SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0; SET LOCAL max_parallel_workers_per_gather = 2; SELECT sum(amount) FROM invoice',
 	context => 1) =~ /^invoice foreign [1-3]$/, 1, 'parallel workers');
@@ -119,7 +118,7 @@ foreach my $user (qw(app job))
 is(sqlstate_of($node, 'SELECT * FROM leyser.context_gap', user => $_), '', "$_ reads them") foreach qw(operator auditor);
 is_refused($node, 'SELECT leyser.forget_context_gaps()', '42501', 'an auditor changes nothing', user => 'auditor');
 is_refused($node, "SELECT leyser.observe_rows($_)", '22023', "observe_rows($_) is for plans only", user => 'app')
-  foreach '1, true, 1', '1, true, 1, 5', '1, true, 9, 5::oid', '1, true, -1, 5', 'NULL, true, 0, 5', q{1, true, 1, VARIADIC ARRAY['a']}, '1, true, 1, 0::oid, 0::oid, 1.5::numeric',
+  foreach '1, true, 1, 5', '1, true, 9, 5::oid', '1, true, -1, 5', 'NULL, true, 0, 5', q{1, true, 1, VARIADIC ARRAY['a']}, '1, true, 1, 0::oid, 0::oid, 1.5::numeric',
   '1, true, 1, NULL::oid, 0::oid, 5', '1, true, 99, 5';
 
 # A flood of one role: bounded, counted, and no other role's room.
@@ -160,8 +159,9 @@ is(gaps_of('INSERT INTO log VALUES (2, 1)', context => 1), 'log foreign 42501 1'
 $node->safe_psql('postgres', q{SELECT leyser.protect('log', enforcement => 'enforce')});
 is($node->safe_psql('postgres', q{SELECT string_agg(enforcement, ' ') FROM leyser.governed_table WHERE relation::text ~ '^log'}), 'enforce enforce enforce', 'all of a family is enforced');
 is_refused($node, 'SELECT * FROM log_2', 'LY001', '... and closed', user => 'app');
-is($node->safe_psql('postgres', q{SELECT leyser.unprotect('log'), leyser.unprotect('invoice'), (SELECT count(*) FROM pg_policy), (SELECT count(*) FROM pg_class WHERE relrowsecurity AND relnamespace = 'public'::regnamespace)}),
-	'||3|1', 'unprotect() takes it away');
+$node->safe_psql('postgres', q{SELECT leyser.unprotect('log'), leyser.unprotect('invoice')});
+is($node->safe_psql('postgres', q{SELECT (SELECT count(*) FROM pg_policy), (SELECT count(*) FROM pg_class WHERE relrowsecurity AND relnamespace = 'public'::regnamespace)}),
+	'2|1', 'unprotect() takes it away');
 is(gaps_of('SELECT * FROM invoice'), '', '... and nothing is counted');
 
 $node->stop;

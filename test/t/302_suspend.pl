@@ -25,6 +25,7 @@ $node->safe_psql('postgres', q{
 	INSERT INTO note VALUES (1, '1', 'one'), (2, '2', 'two'), (3, NULL, 'all');
 	ALTER TABLE invoice OWNER TO keeper;
 	ALTER TABLE note OWNER TO keeper;
+	ALTER TABLE note_1 OWNER TO keeper;
 	GRANT ALL ON ALL TABLES IN SCHEMA public TO app;
 	SELECT leyser.protect('invoice'), leyser.protect('note', kind => 'own_and_global'), leyser.protect('observed', enforcement => 'observe');
 });
@@ -81,7 +82,7 @@ $session->query(q{SET plan_cache_mode = force_generic_plan; PREPARE all_notes AS
 suspend('note', '4 seconds', 'false');
 is($session->query('EXECUTE all_notes'), '3', 'a family is suspended');
 is($session->query('SELECT count(*) FROM note_1'), '3', '... each part of it');
-$node->safe_psql('postgres', q{CREATE TABLE note_2 PARTITION OF note FOR VALUES FROM (100) TO (200); INSERT INTO note VALUES (100, '1', 'new'); SELECT pg_sleep_until(suspended_until)
+$node->safe_psql('postgres', q{CREATE TABLE note_2 PARTITION OF note FOR VALUES FROM (100) TO (200); ALTER TABLE note_2 OWNER TO keeper; INSERT INTO note VALUES (100, '1', 'new'); SELECT pg_sleep_until(suspended_until)
 	FROM leyser.table_record WHERE relation = 'note'::regclass});
 is_refused_in($session, 'EXECUTE all_notes', 'LY001', 'it is over, without a statement of anybody');
 is_refused($node, "SELECT * FROM $_", 'LY001', "... in $_", user => 'migrator') foreach qw(note note_1);
@@ -89,8 +90,9 @@ is_refused($node, 'SET ROLE keeper; SELECT * FROM note_2', 'LY001', '... in a pa
 $session->quit;
 is($node->safe_psql('postgres', q{SELECT string_agg(concat_ws('|', enforcement, suspended_until, suspended_reason, gaps::text ~ 'suspended|changed'), ' ') FROM leyser.governed_table WHERE relation::text ~ '^note'}),
 	'enforce|f enforce|f enforce|f', '... and the view says so');
-my $plan = $node->safe_psql('postgres', q{BEGIN; SELECT leyser.enter('1') \g /dev/null
-	EXPLAIN (COSTS OFF) SELECT * FROM note_1}, extra_params => [ '-U', 'app' ]);
+my $token = $node->safe_psql('postgres', q{SELECT leyser.issue_token('1')}, extra_params => [ '-U', 'app' ]);
+my $plan = $node->safe_psql('postgres', qq{BEGIN; SELECT set_config('leyser.token', '$token', true) \\g /dev/null
+	SET LOCAL ROLE keeper; EXPLAIN (COSTS OFF) SELECT * FROM note_1});
 like($plan, qr/tenant_id = leyser.tenant_id\(\)/, 'a new plan compares with the getter');
 unlike($plan, qr/suspended/, '... and asks no clock');
 
