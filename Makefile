@@ -91,6 +91,7 @@ OBJS = \
 	src/adopt_batch.o \
 	src/tenant_column.o \
 	src/each_tenant.o \
+	src/import.o \
 	src/other_database.o \
 	src/worker_settings.o \
 	src/password.o \
@@ -195,6 +196,7 @@ SQL_PARTS = \
 	sql/adopt_column.sql \
 	sql/adopt_column_step.sql \
 	sql/each_tenant.sql \
+	sql/import.sql \
 	sql/usage.sql \
 	sql/export.sql \
 	sql/export_plan.sql \

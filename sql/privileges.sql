@@ -90,6 +90,8 @@ AS $$
         ('application', 'leyser.rename_account(text, text)'),
         ('application', 'leyser.delete_account(text)'),
         ('application', 'leyser.reset_password(text, interval)'),
+        ('application', 'leyser.import_table(regclass, name[])'),
+        ('application', 'leyser.import_finish(regclass, integer)'),
         -- views account, account_event and session call them likewise
         ('application', 'leyser.sees_accounts()'),
         ('application', 'leyser.context_account_id()'),
