@@ -93,6 +93,7 @@ OBJS = \
 	src/adopt_batch.o \
 	src/tenant_column.o \
 	src/each_tenant.o \
+	src/import.o \
 	src/other_database.o \
 	src/worker_settings.o \
 	src/password.o \
@@ -100,6 +101,10 @@ OBJS = \
 	src/session.o \
 	src/support.o \
 	src/export.o \
+	src/context_gap.o \
+	src/observe.o \
+	src/suspend.o \
+	src/undeclared.o \
 	src/connection.o \
 	src/protection.o \
 	src/lookup_count.o \
@@ -136,12 +141,15 @@ SQL_PARTS = \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \
+	sql/observe.sql \
+	sql/bypassing.sql \
 	sql/table_kind.sql \
 	sql/permission_check.sql \
 	sql/permission_policy.sql \
 	sql/policy.sql \
 	sql/protect.sql \
 	sql/lookup.sql \
+	sql/suspend.sql \
 	sql/account_name.sql \
 	sql/permission.sql \
 	sql/role.sql \
@@ -191,6 +199,7 @@ SQL_PARTS = \
 	sql/adopt_column.sql \
 	sql/adopt_column_step.sql \
 	sql/each_tenant.sql \
+	sql/import.sql \
 	sql/usage.sql \
 	sql/export.sql \
 	sql/export_plan.sql \

@@ -18,6 +18,8 @@ GRANT EXECUTE ON FUNCTION
     leyser.scope_problem(text),
     leyser.set_permissions(regclass, text, text, name),
     leyser.enter_support(text),
+    leyser.observe_rows(bigint, boolean, integer, "any"),
+    leyser.protection_is_suspended(bigint, boolean),
     leyser.protect(regclass, name, text, text, boolean, boolean)
     TO PUBLIC;
 -- These check the same.
@@ -88,6 +90,8 @@ AS $$
         ('application', 'leyser.rename_account(text, text)'),
         ('application', 'leyser.delete_account(text)'),
         ('application', 'leyser.reset_password(text, interval)'),
+        ('application', 'leyser.import_table(regclass, name[])'),
+        ('application', 'leyser.import_finish(regclass, integer)'),
         -- views account, account_event and session call them likewise
         ('application', 'leyser.sees_accounts()'),
         ('application', 'leyser.context_account_id()'),
@@ -136,9 +140,19 @@ AS $$
         -- view lookup calls it with the rights of whoever reads the view
         ('operator', 'leyser.list_lookups()'),
         ('auditor', 'leyser.list_lookups()'),
-        -- view governed_table calls it with the rights of whoever reads the view
+        ('operator', 'leyser.suspend_protection(regclass, text, interval, boolean)'),
+        ('operator', 'leyser.forget_context_gaps(regclass)'),
+        ('operator', 'leyser.govern_schema(regnamespace)'),
+        ('operator', 'leyser.ungovern_schema(regnamespace)'),
+        -- views governed_table and context_gap call them with the rights of whoever reads the view
         ('operator', 'leyser.table_gaps(regclass)'),
         ('auditor', 'leyser.table_gaps(regclass)'),
+        ('operator', 'leyser.kind_of(regclass)'),
+        ('auditor', 'leyser.kind_of(regclass)'),
+        ('operator', 'leyser.observed_since()'),
+        ('auditor', 'leyser.observed_since()'),
+        ('operator', 'leyser.list_context_gaps()'),
+        ('auditor', 'leyser.list_context_gaps()'),
         -- and view granted_usage this
         ('operator', 'leyser.usage_problems(regrole)'),
         ('auditor', 'leyser.usage_problems(regrole)'),
@@ -241,6 +255,8 @@ AS $$
         ('operator', 'leyser.each_tenant'),
         ('auditor', 'leyser.each_tenant'),
         ('auditor', 'leyser.lookup'),
+        ('operator', 'leyser.context_gap'),
+        ('auditor', 'leyser.context_gap'),
         ('operator', 'leyser.granted_usage'),
         ('auditor', 'leyser.tenant'),
         ('auditor', 'leyser.governed_table'),

@@ -140,20 +140,35 @@ COMMENT ON FUNCTION leyser.foreign_key_gaps(regclass, smallint) IS
 
 -- Whether a policy's condition, as the server prints it, is the one we made:
 -- the column, with or without a cast, compared with its getter.
-CREATE FUNCTION leyser.is_wanted_condition(printed text, wanted text, relation regclass,
-                                           tenant_column name) RETURNS boolean
+CREATE FUNCTION leyser.is_wanted_condition(printed text, wanted text, registered leyser.table_record) RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN wanted IS NULL THEN printed IS NULL
-        -- the server adds parentheses and casts
-        ELSE coalesce(regexp_replace(printed, '[()]|::[a-z ]+(?= = )', '', 'g')
-            = regexp_replace(format(wanted, format('%I = %s', tenant_column,
-                leyser.getter_for(relation, tenant_column)), quote_ident(tenant_column)),
-                '[()]', '', 'g'), false) END
+        -- the server adds parentheses, casts and line breaks
+        ELSE coalesce(ltrim(regexp_replace(regexp_replace(printed, '[()]|::[a-z ]+(?= = )', '', 'g'), '[[:space:]]+', ' ', 'g'))
+            = regexp_replace(format(wanted, leyser.tenant_comparison(registered),
+                quote_ident(registered.tenant_column)), '[()]', '', 'g'), false) END
 $$;
-REVOKE ALL ON FUNCTION leyser.is_wanted_condition(text, text, regclass, name) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.is_wanted_condition(text, text, regclass, name) IS
+REVOKE ALL ON FUNCTION leyser.is_wanted_condition(text, text, leyser.table_record) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.is_wanted_condition(text, text, leyser.table_record) IS
     'internal: whether a policy''s condition compares the tenant column with its getter';
+
+-- A table's kind: its own, or of a parent whose children are not registered one by one.
+CREATE FUNCTION leyser.kind_of(relation regclass) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE ancestor AS (
+        SELECT kind_of.relation::oid AS oid, 0 AS distance
+        UNION
+        SELECT i.inhparent, a.distance + 1 FROM ancestor a JOIN pg_inherits i ON i.inhrelid = a.oid
+    )
+    SELECT t.kind FROM ancestor a JOIN leyser.table_record t ON t.relation = a.oid
+        WHERE a.distance = 0 OR t.kind IN ('by_rule', 'retained', 'ignored')
+        ORDER BY a.distance, t.relation LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION leyser.kind_of(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.kind_of(regclass) IS
+    'internal: the kind of a table, or the one that it has from a by_rule, retained or ignored parent; NULL where it has none';
 
 -- What is missing at a registered table, as sentences; empty where all is well.
 CREATE FUNCTION leyser.table_gaps(relation regclass) RETURNS text[]
@@ -163,33 +178,41 @@ AS $$
         SELECT 1 AS rank, 'row security is not enabled' AS gap
             FROM leyser.table_record t JOIN pg_class c ON c.oid = t.relation
             WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
-              AND NOT c.relrowsecurity
+              AND t.enforcement <> 'observe' AND NOT c.relrowsecurity
         UNION ALL
         SELECT 1, 'row security is not forced on the owner'
             FROM leyser.table_record t JOIN pg_class c ON c.oid = t.relation
             WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
-              AND NOT c.relforcerowsecurity
+              AND t.enforcement <> 'observe' AND NOT c.relforcerowsecurity
+        UNION ALL
+        SELECT 1, CASE t.enforcement WHEN 'observe' THEN 'it is observed only: nothing is refused'
+                  ELSE format('protection is suspended until %s%s', t.suspended_until,
+                              CASE WHEN t.suspended_for_applications THEN ', for applications too' ELSE '' END) END
+            FROM leyser.table_record t
+            WHERE t.relation = table_gaps.relation
+              AND (t.enforcement = 'observe' OR t.suspended_until > clock_timestamp())
         UNION ALL
         SELECT 1, format('policy "%s" is missing or was changed', w.policy)
             FROM leyser.table_record t
-            JOIN pg_attribute a ON a.attrelid = t.relation AND a.attnum = t.tenant_attnum
             CROSS JOIN leyser.wanted_policies(t.kind) w
-            WHERE t.relation = table_gaps.relation
+            WHERE t.relation = table_gaps.relation AND t.enforcement <> 'observe'
               AND NOT EXISTS (
                 SELECT FROM pg_policies p JOIN pg_class c ON c.oid = t.relation AND c.relname = p.tablename
                     JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = p.schemaname
                 WHERE p.policyname = w.policy AND p.permissive = 'RESTRICTIVE'
                   AND p.cmd = w.command AND p.roles = '{public}'
-                  AND leyser.is_wanted_condition(p.qual, w.read_condition, t.relation, a.attname)
-                  AND leyser.is_wanted_condition(p.with_check, w.write_condition, t.relation, a.attname))
+                  AND leyser.is_wanted_condition(p.qual, w.read_condition, t)
+                  AND leyser.is_wanted_condition(p.with_check, w.write_condition, t))
         UNION ALL
-        SELECT 1, p.gap FROM leyser.permission_policy_gaps(table_gaps.relation) p
+        SELECT 1, p.gap FROM leyser.table_record t, leyser.permission_policy_gaps(t.relation) p
+            WHERE t.relation = table_gaps.relation AND t.enforcement <> 'observe'
         UNION ALL
         SELECT 1, format('parent "%s" is not protected: whoever reads it sees the rows', i.inhparent::regclass)
             FROM leyser.table_record t JOIN pg_inherits i ON i.inhrelid = t.relation
             WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
               AND NOT EXISTS (SELECT FROM leyser.table_record o WHERE o.relation = i.inhparent
-                              AND o.tenant_attnum IS NOT NULL)
+                              AND o.tenant_attnum IS NOT NULL
+                              AND (o.enforcement <> 'observe' OR t.enforcement = 'observe'))
         UNION ALL
         SELECT 1, format('permissive policy "%s" restricts nothing beside "leyser_rows"', p.polname)
             FROM leyser.table_record t JOIN pg_policy p ON p.polrelid = t.relation
@@ -219,15 +242,16 @@ AS $$
             WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
               AND i.indisunique AND NOT t.tenant_attnum = ANY (i.indkey)
         UNION ALL
+        SELECT 3, b.note FROM leyser.table_record t, leyser.bypassing_dependents(t.relation) b
+            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
+        UNION ALL
         SELECT 1, 'trigger "leyser_shared" is missing or disabled'
             FROM leyser.table_record t
             WHERE t.relation = table_gaps.relation AND t.kind = 'shared'
               AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.relation
                               AND g.tgname = 'leyser_shared' AND g.tgenabled = 'A')
         UNION ALL
-        SELECT 1, 'no kind is declared'
-            WHERE NOT EXISTS (SELECT FROM leyser.table_record t
-                              WHERE t.relation = table_gaps.relation)
+        SELECT 1, 'no kind is declared' WHERE leyser.kind_of(table_gaps.relation) IS NULL
     ) g
 $$;
 REVOKE ALL ON FUNCTION leyser.table_gaps(regclass) FROM PUBLIC;
@@ -428,18 +452,80 @@ COMMENT ON FUNCTION leyser.declare_table(regclass, text, text, text) IS
     'operator: says what a table is that holds no tenant''s rows of its own: shared (all read; nobody writes in a context, application and gateway roles not at all), by_rule (purge_condition with $1), retained (reason is the legal basis), ignored; 22023 for a wrong kind or a missing reason, 42501 for a condition that compares anything but columns with $1 where the caller is no member of the table''s owner, LY008 where it is protected, or by_rule and being purged, 42809 where it is no table, 55P03 where it is locked';
 
 CREATE VIEW leyser.governed_table AS
-    SELECT c.oid::regclass AS relation, t.kind, a.attname AS tenant_column,
+    SELECT c.oid::regclass AS relation, coalesce(t.kind, leyser.kind_of(c.oid::regclass)) AS kind,
+           a.attname AS tenant_column,
            (SELECT i.inhparent::regclass FROM pg_catalog.pg_inherits i
             WHERE i.inhrelid = t.relation AND i.inhparent = t.parent) AS parent,
-           CASE WHEN t.tenant_attnum IS NOT NULL THEN t.enforcement END AS enforcement,
+           CASE WHEN t.suspended_until <= pg_catalog.clock_timestamp() THEN 'enforce'
+                WHEN t.tenant_attnum IS NOT NULL THEN t.enforcement END AS enforcement,
            leyser.table_gaps(c.oid::regclass) AS gaps,
            t.reason, t.purge_condition, t.governed_since,
-           t.read_permission, t.write_permission, t.scope_column
+           t.read_permission, t.write_permission, t.scope_column,
+           CASE WHEN t.enforcement = 'observe'
+                THEN greatest(t.enforcement_since, leyser.observed_since()) END AS observed_since,
+           CASE WHEN t.suspended_until > pg_catalog.clock_timestamp() THEN t.suspended_until END AS suspended_until,
+           CASE WHEN t.suspended_until > pg_catalog.clock_timestamp() THEN t.suspended_reason END AS suspended_reason
     FROM pg_catalog.pg_class c
     LEFT JOIN leyser.table_record t ON t.relation = c.oid
     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = t.tenant_attnum
     WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-      AND c.relnamespace IN (SELECT g.relnamespace FROM leyser.table_record r
-                             JOIN pg_catalog.pg_class g ON g.oid = r.relation);
+      AND (c.relnamespace IN (SELECT g.relnamespace FROM leyser.table_record r
+                              JOIN pg_catalog.pg_class g ON g.oid = r.relation)
+           OR c.relnamespace IN (SELECT s.schema FROM leyser.schema_record s));
 COMMENT ON VIEW leyser.governed_table IS
-    'every table of the schemas that hold a governed table: its kind, its tenant column, the permissions it asks for, and what is missing (operator, auditor)';
+    'every table of the schemas that were declared governed or hold a governed table: its kind, its tenant column, how it is enforced, the permissions it asks for, and what is missing (operator, auditor)';
+
+-- ---- schemas ----
+
+CREATE FUNCTION leyser.check_schema(schema regnamespace) RETURNS void
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$
+DECLARE
+    found_name name := (SELECT n.nspname FROM pg_namespace n WHERE n.oid = check_schema.schema);
+BEGIN
+    IF found_name IS NULL OR found_name ~ '^(pg_|information_schema$|leyser$)' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_schema_name',
+            MESSAGE = 'schema cannot be governed',
+            DETAIL = 'It does not exist, or is the server''s or leyser''s own.',
+            HINT = 'Give a schema that holds tables of the application.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.check_schema(regnamespace) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.check_schema(regnamespace) IS
+    'internal: 3F000 for a schema that cannot be governed';
+
+CREATE FUNCTION leyser.govern_schema(schema regnamespace) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM leyser.check_schema(govern_schema.schema);
+    INSERT INTO leyser.schema_record (schema) VALUES (govern_schema.schema) ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        PERFORM leyser.record_event('schema.governed', NULL, govern_schema.schema::text, NULL);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.govern_schema(regnamespace) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.govern_schema(regnamespace) IS
+    'operator: every table of the schema needs a kind, also before the first has one: view governed_table shows those without, and who makes one is warned or, by leyser.undeclared_tables, refused; 3F000 where there is no such schema';
+
+CREATE FUNCTION leyser.ungovern_schema(schema regnamespace) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    DELETE FROM leyser.schema_record s WHERE s.schema = ungovern_schema.schema;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY008',
+            MESSAGE = 'schema is not declared governed',
+            DETAIL = 'A schema that holds a governed table is governed as long as it does.',
+            HINT = 'See view leyser.governed_table.';
+    END IF;
+    PERFORM leyser.record_event('schema.ungoverned', NULL, ungovern_schema.schema::text, NULL);
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.ungovern_schema(regnamespace) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.ungovern_schema(regnamespace) IS
+    'operator: takes govern_schema() back; the schema is governed still while it holds a governed table; LY008 where it was not declared';

@@ -54,6 +54,7 @@ static const char *const relation_names[CACHE_RELATIONS] = {
 	"tenant_record_pkey",
 	"table_record",
 	"usage_record",
+	"schema_record",
 	"proxy_keys",
 	"proxy_tenants",
 	"proxy_tables",

@@ -45,6 +45,7 @@
 #include "cache.h"
 #include "context.h"
 #include "owner.h"
+#include "step.h"
 #include "work.h"
 
 PG_FUNCTION_INFO_V1(leyser_for_each_tenant);
@@ -71,19 +72,6 @@ refuse_nulls(FunctionCallInfo fcinfo)
 							   PG_ARGISNULL(0) ? "statement" : "on_error"),
 						errhint("Give a statement; leave on_error out to go on after an "
 								"error.")));
-}
-
-/* It commits, so it cannot be part of somebody's transaction. */
-static void
-refuse_transaction_block(FunctionCallInfo fcinfo)
-{
-	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("leyser.for_each_tenant() cannot run inside a transaction block"),
-				 errdetail("It commits after each tenant."),
-				 errhint("CALL it as a statement of its own.")));
 }
 
 static void
@@ -404,7 +392,7 @@ leyser_for_each_tenant(PG_FUNCTION_ARGS)
 	leyser_require_preloaded();
 	PreventCommandDuringRecovery("leyser.for_each_tenant()");
 	refuse_nulls(fcinfo);
-	refuse_transaction_block(fcinfo);
+	leyser_step_refuse_block(fcinfo, "for_each_tenant");
 	refuse_unbound_role();
 	each.context =
 		AllocSetContextCreate(PortalContext, "leyser each tenant", ALLOCSET_SMALL_SIZES);

@@ -63,9 +63,11 @@
 #include "context.h"
 #include "duty.h"
 #include "follow.h"
+#include "observe.h"
 #include "owner.h"
 #include "protection.h"
 #include "relation.h"
+#include "undeclared.h"
 
 #define UTILITY_PARAMS                                                                   \
 	PlannedStmt *pstmt, const char *query_string, bool read_only_tree,                   \
@@ -289,6 +291,7 @@ guard_prepare(GuardState *state, Node *statement)
 
 	state->foreign_keys = leyser_alter_adds_foreign_key(statement);
 	state->duties = leyser_duty_is_touched(statement);
+	leyser_undeclared_look(statement);
 	state->reach = guard_reach(statement);
 	state->drops_roles = IsA(statement, DropRoleStmt);
 	state->drops_leyser = guard_drops_leyser(statement);
@@ -371,6 +374,7 @@ guard_utility(UTILITY_PARAMS)
 	}
 	if (guards)
 		leyser_connection_check_statement(statement, leyser_context_is_set());
+	leyser_observe_utility(pstmt);
 	if (GetCommandLogLevel(statement) == LOGSTMT_DDL && guard_is_installed())
 		guard_run_ddl(UTILITY_ARGS);
 	else
@@ -383,7 +387,10 @@ guard_object_access(ObjectAccessType access, Oid class, Oid object, int subobjec
 {
 	if (previous_object_access)
 		previous_object_access(access, class, object, subobject, arg);
-	if (access != OAT_TRUNCATE || !guards || superuser() || !leyser_is_protected(object))
+	if (access != OAT_TRUNCATE || !guards || superuser())
+		return;
+	leyser_observe_truncate(object);
+	if (!leyser_is_protected(object))
 		return;
 	ereport(ERROR,
 			(errcode(LEYSER_ERRCODE_GUARD_REFUSED),
@@ -391,6 +398,12 @@ guard_object_access(ObjectAccessType access, Oid class, Oid object, int subobjec
 			 errdetail("TRUNCATE is not subject to row security and would remove every "
 					   "tenant's rows."),
 			 errhint("DELETE in a tenant's context; only superusers can truncate.")));
+}
+
+bool
+leyser_guards_are_on(void)
+{
+	return guards;
 }
 
 void

@@ -32,8 +32,10 @@ rows_are(q{
 	'EXECUTE ON leyser.enter_support(text)',
 	'EXECUTE ON leyser.has_permission(text,text)',
 	'EXECUTE ON leyser.leave()',
+	'EXECUTE ON leyser.observe_rows(bigint,boolean,integer,"any")',
 	'EXECUTE ON leyser.protect(regclass,name,text,text,boolean,boolean)',
 	'EXECUTE ON leyser.protect_schema(regnamespace,name,interval,interval)',
+	'EXECUTE ON leyser.protection_is_suspended(bigint,boolean)',
 	'EXECUTE ON leyser.require_permission(text,text)',
 	'EXECUTE ON leyser.row_permission(text,text)',
 	'EXECUTE ON leyser.scope_problem(text)',
@@ -140,7 +142,7 @@ rows_are(q{
 }, [], 'every trigger fires always');
 
 # In the dump, or consciously out of it.
-my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_record event_record
+my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_record schema_record event_record
   event_record_event_id_seq permission_record account_record account_record_account_id_seq password_record
   blocked_password role_record role_record_role_id_seq role_permission role_member grant_record
   grant_record_grant_id_seq permission_change permission_change_change_id_seq contract_policy
@@ -219,6 +221,7 @@ my %not_emptied = (
 	lookup_record => 'of the schema',
 	adoption_record => 'of the schema',
 	usage_record => 'of the provider',
+	schema_record => 'of the schema',
 	permission_record => 'for all tenants alike',
 	blocked_password => 'for all tenants alike');
 rows_are(q{SELECT relname FROM pg_class WHERE relnamespace = 'leyser'::regnamespace AND relkind = 'r' AND relname !~ '^proxy_'

@@ -101,6 +101,8 @@ is("$rows[0]{session_role} $rows[0]{caller_role} $rows[0]{tenant_id} $rows[0]{ob
 	'enter(): who, for whom, as whom');
 is("$rows[0]{account_id} $rows[0]{account_name}", "$ada ada", '... and with which account from then on');
 ($result, @rows) = recorded(q{SELECT leyser.issue_token('t1', 'ada')}, 'token.issued', user => 'gateway');
+recorded(q{BEGIN; SELECT leyser.enter('t1') \g /dev/null
+	SELECT leyser.import_finish(leyser.import_table('item')); COMMIT}, 'context.entered import.finished', user => 'gateway');
 recorded(q{CALL leyser.for_each_tenant('SELECT count(*) FROM item')}, 'each_tenant.began each_tenant.entered each_tenant.ended', user => 'gateway');
 is(index(encode_json(\@rows), substr($result, -20)), -1, 'issue_token(): the token is not recorded');
 
