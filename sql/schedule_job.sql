@@ -37,13 +37,9 @@ BEGIN
             EXISTS (SELECT FROM leyser.tenant_record t WHERE t.state = 'terminating' AND t.ends_at <= clock_timestamp())
         WHEN 'queue purges' THEN
             leyser.next_due_purge() IS NOT NULL OR EXISTS (SELECT FROM leyser.settled_problems())
-<<<<<<< HEAD
+        WHEN 'end suspensions' THEN EXISTS (SELECT FROM leyser.ended_suspensions())
         WHEN 'daily backup' THEN
             current_setting('leyser.backup_directory', true) <> '' AND (leyser.present_backup_policy()).daily_backup
-=======
-        WHEN 'end suspensions' THEN EXISTS (SELECT FROM leyser.ended_suspensions())
-        WHEN 'daily backup' THEN current_setting('leyser.backup_directory', true) <> ''
->>>>>>> origin/adoption
         WHEN 'clean backups' THEN current_setting('leyser.backup_directory', true) <> ''
         WHEN 'look at pg_cron' THEN EXISTS (SELECT FROM leyser.cron_job_record)
         ELSE true END IS TRUE;
