@@ -141,6 +141,12 @@ is($node->safe_psql('postgres', q{SELECT detail ->> 'cause' FROM leyser.event WH
 is_refused($node, q{SELECT leyser.open_export('active', '1 hour')}, '0LP01', '... and none is opened beside it', user => 'exporter');
 $node->safe_psql('postgres', q{SELECT leyser.protect('shop.paper'); SELECT leyser.set_permissions('shop.paper', read_permission => 'paper.read')});
 
+as('exporter', q{SELECT leyser.open_export('active', '1 hour')});
+$node->safe_psql('postgres', q{SELECT leyser.suspend_protection('shop.item', 'an incident', '1 hour')});
+is_refused($node, 'BEGIN READ ONLY; SELECT count(*) FROM shop.paper', 'LY003', 'a suspension of protection closes it, too', user => 'exporter');
+is_refused($node, q{SELECT leyser.open_export('active', '1 hour')}, '0LP01', '... and none is opened meanwhile', user => 'exporter');
+$node->safe_psql('postgres', q{SELECT leyser.protect('shop.item', enforcement => 'enforce')});
+
 # ---- which tenants ----
 foreach my $tenant (qw(suspended terminated held))
 {
