@@ -48,7 +48,25 @@ REVOKE ALL ON FUNCTION leyser.require_exportable(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.require_exportable(text) IS
     'internal: locks a tenant that can be exported and returns it; 42704 for an unknown tenant, LY008 for one that is erased or being purged';
 
--- Without row security, a table shows a role that may read it everybody's rows.
+-- Where row security does not separate them, a table shows a role that may read it
+-- everybody's rows.
+CREATE FUNCTION leyser.open_tables(role regrole) RETURNS TABLE (relation regclass, reason text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.oid::regclass, CASE WHEN t.kind IS NULL THEN 'for which no kind is declared'
+                                 WHEN t.kind IN ('by_rule', 'retained') THEN format('whose kind is %s', t.kind)
+                                 ELSE format('whose protection is in state %s', t.enforcement) END
+    FROM pg_class c LEFT JOIN leyser.table_record t ON t.relation = c.oid
+    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+      AND c.relnamespace IN (SELECT g.relnamespace FROM leyser.table_record r JOIN pg_class g ON g.oid = r.relation)
+      AND (t.kind IS NULL OR t.kind IN ('by_rule', 'retained') OR t.tenant_attnum IS NOT NULL AND t.enforcement <> 'enforce')
+      AND has_any_column_privilege(open_tables.role::oid, c.oid, 'SELECT')
+    ORDER BY c.oid::regclass::text COLLATE "C"
+$$;
+REVOKE ALL ON FUNCTION leyser.open_tables(regrole) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.open_tables(regrole) IS
+    'internal: tables of governed schemas in which a role may read the rows of all tenants, and why';
+
 CREATE FUNCTION leyser.check_exporter(role regrole) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -64,16 +82,11 @@ BEGIN
             MESSAGE = format('role "%s" cannot export', check_exporter.role),
             DETAIL = format('It is not bound by row security alone: %s.', problems), HINT = remedies;
     END IF;
-    SELECT g.relation, g.kind INTO one FROM leyser.governed_table g
-        WHERE (g.kind IS NULL OR g.kind IN ('by_rule', 'retained'))
-          AND has_any_column_privilege(check_exporter.role::oid, g.relation::oid, 'SELECT')
-        ORDER BY g.relation::text COLLATE "C" LIMIT 1;
+    SELECT o.* INTO one FROM leyser.open_tables(check_exporter.role) o LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_grant_operation',
             MESSAGE = format('role "%s" cannot export', check_exporter.role),
-            DETAIL = CASE WHEN one.kind IS NULL THEN format('It may read "%s", for which no kind is declared.', one.relation)
-                          ELSE format('It may read "%s", which is %s: all tenants'' rows, in an export, too.', one.relation,
-                                      CASE one.kind WHEN 'by_rule' THEN 'by rule' ELSE one.kind END) END,
+            DETAIL = format('It may read "%s", %s: all tenants'' rows, in an export, too.', one.relation, one.reason),
             HINT = CASE WHEN EXISTS (SELECT FROM pg_class c, aclexplode(c.relacl) x
                                      WHERE c.oid = one.relation AND x.grantee = 0 AND x.privilege_type = 'SELECT')
                         THEN format('REVOKE SELECT ON %s FROM PUBLIC;', one.relation)
@@ -210,6 +223,7 @@ BEGIN
             WHERE (e.tenant_id = end_exports.tenant_id OR end_exports.tenant_id IS NULL)
               AND e.ended_at IS NULL AND (e.ends_at IS NULL OR e.ends_at > clock_timestamp())
               AND (end_exports.cause <> 'usage' OR NOT leyser.role_has_usage(e.to_role, 'exporter'))
+              AND (end_exports.cause <> 'table' OR EXISTS (SELECT FROM leyser.open_tables(e.to_role)))
             RETURNING e.* LOOP
         PERFORM leyser.record_event('export.closed', ended.tenant_id, ended.to_role::text,
             jsonb_build_object('cause', end_exports.cause));
@@ -218,7 +232,28 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.end_exports(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.end_exports(text, text) IS
-    'internal: ends the windows of a tenant, or of all (NULL); cause is purge, restore or usage: then only those of roles that have usage exporter no longer';
+    'internal: ends the windows of a tenant, or of all (NULL); cause is purge, restore, usage: then only those of roles that have usage exporter no longer, or table: of roles that may read what is not protected';
+
+-- A table that is not protected any longer, or not enforced, shows an open window
+-- everybody's rows.  Not where rows are deleted, for protect() takes a table out of the
+-- registry for a moment: unprotect() looks by itself.
+CREATE FUNCTION leyser.follow_exports() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM leyser.export_record e WHERE e.ended_at IS NULL AND (e.ends_at IS NULL OR e.ends_at > clock_timestamp())) THEN
+        PERFORM leyser.end_exports(NULL, 'table');
+    END IF;
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.follow_exports() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.follow_exports() IS
+    'internal trigger: ends the windows of roles that may read a table that is not protected any longer';
+CREATE TRIGGER follow_exports AFTER INSERT OR UPDATE ON leyser.table_record
+    FOR EACH STATEMENT EXECUTE FUNCTION leyser.follow_exports();
+ALTER TABLE leyser.table_record ENABLE ALWAYS TRIGGER follow_exports;
+COMMENT ON TRIGGER follow_exports ON leyser.table_record IS 'no window shows a table that is not protected';
 
 CREATE VIEW leyser.export_window AS
     SELECT e.to_role, e.tenant_id, e.reason, e.opened_in, e.opened_at, e.confirmed_by, e.ends_at, e.ended_at,

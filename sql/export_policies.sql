@@ -62,6 +62,9 @@ AS $$
             FROM (VALUES (governed.read_permission, ' to read'), (governed.write_permission, ' to write')) p (permission, what)
             WHERE p.permission IS NOT NULL
         UNION ALL
+        SELECT format('%s: its protection is in state %s; what follows enforces it', governed.relation, governed.enforcement)
+            WHERE governed.tenant_attnum IS NOT NULL AND governed.enforcement <> 'enforce'
+        UNION ALL
         SELECT format('%s: by rule, it has no row security: %s', governed.relation, governed.purge_condition) WHERE governed.kind = 'by_rule'
         UNION ALL
         SELECT format('%s: %s, it has no row security', governed.relation, governed.kind) WHERE governed.kind IN ('retained', 'ignored')

@@ -199,6 +199,7 @@ BEGIN
             WHERE i.inhrelid = t.relation LIMIT 1)
         WHERE t.parent IS NOT NULL AND NOT EXISTS (SELECT FROM leyser.table_record p WHERE p.relation = t.parent);
     PERFORM leyser.follow_tables();
+    PERFORM leyser.end_exports(NULL, 'table');
     PERFORM leyser.record_event('table.unprotected', NULL, unprotect.relation::text,
         jsonb_build_object('kind', present.kind));
 EXCEPTION WHEN lock_not_available THEN

@@ -130,6 +130,23 @@ is_refused($node, 'SELECT * FROM leyser.export_rows(NULL::shop.queue)', '42501',
 is_refused_in($session, 'SELECT count(*) FROM shop.item', 'LY003', '... also for tables');
 $node->safe_psql('postgres', q{SELECT leyser.grant_usage('exporter', 'exporter')});
 
+# a table that is protected no longer would show everybody's rows
+as('exporter', q{SELECT leyser.open_export('active', '1 hour')});
+$node->safe_psql('postgres', q{SELECT leyser.protect('shop.item', set_default => false)});
+is(as('exporter', $look), 'active|3|3|3', 'a table that is protected anew leaves the window open');
+$node->safe_psql('postgres', q{SELECT leyser.unprotect('shop.paper')});
+is_refused_in($session, 'BEGIN READ ONLY; SELECT count(*) FROM shop.item', 'LY003', '... one that is taken out closes it');
+$session->query('ROLLBACK');
+is($node->safe_psql('postgres', q{SELECT detail ->> 'cause' FROM leyser.event WHERE event = 'export.closed' ORDER BY event_id DESC LIMIT 1}), 'table', '... which is recorded');
+is_refused($node, q{SELECT leyser.open_export('active', '1 hour')}, '0LP01', '... and none is opened beside it', user => 'exporter');
+$node->safe_psql('postgres', q{SELECT leyser.protect('shop.paper'); SELECT leyser.set_permissions('shop.paper', read_permission => 'paper.read')});
+
+as('exporter', q{SELECT leyser.open_export('active', '1 hour')});
+$node->safe_psql('postgres', q{SELECT leyser.suspend_protection('shop.item', 'an incident', '1 hour')});
+is_refused($node, 'BEGIN READ ONLY; SELECT count(*) FROM shop.paper', 'LY003', 'a suspension of protection closes it, too', user => 'exporter');
+is_refused($node, q{SELECT leyser.open_export('active', '1 hour')}, '0LP01', '... and none is opened meanwhile', user => 'exporter');
+$node->safe_psql('postgres', q{SELECT leyser.protect('shop.item', enforcement => 'enforce')});
+
 # ---- which tenants ----
 foreach my $tenant (qw(suspended terminated held))
 {

@@ -49,6 +49,8 @@ n" < 100);
 	CREATE TABLE country (code text PRIMARY KEY, name text);
 	CREATE TABLE queue (tenant text, n int);
 	CREATE TABLE legal (n int);
+	CREATE TABLE observed (tenant_id text DEFAULT 'nobody', n int);
+	CREATE TABLE site (tenant_id text NOT NULL, "the host" text UNIQUE);
 	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "S ""1""" TO "the ""app""";
 	RESET ROLE;
 });
@@ -111,6 +113,8 @@ $node->safe_psql('postgres', q{
 	SELECT leyser.set_permissions('half', write_permission => 'base.read');
 	SELECT leyser.protect('numbered', set_default => false);
 	SELECT leyser.protect('numbered', set_default => true);
+	SELECT leyser.protect('observed', enforcement => 'observe'), leyser.protect('site');
+	SELECT leyser.create_lookup('tenant of "host"', 'site', '{the host}');
 	-- came and went under protection
 	CREATE TABLE part_3 PARTITION OF part FOR VALUES IN (3);
 	ALTER TABLE part DETACH PARTITION part_3;
@@ -184,6 +188,7 @@ is_refused($node, "SELECT leyser.export_policies(setting => $_)", '22023', "no s
 is_refused($node, 'SELECT leyser.export_policies()', '42501', 'policies are the operator\'s', user => 'the "app"');
 
 # ---- out ----
+$node->safe_psql('postgres', q{SELECT leyser.suspend_protection('"S ""1""".forced', 'an incident', '1 hour')});
 is_refused($node, 'SELECT leyser.unprotect_all()', '42501', 'so is the way out', user => 'the "app"');
 is_refused($node, 'DROP EXTENSION leyser', 'LY007', 'first the tables');
 my $session = open_session($node);
@@ -191,8 +196,8 @@ $session->query_safe('BEGIN; LOCK TABLE "S ""1""".part');
 is_refused($node, 'SELECT leyser.unprotect_all()', '55P03', 'a table that is locked');
 $session->query_safe('ROLLBACK');
 $session->quit;
-is($node->safe_psql('postgres', 'SELECT count(*) FROM leyser.governed_table WHERE kind IS NOT NULL'), 15, '... leaves all as they were');
-is($node->safe_psql('postgres', 'SELECT leyser.unprotect_all()', extra_params => [ '-U', 'operator' ]), 15, 'one call takes all out');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM leyser.governed_table WHERE kind IS NOT NULL'), 17, '... leaves all as they were');
+is($node->safe_psql('postgres', 'SELECT leyser.unprotect_all()', extra_params => [ '-U', 'operator' ]), 17, 'one call takes all out');
 is($node->safe_psql('postgres', 'SELECT leyser.unprotect_all()'), 0, '... and another one nothing');
 is_refused($node, 'DROP EXTENSION leyser', '42501', 'who may not drop the extension', user => 'operator');
 is($node->safe_psql('postgres', q{SELECT count(*) > 0 FROM cron.job WHERE jobname ~ 'leyser'}), 't', '... leaves its jobs alone') if $has_cron;
