@@ -76,14 +76,20 @@ CREATE FUNCTION leyser.narrow_keys(relation regclass, tenant_column name)
     RETURNS TABLE (key_oid oid, child regclass, parent regclass, child_attnum smallint, parent_attnum smallint)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
+    -- few of all foreign keys, before the columns are looked up
+    WITH keys AS MATERIALIZED (
+        SELECT c.oid, c.conname, c.conrelid, c.confrelid, c.conkey, c.confkey FROM pg_constraint c
+        WHERE c.contype = 'f' AND c.conparentid = 0
+          AND (c.conrelid = narrow_keys.relation OR c.confrelid = narrow_keys.relation
+               AND EXISTS (SELECT FROM leyser.table_record t WHERE t.relation = c.conrelid))
+          AND c.confupdtype NOT IN ('n', 'd') AND (c.confmatchtype = 's' OR cardinality(c.conkey) = 1)
+    )
     SELECT c.oid, c.conrelid::regclass, c.confrelid::regclass, k.child_attnum, k.parent_attnum
-    FROM pg_constraint c
+    FROM keys c
     JOIN pg_class r ON r.oid = narrow_keys.relation
     CROSS JOIN LATERAL (SELECT leyser.adopted_attnum(c.conrelid, narrow_keys.tenant_column, r.relnamespace) AS child_attnum,
                                leyser.adopted_attnum(c.confrelid, narrow_keys.tenant_column, r.relnamespace) AS parent_attnum) k
-    WHERE c.contype = 'f' AND c.conparentid = 0 AND k.child_attnum IS NOT NULL AND k.parent_attnum IS NOT NULL
-      AND (c.conrelid = r.oid OR c.confrelid = r.oid AND EXISTS (SELECT FROM leyser.table_record t WHERE t.relation = c.conrelid))
-      AND c.confupdtype NOT IN ('n', 'd') AND (c.confmatchtype = 's' OR cardinality(c.conkey) = 1)
+    WHERE k.child_attnum IS NOT NULL AND k.parent_attnum IS NOT NULL
       AND NOT EXISTS (SELECT FROM unnest(c.conkey, c.confkey) p (child_num, parent_num)
                       WHERE p.child_num = k.child_attnum AND p.parent_num = k.parent_attnum)
     ORDER BY c.conname, c.oid
