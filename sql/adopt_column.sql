@@ -158,7 +158,7 @@ BEGIN
             HINT = 'Add and fill the column yourself; protect_plan() says what is left to do.';
     END IF;
     SELECT t.* INTO present FROM leyser.table_record t WHERE t.relation = it.child;
-    IF present.relation IS NOT NULL THEN
+    IF present.relation IS NOT NULL AND it.child_attnum = ANY (key.conkey) IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'LY008',
             MESSAGE = format('"%s" is governed as %s', it.child, present.kind),
             DETAIL = 'A table gets its tenant column before it has a kind.',

@@ -22,9 +22,9 @@ sql <<- EOS
 	CHECKPOINT;
 	CREATE PROCEDURE fill_plain() LANGUAGE plpgsql AS \$\$
 	BEGIN
-		FOR first IN 1 .. $rows BY $batch LOOP
+		FOR low IN 1 .. $rows BY $batch LOOP
 			UPDATE plain c SET tenant_id = p.tenant_id FROM parent p
-				WHERE p.id = c.parent_id AND c.id BETWEEN first AND first + $batch - 1;
+				WHERE p.id = c.parent_id AND c.id BETWEEN low AND low + $batch - 1;
 			COMMIT;
 		END LOOP;
 	END \$\$;

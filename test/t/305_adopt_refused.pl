@@ -16,7 +16,7 @@ $node->safe_psql('postgres', q{
 	CREATE ROLE app_owner; CREATE ROLE other_owner; CREATE ROLE stranger LOGIN; CREATE ROLE op LOGIN;
 	SELECT leyser.grant_usage('op', 'operator');
 	CREATE SCHEMA app AUTHORIZATION app_owner; CREATE SCHEMA empty;
-	GRANT USAGE ON SCHEMA app TO other_owner;
+	GRANT USAGE ON SCHEMA app TO other_owner, stranger;
 	SET ROLE app_owner;
 	CREATE TABLE app.customer (id int PRIMARY KEY, tenant_id text, name text);
 	INSERT INTO app.customer VALUES (1, 't1', 'secret one'), (2, 't2', 'secret two'), (3, 't1', 'secret three');
