@@ -120,7 +120,7 @@ for my $round (1 .. 3)
 
 		usleep(40_000 + rand 250_000);
 		$node->psql($database, $writing, on_error_die => 0);
-		$pid = $node->safe_psql($database, q{SELECT pid FROM pg_stat_activity WHERE application_name = 'adopting' AND state = 'active'});
+		$pid = $node->safe_psql($database, q{SELECT pid FROM pg_stat_activity WHERE application_name = 'adopting' AND state = 'active' ORDER BY backend_start DESC LIMIT 1});
 		if ($pid ne '')
 		{
 			$way->[1]->($pid);
