@@ -198,6 +198,7 @@ SQL_PARTS = \
 	sql/adopt_schema.sql \
 	sql/adopt_column.sql \
 	sql/adopt_column_step.sql \
+	sql/adopt_undo.sql \
 	sql/each_tenant.sql \
 	sql/import.sql \
 	sql/usage.sql \

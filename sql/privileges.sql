@@ -135,6 +135,7 @@ AS $$
         ('auditor', 'leyser.purge_from(timestamptz)'),
         ('operator', 'leyser.declare_table(regclass, text, text, text)'),
         ('operator', 'leyser.unprotect(regclass)'),
+        ('operator', 'leyser.undo_adoption()'),
         ('operator', 'leyser.create_lookup(name, regclass, name[])'),
         ('operator', 'leyser.drop_lookup(regprocedure)'),
         -- view lookup calls it with the rights of whoever reads the view

@@ -16,11 +16,6 @@ my $folder = PostgreSQL::Test::Utils::tempdir();
 
 load_tenants($node);
 add_root_columns($node);
-my $before = schema_dump($node, "$folder/before.sql");
-my $tables = () = $before =~ /^CREATE TABLE/mg;
-my $keys = () = $before =~ /FOREIGN KEY/g;
-cmp_ok($tables, '>=', 173, "it has $tables tables");
-cmp_ok($keys, '>=', 226, "... and $keys foreign keys");
 
 create_extension($node, 'adopted');
 $node->safe_psql('adopted', q{
@@ -29,6 +24,11 @@ $node->safe_psql('adopted', q{
 	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO service;
 	SELECT leyser.grant_usage('service', 'gateway');
 });
+my $before = schema_dump($node, "$folder/before.sql");
+my $tables = () = $before =~ /^CREATE TABLE/mg;
+my $keys = () = $before =~ /FOREIGN KEY/g;
+cmp_ok($tables, '>=', 173, "it has $tables tables");
+cmp_ok($keys, '>=', 226, "... and $keys foreign keys");
 
 my $position = log_position($node);
 my $load = start_load($node, 3);
@@ -55,6 +55,11 @@ cmp_ok($children, '>', 100, 'most of them got the column from their parents');
 # Again: nothing is to be done.
 is_refused($node, q{CALL leyser.protect_schema('public')}, '', 'a second call does nothing', database => 'adopted');
 is($node->safe_psql('adopted', q{SELECT count(*) FROM leyser.work WHERE state <> 'done'}), '0', '... and all work is done');
+
+# The way out: what was changed is taken back, and the schema is what it was.
+is_refused($node, 'SELECT leyser.undo_adoption()', 'LY008', 'nothing is taken back while tables are protected', database => 'adopted');
+$node->safe_psql('adopted', 'SELECT leyser.unprotect_all(); SELECT leyser.undo_adoption(); DROP EXTENSION leyser');
+is(schema_dump($node, "$folder/after.sql"), $before, 'the schema is what it was before');
 
 $node->stop;
 done_testing();
