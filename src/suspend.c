@@ -7,8 +7,9 @@
  *		ELSE column = getter END
  * so its protection comes back when the clock says so, whether anybody acts or not.
  * What stays bound meanwhile: every transaction in which a context is or was set
- * (else hostile SQL would leave its tenant's first), and, unless they were let in,
- * roles with usage application or gateway.  The clock is asked for each row.
+ * (else hostile SQL would leave its tenant's first), a role in whose window a tenant is
+ * exported, and, unless they were let in, roles with usage application or gateway.  The
+ * clock is asked for each row.
  *
  * That a suspension has ended never changes, so the planner may leave it out of a
  * plan: the tenant's index is used again.
@@ -39,17 +40,41 @@ suspension_has_ended(int64 until_second)
 	return GetCurrentTimestamp() / USECS_PER_SEC >= second;
 }
 
+/* What one execution of a plan knows of its role. */
+typedef struct SuspendedRole
+{
+	bool has_context; /* that of an export window, too */
+	bool restricted;
+} SuspendedRole;
+
+static const SuspendedRole *
+suspension_role(FmgrInfo *flinfo)
+{
+	SuspendedRole *role = flinfo->fn_extra;
+	LeyserTokenError error;
+
+	if (role)
+		return role;
+	role = MemoryContextAlloc(flinfo->fn_mcxt, sizeof(SuspendedRole));
+	role->has_context = leyser_context_check(&error);
+	role->restricted = leyser_cache_role_is_restricted(GetSessionUserId()) ||
+					   leyser_cache_role_is_restricted(GetUserId());
+	flinfo->fn_extra = role;
+	return role;
+}
+
 /* protection_is_suspended(until_second bigint, for_applications boolean) → boolean */
 Datum
 leyser_protection_is_suspended(PG_FUNCTION_ARGS)
 {
+	const SuspendedRole *role;
+
 	leyser_require_preloaded();
 	if (suspension_has_ended(PG_GETARG_INT64(0)) || leyser_context_is_set() ||
 		leyser_context_is_bound())
 		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(PG_GETARG_BOOL(1) ||
-				   !(leyser_cache_role_is_restricted(GetSessionUserId()) ||
-					 leyser_cache_role_is_restricted(GetUserId())));
+	role = suspension_role(fcinfo->flinfo);
+	PG_RETURN_BOOL(!role->has_context && (PG_GETARG_BOOL(1) || !role->restricted));
 }
 
 /* suspension_support(internal) → internal */

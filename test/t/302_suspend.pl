@@ -70,6 +70,16 @@ is_refused($node, q{BEGIN; SELECT leyser.enter('1'); INSERT INTO invoice VALUES 
 is($node->safe_psql('postgres', 'SELECT leyser.protection_is_suspended(9999999999, true), leyser.protection_is_suspended(1, true)', extra_params => [ '-U', 'app' ]), 't|f',
 	'what policies ask anybody may ask');
 
+# No window of an export is opened beside it, nor beside a table that is observed.
+$node->safe_psql('postgres', q{CREATE ROLE porter LOGIN; SELECT leyser.grant_usage('porter', 'exporter');
+	SELECT leyser.declare_table('plain', 'ignored', 'a test')});
+foreach my $relation (qw(invoice observed))
+{
+	$node->safe_psql('postgres', "GRANT SELECT ON $relation TO porter");
+	is_refused($node, q{SELECT leyser.open_export('1', '1 hour', 'hand-over')}, '0LP01', "no export for who may read $relation", user => 'porter');
+	$node->safe_psql('postgres', "REVOKE SELECT ON $relation FROM porter");
+}
+
 # protect() ends it, also the owner's: that tightens.
 $node->safe_psql('postgres', q{SET ROLE keeper; SELECT leyser.protect('invoice', enforcement => 'enforce')}, extra_params => [ '-U', 'migrator' ]);
 is_refused($node, 'SELECT * FROM invoice', 'LY001', 'it is ended early', user => 'migrator');
