@@ -37,12 +37,12 @@ AS $$
 #variable_conflict use_column
 DECLARE
     -- whole seconds, which the policies carry
-    new_until timestamptz := date_trunc('second', clock_timestamp() + suspend_protection.valid_for);
+    new_until timestamptz := CASE WHEN suspend_protection.valid_for BETWEEN '0' AND interval '7 days'
+        THEN date_trunc('second', clock_timestamp() + suspend_protection.valid_for) END;
     member leyser.table_record;
 BEGIN
     PERFORM leyser.check_governable(suspend_protection.relation);
-    IF coalesce(suspend_protection.reason, '') = '' OR coalesce(new_until <= clock_timestamp(), true)
-            OR suspend_protection.valid_for > interval '7 days' THEN
+    IF coalesce(suspend_protection.reason, '') = '' OR coalesce(new_until <= clock_timestamp(), true) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'invalid reason or time of a suspension',
             DETAIL = 'Auditors read why and how long a table was open; it takes at least two seconds and at most seven days.',

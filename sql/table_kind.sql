@@ -471,7 +471,8 @@ CREATE VIEW leyser.governed_table AS
     WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
       AND (c.relnamespace IN (SELECT g.relnamespace FROM leyser.table_record r
                               JOIN pg_catalog.pg_class g ON g.oid = r.relation)
-           OR c.relnamespace IN (SELECT s.schema FROM leyser.schema_record s));
+           OR c.relnamespace IN (SELECT n.oid FROM leyser.schema_record s
+                                 JOIN pg_catalog.pg_namespace n ON n.nspname = s.schema));
 COMMENT ON VIEW leyser.governed_table IS
     'every table of the schemas that were declared governed or hold a governed table: its kind, its tenant column, how it is enforced, the permissions it asks for, and what is missing (operator, auditor)';
 
@@ -501,7 +502,8 @@ AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM leyser.check_schema(govern_schema.schema);
-    INSERT INTO leyser.schema_record (schema) VALUES (govern_schema.schema) ON CONFLICT DO NOTHING;
+    INSERT INTO leyser.schema_record (schema)
+        SELECT n.nspname FROM pg_namespace n WHERE n.oid = govern_schema.schema ON CONFLICT DO NOTHING;
     IF FOUND THEN
         PERFORM leyser.record_event('schema.governed', NULL, govern_schema.schema::text, NULL);
     END IF;
@@ -509,14 +511,15 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.govern_schema(regnamespace) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.govern_schema(regnamespace) IS
-    'operator: every table of the schema needs a kind, also before the first has one: view governed_table shows those without, and who makes one is warned or, by leyser.undeclared_tables, refused; 3F000 where there is no such schema';
+    'operator: every table of the schema needs a kind, also before the first has one: view governed_table shows those without, and who makes one is warned or, by leyser.undeclared_tables, refused; the declaration is of the name, so it is made again for a schema that was renamed; 3F000 where there is no such schema';
 
 CREATE FUNCTION leyser.ungovern_schema(schema regnamespace) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
-    DELETE FROM leyser.schema_record s WHERE s.schema = ungovern_schema.schema;
+    DELETE FROM leyser.schema_record s USING pg_namespace n
+        WHERE n.oid = ungovern_schema.schema AND s.schema = n.nspname;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'LY008',
             MESSAGE = 'schema is not declared governed',

@@ -91,9 +91,10 @@ CREATE TABLE leyser.table_record (
 );
 COMMENT ON TABLE leyser.table_record IS 'the registry of table kinds';
 
--- Those that hold a governed table are governed anyway.
+-- Those that hold a governed table are governed anyway.  By their names: pg_upgrade takes
+-- no regnamespace along, and numbers schemas anew.
 CREATE TABLE leyser.schema_record (
-    schema regnamespace PRIMARY KEY,
+    schema name PRIMARY KEY,
     governed_since timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE leyser.schema_record IS 'schemas that an operator declared governed';

@@ -67,8 +67,8 @@ extern const LeyserTokenKey *leyser_cache_signing_key(LeyserTokenError *error);
 /* An array that lives until the next call that catches up. */
 extern const LeyserGoverned *leyser_cache_governed(int *count);
 
-/* Schemas that were declared governed: an array that lives as long. */
-extern const Oid *leyser_cache_governed_schemas(int *count);
+/* Names of schemas that were declared governed: an array that lives as long. */
+extern const NameData *leyser_cache_governed_schemas(int *count);
 
 /* Whether any table is observed; and such a table's row, else NULL. */
 extern bool leyser_cache_observes(void);

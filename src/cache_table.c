@@ -40,7 +40,7 @@ static int governed_count = 0;
 static int observed_count = 0; /* of them */
 static Oid *users = NULL;      /* roles with usage "application" or "gateway" */
 static int users_count = 0;
-static Oid *schemas = NULL; /* that were declared governed */
+static NameData *schemas = NULL; /* that were declared governed */
 static int schemas_count = 0;
 
 /*
@@ -138,14 +138,14 @@ cache_read_schemas(void)
 	int size = 4;
 
 	schemas_count = 0;
-	schemas = MemoryContextAlloc(tables_context, size * sizeof(Oid));
+	schemas = MemoryContextAlloc(tables_context, size * sizeof(NameData));
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		bool isnull;
 
 		if (schemas_count == size)
-			schemas = repalloc(schemas, (size *= 2) * sizeof(Oid));
-		schemas[schemas_count++] = DatumGetObjectId(
+			schemas = repalloc(schemas, (size *= 2) * sizeof(NameData));
+		schemas[schemas_count++] = *DatumGetName(
 			heap_getattr(tuple, SCHEMA_SCHEMA, RelationGetDescr(rel), &isnull));
 	}
 	systable_endscan(scan);
@@ -192,7 +192,7 @@ leyser_cache_governed(int *count)
 	return governed;
 }
 
-const Oid *
+const NameData *
 leyser_cache_governed_schemas(int *count)
 {
 	*count = cache_refresh_tables() ? schemas_count : 0;

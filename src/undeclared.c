@@ -63,12 +63,13 @@ static bool
 schema_is_governed(Oid schema)
 {
 	int count;
-	const Oid *schemas = leyser_cache_governed_schemas(&count);
+	const NameData *schemas = leyser_cache_governed_schemas(&count);
 	const LeyserGoverned *governed;
+	char *name = get_namespace_name(schema);
 
 	for (int i = 0; i < count; i++)
 	{
-		if (schemas[i] == schema)
+		if (name && strcmp(NameStr(schemas[i]), name) == 0)
 			return true;
 	}
 	governed = leyser_cache_governed(&count);

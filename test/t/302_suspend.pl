@@ -41,7 +41,7 @@ sub suspend
 # Bad input; who may.
 my %refused = (
 	"'invoice', '', '1 hour'" => '22023', "'invoice', NULL, '1 hour'" => '22023', "'invoice', 'why', '0'" => '22023', "'invoice', 'why', '-1 hour'" => '22023',
-	"'invoice', 'why', NULL" => '22023', "'invoice', 'why', '8 days'" => '22023', "'plain', 'why', '1 hour'" => 'LY008', "'observed', 'why', '1 hour'" => 'LY008',
+	"'invoice', 'why', NULL" => '22023', "'invoice', 'why', '8 days'" => '22023', "'invoice', 'why', '290000 years'" => '22023', "'invoice', 'why', '-290000 years'" => '22023', "'plain', 'why', '1 hour'" => 'LY008', "'observed', 'why', '1 hour'" => 'LY008',
 	"'note_1', 'why', '1 hour'" => 'LY008', "NULL, 'why', '1 hour'" => '42P01', "'pg_class', 'why', '1 hour'" => '42809');
 is_refused($node, "SELECT leyser.suspend_protection($_)", $refused{$_}, "suspend_protection($_)", user => 'operator') foreach sort keys %refused;
 is_refused($node, q{SELECT leyser.suspend_protection('invoice', 'why', '1 hour')}, '42501', "$_ cannot suspend", user => $_) foreach qw(app migrator);
