@@ -52,6 +52,57 @@ REVOKE ALL ON FUNCTION leyser.column_key_step(leyser.child_column, jsonb) FROM P
 COMMENT ON FUNCTION leyser.column_key_step(leyser.child_column, jsonb) IS
     'internal: a step towards the foreign key with the tenant column, or to mending; 23503 for rows that no parent has';
 
+-- What a phase has done, or wants done: an index, which the procedure builds, or a command.
+CREATE FUNCTION leyser.column_phase(it leyser.child_column, place jsonb, OUT action text, OUT line text,
+                                    OUT filled bigint, OUT next_step leyser.adoption_step, OUT new_place jsonb)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    keeps_tenant boolean := EXISTS (SELECT FROM pg_constraint c WHERE c.oid = it.key_oid AND it.child_attnum = ANY (c.conkey));
+BEGIN
+    action := 'again';
+    filled := 0;
+    new_place := place;
+    CASE place ->> 'phase'
+        WHEN 'column' THEN
+            IF NOT keeps_tenant THEN
+                PERFORM leyser.make_child_column(it);
+            END IF;
+            new_place := place || jsonb_build_object('phase', CASE WHEN keeps_tenant THEN 'check' ELSE 'fill' END);
+            line := format('"%s" has column "%s"', it.child, it.tenant_column);
+        WHEN 'fill', 'mend' THEN
+            SELECT f.filled, f.new_place INTO filled, new_place
+                FROM leyser.fill_step(it, place, CASE place ->> 'phase' WHEN 'fill' THEN 'check' ELSE 'key' END) f;
+            -- a pass that finds nothing but held rows waits for them
+            IF filled = 0 AND place ? 'skipped' THEN
+                action := CASE WHEN new_place ? 'skipped' THEN 'idle' ELSE 'locked' END;
+            END IF;
+        WHEN 'check' THEN
+            SELECT c.line, c.new_place INTO line, new_place FROM leyser.column_check_step(it, place) c;
+        WHEN 'index' THEN
+            IF EXISTS (SELECT FROM pg_index i WHERE i.indrelid = it.child AND i.indisvalid AND i.indpred IS NULL
+                       AND i.indkey[0] = it.child_attnum) THEN
+                new_place := place || '{"phase": "key"}';
+            ELSE
+                SELECT s.* INTO next_step FROM leyser.index_steps(it.child, it.child_attnum || it.keys, false) s LIMIT 1;
+            END IF;
+        WHEN 'key' THEN
+            IF keeps_tenant THEN
+                action := 'done';
+                RETURN;
+            END IF;
+            SELECT s.* INTO next_step FROM leyser.key_steps(it.key_oid, it.child_attnum, it.parent_attnum) s LIMIT 1;
+            IF next_step.action NOT IN ('index', 'command') THEN
+                next_step := NULL;
+                SELECT k.line, k.new_place INTO line, new_place FROM leyser.column_key_step(it, place) k;
+            END IF;
+    END CASE;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.column_phase(leyser.child_column, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.column_phase(leyser.child_column, jsonb) IS
+    'internal: goes on with a tenant column where it stopped';
+
 CREATE FUNCTION leyser.add_tenant_column_step(work_id bigint)
     RETURNS TABLE (action text, relation regclass, index_name name, columns text[], is_unique boolean,
                    line text, error_code text, message text, detail text, hint text)
@@ -61,80 +112,37 @@ AS $$
 DECLARE
     work leyser.work_record;
     it leyser.child_column;
-    place jsonb;
+    phase record;
+    next_step leyser.adoption_step;
     finished bigint;
-    batch record;
-    index_step leyser.adoption_step;
 BEGIN
     SELECT w.* INTO work FROM leyser.work_record w WHERE w.work_id = add_tenant_column_step.work_id;
-    place := work.position;
-    finished := work.done;
-    relation := (place ->> 'child')::oid::regclass;
+    relation := (work.position ->> 'child')::oid::regclass;
     it := leyser.child_column_of(relation, (work.arguments ->> 'via')::name, (work.arguments ->> 'tenant_column')::name);
-    action := 'again';
-    CASE place ->> 'phase'
-        WHEN 'column' THEN
-            -- done already, where the foreign key has the column
-            IF EXISTS (SELECT FROM pg_constraint c WHERE c.oid = it.key_oid AND it.child_attnum = ANY (c.conkey)) THEN
-                place := place || '{"phase": "check"}';
-            ELSE
-                PERFORM leyser.make_child_column(it);
-                place := place || '{"phase": "fill"}';
-            END IF;
-            line := format('"%s" has column "%s"', it.child, it.tenant_column);
-        WHEN 'fill', 'mend' THEN
-            SELECT * INTO batch FROM leyser.fill_step(it, place, CASE place ->> 'phase' WHEN 'fill' THEN 'check' ELSE 'key' END);
-            -- a pass that finds nothing but held rows waits for them
-            IF batch.filled = 0 AND place ? 'skipped' THEN
-                action := CASE WHEN batch.new_place ? 'skipped' THEN 'idle' ELSE 'locked' END;
-                message := format('rows of "%s" are locked', it.child);
-                detail := 'Somebody has changed them and has not committed.';
-            END IF;
-            finished := finished + batch.filled;
-            place := batch.new_place;
-            line := format('"%s": %s rows filled', it.child, finished);
-        WHEN 'check' THEN
-            SELECT * INTO batch FROM leyser.column_check_step(it, place);
-            place := batch.new_place;
-            line := batch.line;
-        WHEN 'index' THEN
-            IF EXISTS (SELECT FROM pg_index i WHERE i.indrelid = it.child AND i.indisvalid AND i.indpred IS NULL
-                       AND i.indkey[0] = it.child_attnum) THEN
-                place := place || '{"phase": "key"}';
-            ELSE
-                SELECT s.* INTO index_step FROM leyser.index_steps(it.child, it.child_attnum || it.keys, false) s LIMIT 1;
-                line := index_step.command;
-            END IF;
-        WHEN 'key' THEN
-            IF EXISTS (SELECT FROM pg_constraint c WHERE c.oid = it.key_oid AND it.child_attnum = ANY (c.conkey)) THEN
-                PERFORM leyser.work_end(work.work_id, 'done', NULL);
-                PERFORM leyser.record_event('column.added', NULL, it.child::text, work.arguments || jsonb_build_object('rows', finished));
-                action := 'done';
-                line := format('"%s" has tenant column "%s", kept by foreign key "%s"; %s rows were filled',
-                               it.child, it.tenant_column, it.key_name, finished);
-            ELSE
-                SELECT s.* INTO index_step FROM leyser.key_steps(it.key_oid, it.child_attnum, it.parent_attnum) s LIMIT 1;
-                IF index_step.action IN ('index', 'command') THEN
-                    line := index_step.command;
-                ELSE
-                    index_step := NULL;
-                    SELECT * INTO batch FROM leyser.column_key_step(it, place);
-                    place := batch.new_place;
-                    line := batch.line;
-                END IF;
-            END IF;
-    END CASE;
-    IF index_step.action = 'index' THEN
-        PERFORM leyser.note_adoption(index_step.target, 'index', index_step.object, NULL);
+    SELECT * INTO phase FROM leyser.column_phase(it, work.position);
+    next_step := phase.next_step;
+    finished := work.done + phase.filled;
+    action := phase.action;
+    line := coalesce(phase.line, next_step.command, format('"%s": %s rows filled', it.child, finished));
+    PERFORM leyser.work_step(work.work_id, finished, greatest(work.total, finished), phase.new_place);
+    IF action = 'done' THEN
+        PERFORM leyser.work_end(work.work_id, 'done', NULL);
+        PERFORM leyser.record_event('column.added', NULL, it.child::text, work.arguments || jsonb_build_object('rows', finished));
+        line := format('"%s" has tenant column "%s", kept by foreign key "%s"; %s rows were filled',
+                       it.child, it.tenant_column, it.key_name, finished);
+    ELSIF action = 'locked' THEN
+        message := format('rows of "%s" are locked', it.child);
+        detail := 'Somebody has changed them and has not committed.';
+    ELSIF next_step.action = 'index' THEN
+        PERFORM leyser.note_adoption(next_step.target, 'index', next_step.object, NULL);
         action := 'index';
-        relation := index_step.target;
-        index_name := index_step.object;
-        columns := index_step.columns;
-        is_unique := index_step.is_unique;
-    ELSIF index_step.action IS NOT NULL THEN
-        PERFORM leyser.adoption_do(index_step);
+        relation := next_step.target;
+        index_name := next_step.object;
+        columns := next_step.columns;
+        is_unique := next_step.is_unique;
+    ELSIF next_step.action IS NOT NULL THEN
+        PERFORM leyser.adoption_do(next_step);
     END IF;
-    PERFORM leyser.work_step(work.work_id, finished, greatest(work.total, finished), place);
     RETURN NEXT;
 EXCEPTION
     WHEN lock_not_available OR deadlock_detected THEN
