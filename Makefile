@@ -149,6 +149,7 @@ SQL_PARTS = \
 	sql/policy.sql \
 	sql/protect.sql \
 	sql/lookup.sql \
+	sql/constraint.sql \
 	sql/suspend.sql \
 	sql/account_name.sql \
 	sql/permission.sql \

@@ -18,6 +18,7 @@ GRANT EXECUTE ON FUNCTION
     leyser.scope_problem(text),
     leyser.set_permissions(regclass, text, text, name),
     leyser.enter_support(text),
+    leyser.validate_constraint(regclass, name),
     leyser.observe_rows(bigint, boolean, integer, "any"),
     leyser.protection_is_suspended(bigint, boolean),
     leyser.protect(regclass, name, text, text, boolean, boolean)
@@ -138,6 +139,8 @@ AS $$
         ('operator', 'leyser.undo_adoption()'),
         ('operator', 'leyser.create_lookup(name, regclass, name[])'),
         ('operator', 'leyser.drop_lookup(regprocedure)'),
+        ('operator', 'leyser.key_remedies(regclass)'),
+        ('auditor', 'leyser.key_remedies(regclass)'),
         -- view lookup calls it with the rights of whoever reads the view
         ('operator', 'leyser.list_lookups()'),
         ('auditor', 'leyser.list_lookups()'),

@@ -44,7 +44,8 @@ rows_are(q{
 	'EXECUTE ON leyser.tenant_id()',
 	'EXECUTE ON leyser.tenant_id_int8()',
 	'EXECUTE ON leyser.tenant_id_problem(text)',
-	'EXECUTE ON leyser.tenant_id_uuid()'
+	'EXECUTE ON leyser.tenant_id_uuid()',
+	'EXECUTE ON leyser.validate_constraint(regclass,name)'
 ], 'functions that everybody may call');
 rows_are(q{
 	SELECT a.privilege_type FROM pg_namespace n, aclexplode(n.nspacl) a

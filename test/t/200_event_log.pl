@@ -85,6 +85,8 @@ recorded(q{SELECT leyser.unprotect('item')}, 'table.unprotected');
 recorded(q{SET ROLE owner_of_tables; SELECT leyser.protect('item')}, 'table.protected');
 $node->safe_psql('postgres', q{CREATE TABLE site (tenant_id text NOT NULL, host text UNIQUE); SELECT leyser.protect('site')});
 recorded(q{SELECT leyser.create_lookup('tenant_of_host', 'site', '{host}')}, 'lookup.created');
+$node->safe_psql('postgres', q{ALTER TABLE site ADD CONSTRAINT named CHECK (host <> '')});
+recorded(q{SELECT leyser.validate_constraint('site', 'named')}, 'constraint.validated');
 recorded(q{SELECT leyser.drop_lookup('tenant_of_host(text)')}, 'lookup.dropped');
 recorded(q{SELECT leyser.declare_table('country', 'shared', 'reference data')}, 'table.declared');
 recorded("SELECT leyser.add_issuer_key('idp', \$\$$pair->{pem}\$\$, 'https://idp', 'service')", 'issuer_key.added');
