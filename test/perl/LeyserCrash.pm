@@ -107,7 +107,7 @@ sub kill_backends
 		usleep(60_000 + rand 120_000);
 		kill 'KILL', busy_backend($node) or die "could not kill a backend: $!";
 		finish_loop($_) for @loops;
-		$node->poll_query_until('postgres', 'SELECT true');
+		wait_for_server($node);
 		all_or_nothing($node, "backend killed, round $round");
 	}
 	return;

@@ -14,7 +14,7 @@ use Time::HiRes qw(usleep);
 
 use Exporter qw(import);
 our @EXPORT = qw(purge_node fill_tenants end_contracts queue_purges purge_is
-  wait_for_purge wait_for_server blockers_are wait_for_worker is_erased fingerprint);
+  wait_for_purge blockers_are wait_for_worker is_erased fingerprint);
 
 # A node with three tables of tenants: an order belongs to a customer, an item to
 # an order, and items are known by nothing but their order in an index.
@@ -77,16 +77,6 @@ sub purge_is
 
 	return $node->safe_psql('postgres',
 		"SELECT $column FROM leyser.purge_status WHERE tenant_id = '$tenant' ORDER BY purge_id DESC LIMIT 1");
-}
-
-# Waits until a server that restarts by itself takes connections: psql would fail.
-sub wait_for_server
-{
-	my ($node) = @_;
-
-	usleep(200_000);
-	usleep(100_000) while system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) != 0;
-	return;
 }
 
 # Waits until a condition over purge_status holds for a tenant's purge.

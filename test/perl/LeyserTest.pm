@@ -13,10 +13,11 @@ use File::Basename qw(dirname);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 use Exporter qw(import);
 our @EXPORT = qw(new_node keyring_directory create_extension sqlstate_of is_refused
-  open_session sqlstate_in is_refused_in log_since log_position);
+  open_session sqlstate_in is_refused_in log_since log_position wait_for_server);
 
 my $test_folder = dirname(dirname(abs_path(__FILE__)));
 
@@ -154,6 +155,21 @@ sub log_since
 	my ($node, $position) = @_;
 
 	return slurp_file($node->logfile, $position);
+}
+
+# Waits until a server that restarts by itself takes connections: before, psql would not
+# even read the query that a poll hands it.
+sub wait_for_server
+{
+	my ($node) = @_;
+
+	usleep(200_000);
+	for (1 .. 1800)
+	{
+		return if system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) == 0;
+		usleep(100_000);
+	}
+	die 'the server did not come back';
 }
 
 1;

@@ -104,7 +104,7 @@ is(failures(), '1', '... is counted');
 my $position = log_position($node);
 is(kill('KILL', worker_pid() || 0), 1, 'the worker is killed');
 $node->wait_for_log(qr/all server processes terminated; reinitializing/, $position);
-$node->poll_query_until('postgres', 'SELECT 1', '1') or die 'the server did not come back';
+wait_for_server($node);
 is(failures(), '1', '... also after a kill -9');
 wait_is_over();
 $node->safe_psql('postgres', 'BEGIN; ' . login_sql($wrong) . '; ROLLBACK');

@@ -150,7 +150,7 @@ log_has('a killed process', qr/was terminated by signal 9/, sub {
 	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE usename = 'app' AND state = 'active'});
 	kill 'KILL', $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE usename = 'app'});
 	$run->finish;
-	$node->poll_query_until('postgres', 'SELECT 1', '1') or die 'the server did not come back';
+	wait_for_server($node);
 });
 
 like($node->safe_psql('postgres', q{SELECT substr(password, 37) FROM leyser.account_record}), qr/^\$2a\$10\$/,

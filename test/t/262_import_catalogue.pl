@@ -206,7 +206,7 @@ for my $kill (1 .. 8)
 		$killed++;
 	}
 	eval { $run->finish };
-	$node->poll_query_until('postgres', 'SELECT true');
+	wait_for_server($node);
 	$found{ $node->safe_psql('postgres', 'SELECT count(*) FROM leyser.generation_record') }++;
 	$node->safe_psql('postgres', 'DELETE FROM leyser.generation_record') if $kill < 5;
 }

@@ -15,13 +15,6 @@ my $node = backup_node('stopped', conf => 'restart_after_crash = on');
 my $worker = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'leyser backup worker'};
 my $running = q{SELECT count(*) = 1 FROM leyser.generation_record WHERE state = 'running'};
 
-# The server answers again after a crash.
-sub wait_for_server
-{
-	$node->poll_query_until('postgres', q{SELECT pg_postmaster_start_time() IS NOT NULL}) or die;
-	return;
-}
-
 # One test: the last backup failed, for a reason, and nothing is left of it.
 sub it_failed
 {
@@ -111,7 +104,7 @@ wait_until('for both processes', sub { (my @both = programs_of($node)) == 2 });
 is(kill('STOP', programs_of($node)), 2, 'the program works in two processes');
 kill 'KILL', $node->safe_psql('postgres', $worker);
 is(finish_backup($backup), 'XXXXX', 'a killed worker takes the server\'s sessions with it');
-wait_for_server();
+wait_for_server($node);
 wait_until('for the end of the program', sub { programs_of($node) <= 1 });
 is($node->safe_psql('postgres', $running), 't', 'the books still have it running');
 is(scalar(grep { /\.partial$/ } folders($node)), 1, '... and its folder is there');
@@ -128,7 +121,7 @@ wait_for_copy();
 kill 'KILL', $node->safe_psql('postgres', $worker);
 finish_backup($backup);
 eval { $session->quit; };
-wait_for_server();
+wait_for_server($node);
 is($node->safe_psql('postgres', $running), 't', 'the books still have it running');
 is($node->safe_psql('postgres', 'SELECT leyser.clean_backups()'), 1, 'there is something to do');
 is($node->safe_psql('postgres', q{SELECT state, completed_at IS NULL FROM leyser.generation_record ORDER BY generation_id DESC LIMIT 1}),

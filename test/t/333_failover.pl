@@ -146,7 +146,6 @@ my $call = IPC::Run::start([ 'psql', '-XAtq', '-d', $late->connstr('postgres'), 
 $late->poll_query_until('postgres', 'SELECT leyser.purge_worker() IS NOT NULL');
 kill KILL => $late->safe_psql('postgres', 'SELECT leyser.purge_worker()');
 wait_for_server($late);
-$late->poll_query_until('postgres', 'SELECT true');
 is($late->safe_psql('postgres', 'SELECT leyser.restore_is_held()'), 't', 'killed in the replay: still held');
 $call->finish;
 $late->safe_psql('postgres', 'CALL leyser.replay_purges()');
