@@ -185,7 +185,7 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.work_record WHERE 
 
 # A tenant that is created meanwhile has its turn, one that is locked out has not.
 rows('DELETE FROM seen');
-my $slow = q{$$INSERT INTO seen (rows) SELECT 1 FROM pg_sleep(0.3)$$, label => 'slow'};
+my $slow = q{$$INSERT INTO seen (rows) SELECT 1 FROM pg_sleep(0.5)$$, label => 'slow'};
 sub start_call
 {
 	my ($out, $err) = ('', '');
