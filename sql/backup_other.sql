@@ -51,6 +51,7 @@ BEGIN
                 '^START WAL LOCATION: ([0-9A-F]+/[0-9A-F]+) [(]file ([0-9A-F]{24})[)]') l (begin)
             WHERE l.begin IS NOT NULL AND NOT EXISTS (SELECT FROM leyser.generation_record g
                 WHERE g.tool IN ('pg_basebackup', 'other_database') AND leyser.folder_of(g.location) = f.name)
+            ORDER BY f.began_at
             RETURNING * LOOP
         PERFORM leyser.record_backup_event('backup.noticed', noted);
         count := count + 1;
