@@ -31,6 +31,7 @@
 
 #include "access/parallel.h"
 #include "access/sysattr.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -274,11 +275,32 @@ observe_function(void)
 						   ObjectIdGetDatum(get_namespace_oid("leyser", true)));
 }
 
+/* What names no table of users is none of ours: nothing is looked up for it. */
+static bool
+names_tables(Node *node, void *context)
+{
+	ListCell *cell;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, names_tables, context);
+	foreach (cell, ((Query *) node)->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, cell);
+
+		if (rte->rtekind == RTE_RELATION && rte->relid >= FirstNormalObjectId)
+			return true;
+	}
+	return query_tree_walker((Query *) node, names_tables, context, 0);
+}
+
 static PlannedStmt *
 observe_planner(Query *query, const char *query_string, int cursor_options,
 				ParamListInfo params)
 {
-	if (IsTransactionState() && leyser_cache_observes())
+	if (IsTransactionState() && names_tables((Node *) query, NULL) &&
+		leyser_cache_observes())
 	{
 		ObserveQuery state = {.function = observe_function(),
 							  .query_id = (int64) query->queryId};
