@@ -516,7 +516,8 @@ observe_statement(const PlannedStmt *plan)
 		const RangeTblEntry *rte = lfirst(cell);
 		Oid check_as;
 
-		if (rte->rtekind != RTE_RELATION || !leyser_cache_observed(rte->relid) ||
+		if (rte->rtekind != RTE_RELATION || rte->relid < FirstNormalObjectId ||
+			!leyser_cache_observed(rte->relid) ||
 			!leyser_plan_names(plan, rte, &check_as) || !observe_binds(check_as))
 			continue;
 		if (!checked && leyser_context_check(&error))
@@ -530,8 +531,7 @@ observe_statement(const PlannedStmt *plan)
 static void
 observe_executor_start(QueryDesc *query, int eflags)
 {
-	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY) && !IsParallelWorker() &&
-		leyser_cache_observes())
+	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY) && !IsParallelWorker())
 		observe_statement(query->plannedstmt);
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);
