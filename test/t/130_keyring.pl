@@ -56,7 +56,7 @@ sub broken
 sub listing
 {
 	# a fence is kept by a worker, in its own time
-	return join(' ', sort grep { !/^\.\.?$/ && !/\.fence(\.\d+\.tmp)?$/ } slurp_dir($keyring)) if -d $keyring;
+	return join(' ', sort grep { !/^\.\.?$/ && !/\.fence(\.lock|\.\d+\.tmp)?$/ } slurp_dir($keyring)) if -d $keyring;
 	return 'no directory';
 }
 

@@ -78,8 +78,8 @@ is(slurp_dir_of($copy), '', '... nor a file of one');
 
 sub slurp_dir_of
 {
-	# a standby's fence is its own
-	return join(' ', grep { !/^\.\.?$|\.fence(\.\d+\.tmp)?$/ } slurp_dir($_[0]));
+	# a standby's fence is its own, with its lock
+	return join(' ', grep { !/^\.\.?$|\.fence(\.lock|\.\d+\.tmp)?$/ } slurp_dir($_[0]));
 }
 
 # With them.
