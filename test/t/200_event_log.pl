@@ -317,7 +317,8 @@ for my $case (@evil)
 
 	$position = log_position($node);
 	$node->safe_psql('postgres', $sql =~ s/%s/$name/gr);
-	my @lines = grep { /leyser event/ } split(/\n/, log_since($node, $position));
+	# what goes on in a message's next line is indented
+	my @lines = grep { /^\d.* LOG:  leyser event/ } split(/\n/, log_since($node, $position));
 	is(scalar(@lines), 1, "$what: one line");
 	like($lines[0], qr/event: \{.*\\n2026-01-01/, "$what: the line break is escaped");
 }
