@@ -54,6 +54,12 @@ sub test_backup_property
 	return;
 }
 
+# By id: a run is repeated by its seed alone.
+sub generations
+{
+	return map { $books{$_} } sort { $a <=> $b } keys %books;
+}
+
 sub ask
 {
 	my ($sql) = @_;
@@ -67,8 +73,8 @@ sub ask
 sub step
 {
 	my $what = rand();
-	my @running = grep { $_->{state} eq 'running' } values %books;
-	my @there = grep { $_->{state} ne 'deleted' } values %books;
+	my @running = grep { $_->{state} eq 'running' } generations();
+	my @there = grep { $_->{state} ne 'deleted' } generations();
 	my @spoilt = grep { $_->{state} eq 'failed' && $_->{completed} } @there;
 	my $one = @spoilt && rand() < 0.2 ? $spoilt[rand @spoilt] : $there[rand @there];
 
@@ -95,7 +101,7 @@ sub call
 sub begin
 {
 	my $other = rand() < 0.07;
-	my @parents = grep { $_->{kind} !~ /snapshot|copy/ && $_->{other} == $other } values %books;
+	my @parents = grep { $_->{kind} !~ /snapshot|copy/ && $_->{other} == $other } generations();
 	my @fit = grep { $good{ $_->{state} } } @parents;
 	my $parent = rand() < 0.7 ? (@fit && rand() < 0.85 ? $fit[rand @fit] : $parents[rand @parents]) : undef;
 	my $kind = $parent ? (qw(differential incremental))[rand 2] : (qw(full full full full full full snapshot restore_copy))[rand 8];
@@ -144,7 +150,7 @@ sub verify
 	$one->{state} = 'verified';
 	$seen{verified}++;
 	# children before their children
-	foreach my $child (sort { $a->{id} <=> $b->{id} } values %books)
+	foreach my $child (generations())
 	{
 		next unless $child->{state} eq 'orphan' && needs($child, $one->{id}) && chain_is_good($child->{parent});
 		$child->{state} = 'complete';
@@ -168,7 +174,7 @@ sub spoil
 
 	$one->{state} = $state;
 	$seen{$state}++;
-	foreach my $child (grep { $good{ $_->{state} } && needs($_, $one->{id}) } values %books)
+	foreach my $child (grep { $good{ $_->{state} } && needs($_, $one->{id}) } generations())
 	{
 		$child->{state} = 'orphan';
 		$seen{orphan}++;
@@ -223,7 +229,7 @@ sub going
 {
 	my ($at) = @_;
 	my $ceiling = $at - $policy{max_age} - $policy{slack};
-	my @own = newest_first(grep { !$_->{other} && $_->{state} !~ /^(deleted|expired|running)$/ } values %books);
+	my @own = newest_first(grep { !$_->{other} && $_->{state} !~ /^(deleted|expired|running)$/ } generations());
 	my @whole = grep { $_->{kind} ne 'restore_copy' && $good{ $_->{state} } && chain_is_good($_->{parent}) } @own;
 	my (%days, @counting, %stays, %goes);
 
@@ -236,7 +242,7 @@ sub going
 	my ($verified) = grep { $_->{state} eq 'verified' } @whole;
 	$stays{ $verified->{id} } = 'newest verified' if $verified;
 	$stays{ $counting[0]{id} } = 'newest that counts' if @counting;
-	foreach my $one (values %books)
+	foreach my $one (generations())
 	{
 		next unless $one->{state} eq 'running' || $good{ $one->{state} } && ($one->{other} || $stays{ $one->{id} });
 		for (my $id = $one->{parent}; defined $id; $id = $books{$id}{parent})
@@ -252,7 +258,7 @@ sub going
 	{
 		next if $goes{ $one->{id} } || $good{ $one->{state} };
 		$goes{ $one->{id} } = 'goes with its parent'
-		  if grep { needs($one, $_) } keys %goes, map { $_->{id} } grep { $_->{state} eq 'expired' } values %books;
+		  if grep { needs($one, $_) } keys %goes, map { $_->{id} } grep { $_->{state} eq 'expired' } generations();
 	}
 	foreach my $one (grep { !$goes{ $_->{id} } } @own)
 	{
@@ -277,7 +283,7 @@ sub expire
 {
 	my ($goes, $newest, $verified, $ceiling, @counting) = going($now);
 	my $thought = join "\n", sort { $a <=> $b } keys %$goes;
-	my $latest = max(0, map { $_->{started} } values %books);
+	my $latest = max(0, map { $_->{started} } generations());
 	my $told;
 
 	$told = ask("SELECT generation_id FROM leyser.policy_decision(to_timestamp($now), leyser.this_system()) WHERE place IS NOT NULL ORDER BY place");
@@ -304,7 +310,7 @@ sub expire
 		return "the floor was broken: $id" if $one->{started} >= $ceiling
 		  && grep { $_->{id} == $id } @counting[ 0 .. min($policy{generations}, scalar @counting) - 1 ];
 	}
-	foreach my $child (grep { defined $_->{parent} && $_->{state} !~ /^(expired|deleted)$/ } values %books)
+	foreach my $child (grep { defined $_->{parent} && $_->{state} !~ /^(expired|deleted)$/ } generations())
 	{
 		return "an expired parent of $child->{id}" if $books{ $child->{parent} }{state} eq 'expired';
 	}
