@@ -104,8 +104,9 @@ AS $$
         SELECT w.generation_id, w.state FROM wish w LEFT JOIN needed n ON n.generation_id = w.generation_id
         WHERE w.reason IS NULL AND (n.generation_id IS NULL OR w.state = 'expired')
         UNION
-        SELECT w.generation_id, w.state FROM going g JOIN wish w ON w.parent = g.generation_id
-        WHERE w.own AND w.state IN ('failed', 'orphan')
+        -- through deleted ones, too: what needed them needs what they needed
+        SELECT c.generation_id, c.state FROM going g JOIN leyser.generation_record c ON c.parent = g.generation_id
+        WHERE c.system_identifier = policy_decision.system_identifier AND c.state IN ('failed', 'orphan', 'deleted')
     )
     SELECT w.generation_id, w.day, w.good, w.place, g.generation_id IS NULL,
            CASE WHEN w.state = 'expired' THEN 'expired'

@@ -12,7 +12,7 @@ use LeyserTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = schedule_node('cron', conf => 'cron.use_background_workers = on', init => { allows_streaming => 1 });
+my $node = schedule_node('cron', conf => "cron.use_background_workers = on\nmax_worker_processes = 16", init => { allows_streaming => 1 });
 my $folder = backup_directory($node);
 
 mkdir $folder, 0700 or die;
@@ -47,7 +47,7 @@ sub beats
 	ok($node->poll_query_until('postgres', qq{SELECT count(*) >= 2 FROM cron.job_run_details WHERE runid > $noted AND status = 'succeeded'}), '... as pg_cron notes');
 	is($node->safe_psql('postgres', qq{SELECT count(*) FROM cron.job_run_details WHERE runid > $noted AND status NOT IN ('succeeded', 'running')}), '0', '... without an error');
 	tick($node);
-	is($node->safe_psql('postgres', qq{SELECT string_agg(job || ' ' || state, ', ' ORDER BY job) FROM leyser.job_run
+	is($node->safe_psql('postgres', qq{SELECT string_agg(concat_ws(' ', job, state, CASE WHEN state <> 'done' THEN detail END), ', ' ORDER BY job) FROM leyser.job_run
 		WHERE run_id > $runs AND job IN ('settle contracts', 'queue purges', 'daily backup')}),
 		'daily backup done, queue purges done, settle contracts done', '... each once');
 	is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.generation_record WHERE tool = 'pg_basebackup' AND started_at > pg_postmaster_start_time()}), '1', '... one backup');
