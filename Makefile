@@ -103,6 +103,8 @@ OBJS = \
 	src/export.o \
 	src/context_gap.o \
 	src/observe.o \
+	src/observe_plan.o \
+	src/observe_rows.o \
 	src/suspend.o \
 	src/undeclared.o \
 	src/connection.o \

@@ -161,6 +161,35 @@ REVOKE ALL ON FUNCTION leyser.warn_of_kindless(regnamespace) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.warn_of_kindless(regnamespace) IS
     'internal: warns of the tables of a schema that have no kind';
 
+-- All that can be done before is done first; then each table is protected.
+CREATE FUNCTION leyser.next_unprotected(schema regnamespace, wanted name, INOUT place jsonb, OUT passed bigint,
+                                        OUT relation regclass, OUT step leyser.adoption_step)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    passed := 0;
+    LOOP
+        relation := (SELECT t FROM leyser.unprotected_tables(schema, wanted) t WHERE t::oid > (place ->> 'after')::oid LIMIT 1);
+        IF relation IS NULL AND place ->> 'phase' = 'protect' THEN
+            RETURN;
+        ELSIF relation IS NULL THEN
+            place := place || '{"phase": "protect", "after": 0}';
+            CONTINUE;
+        END IF;
+        SELECT s.* INTO step FROM leyser.adoption_steps(relation, wanted, 'own') s LIMIT 1;
+        -- what is to be done before may have come up since
+        IF place ->> 'phase' = 'protect' OR step.action <> 'protect' THEN
+            RETURN;
+        END IF;
+        place := place || jsonb_build_object('after', relation::oid::bigint);
+        passed := passed + 1;
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.next_unprotected(regnamespace, name, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.next_unprotected(regnamespace, name, jsonb) IS
+    'internal: from a place on, the next table that is not protected and its next step, or NULL, and how many tables need nothing before they are';
+
 CREATE FUNCTION leyser.protect_schema_step(work_id bigint)
     RETURNS TABLE (action text, relation regclass, index_name name, columns text[], is_unique boolean,
                    line text, error_code text, message text, detail text, hint text)
@@ -173,6 +202,7 @@ DECLARE
     finished bigint;
     wanted name;
     schema regnamespace;
+    next record;
     one leyser.adoption_step;
 BEGIN
     SELECT w.* INTO work FROM leyser.work_record w WHERE w.work_id = protect_schema_step.work_id;
@@ -181,27 +211,21 @@ BEGIN
     wanted := work.arguments ->> 'tenant_column';
     schema := (place ->> 'schema')::oid::regnamespace;
     action := 'again';
-    LOOP
-        relation := (SELECT t FROM leyser.unprotected_tables(schema, wanted) t WHERE t::oid > (place ->> 'after')::oid LIMIT 1);
-        IF relation IS NULL AND place ->> 'phase' = 'protect' THEN
-            PERFORM leyser.work_step(work.work_id, work.total, work.total, place);
-            PERFORM leyser.work_end(work.work_id, 'done', NULL);
-            PERFORM leyser.record_event('schema.protected', NULL, schema::text, work.arguments);
-            PERFORM leyser.warn_of_kindless(schema);
-            action := 'done';
-            line := format('schema "%s": all tables with column "%s" are protected', schema, wanted);
-            RETURN NEXT;
-            RETURN;
-        ELSIF relation IS NULL THEN
-            place := place || '{"phase": "protect", "after": 0}';
-            CONTINUE;
-        END IF;
-        SELECT s.* INTO one FROM leyser.adoption_steps(relation, wanted, 'own') s LIMIT 1;
-        -- what is to be done before may have come up since
-        EXIT WHEN place ->> 'phase' = 'protect' OR one.action <> 'protect';
-        place := place || jsonb_build_object('after', relation::oid::bigint);
-        finished := finished + 1;
-    END LOOP;
+    SELECT n.* INTO next FROM leyser.next_unprotected(schema, wanted, place) n;
+    place := next.place;
+    finished := finished + next.passed;
+    relation := next.relation;
+    one := next.step;
+    IF relation IS NULL THEN
+        PERFORM leyser.work_step(work.work_id, work.total, work.total, place);
+        PERFORM leyser.work_end(work.work_id, 'done', NULL);
+        PERFORM leyser.record_event('schema.protected', NULL, schema::text, work.arguments);
+        PERFORM leyser.warn_of_kindless(schema);
+        action := 'done';
+        line := format('schema "%s": all tables with column "%s" are protected', schema, wanted);
+        RETURN NEXT;
+        RETURN;
+    END IF;
     line := format('table %s of %s, %s', finished + 1, work.total, one.command);
     IF one.action = 'index' THEN
         PERFORM leyser.note_adoption(one.target, 'index', one.object, NULL);

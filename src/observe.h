@@ -19,4 +19,15 @@ extern void leyser_observe_truncate(Oid relation);
 
 extern void leyser_observe_init(void);
 
+/* ---- among its files ---- */
+
+#define LEYSER_OBSERVE_TABLES_MAX                                                        \
+	16 /* of one condition: a function takes 100 arguments */
+#define LEYSER_OBSERVE_FIXED_ARGS 3
+
+/* Whether row security would bind whoever reads a table. */
+extern bool leyser_observe_binds(Oid check_as);
+
+extern void leyser_observe_plan_init(void);
+
 #endif /* LEYSER_OBSERVE_H */

@@ -103,10 +103,10 @@ is("$rows[0]{session_role} $rows[0]{caller_role} $rows[0]{tenant_id} $rows[0]{ob
 	'enter(): who, for whom, as whom');
 is("$rows[0]{account_id} $rows[0]{account_name}", "$ada ada", '... and with which account from then on');
 ($result, @rows) = recorded(q{SELECT leyser.issue_token('t1', 'ada')}, 'token.issued', user => 'gateway');
+is(index(encode_json(\@rows), substr($result, -20)), -1, 'issue_token(): the token is not recorded');
 recorded(q{BEGIN; SELECT leyser.enter('t1') \g /dev/null
 	SELECT leyser.import_finish(leyser.import_table('item')); COMMIT}, 'context.entered import.finished', user => 'gateway');
 recorded(q{CALL leyser.for_each_tenant('SELECT count(*) FROM item')}, 'each_tenant.began each_tenant.entered each_tenant.ended', user => 'gateway');
-is(index(encode_json(\@rows), substr($result, -20)), -1, 'issue_token(): the token is not recorded');
 
 # What an account does: each in a transaction that enters its context first.
 sub recorded_of_ada
@@ -239,6 +239,25 @@ recorded(qq{SELECT leyser.verify_backup($generation, false, 'torn')}, 'backup.fa
 recorded(qq{SELECT leyser.confirm_backup_deleted($generation)}, 'backup.deleted', user => 'keeper');
 recorded(q{SELECT leyser.record_wal_archive('elsewhere', '000000010000000000000001')}, 'backup.archive_recorded', user => 'keeper');
 recorded(q{CALL leyser.tick(accept_clock => true)}, 'schedule.clock_accepted', user => 'operator');
+
+# A schema is adopted, one of its tables is left open for a while, and all is undone.
+$node->safe_psql('postgres', q{
+	CREATE SCHEMA "a schema";
+	GRANT USAGE ON SCHEMA "a schema" TO operator;
+	CREATE TABLE "a schema".customer (id int PRIMARY KEY, tenant_id text NOT NULL);
+	CREATE TABLE "a schema".note (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES "a schema".customer);
+});
+recorded(q{SELECT leyser.govern_schema('"a schema"')}, 'schema.governed');
+recorded(q{CALL leyser.add_tenant_column('"a schema".note', 'customer_id')}, 'column.added');
+recorded(q{CALL leyser.protect_schema('"a schema"')}, 'table.protected table.protected schema.protected');
+recorded(q{SELECT leyser.forget_context_gaps('"a schema".note')}, 'table.gaps_forgotten', user => 'operator');
+($result, @rows) = recorded(q{SELECT leyser.suspend_protection('"a schema".note', 'a job', '2 seconds')}, 'table.suspended', user => 'operator');
+is("$rows[0]{object} $rows[0]{detail}{reason}", '"a schema".note a job', 'suspend_protection(): what, and why');
+$node->poll_query_until('postgres', q{SELECT leyser.ended_suspensions() = '"a schema".note'::regclass});
+recorded(q{CALL leyser.tick()}, 'table.suspension_ended', user => 'operator');
+recorded(q{SELECT leyser.unprotect_all()}, join ' ', ('table.unprotected') x 5);
+recorded(q{SELECT leyser.undo_adoption()}, 'adoption.undone');
+recorded(q{SELECT leyser.ungovern_schema('"a schema"')}, 'schema.ungoverned');
 
 # Every kind of event that the script and the library record was seen, save those of
 # tests 131 (keyrings), 260 to 274 (backups), 281 (pg_cron),

@@ -91,15 +91,6 @@ my $writing = q{
 	INSERT INTO app.line (id, invoice_id) SELECT 30000 + coalesce(max(id) - 30000, 0) + 1, 8 FROM app.line WHERE id >= 30000;
 };
 
-# A psql that cannot connect reads no statements: they go as an argument.
-sub wait_for_server
-{
-	my ($database) = @_;
-
-	usleep(20_000) while system('psql', '-XAtq', '-o', '/dev/null', '-d', $node->connstr($database), '-c', 'SELECT 1') != 0;
-	return;
-}
-
 my @ways = (
 	[ 'kill -9' => sub { kill 'KILL', $_[0] } ],
 	[ 'cancelled' => sub { kill 'INT', $_[0] } ],
@@ -128,7 +119,7 @@ for my $round (1 .. 3)
 			$seen{ $way->[0] }++;
 		}
 		eval { $run->{run}->finish; };
-		wait_for_server($database);
+		wait_for_server($node);
 		my $errors = slurp_file($run->{errors});
 		my @errors = grep { /ERROR/ && !/canceling statement due to user request/ } split /\n/, $errors;
 		is("@errors", '', "round $round: stopped by nothing else") if @errors;
