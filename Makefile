@@ -145,6 +145,7 @@ SQL_PARTS = \
 	sql/tenant.sql \
 	sql/observe.sql \
 	sql/bypassing.sql \
+	sql/table_gap.sql \
 	sql/table_kind.sql \
 	sql/permission_check.sql \
 	sql/permission_policy.sql \
