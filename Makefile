@@ -140,6 +140,7 @@ SQL_PARTS = \
 	sql/work_tables.sql \
 	sql/adopt_tables.sql \
 	sql/export_tables.sql \
+	sql/check_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \
@@ -210,6 +211,9 @@ SQL_PARTS = \
 	sql/export_plan.sql \
 	sql/export_policies.sql \
 	sql/event.sql \
+	sql/check_base.sql \
+	sql/check_bypass.sql \
+	sql/check.sql \
 	sql/scrub.sql \
 	sql/privileges.sql
 

@@ -21,7 +21,8 @@ AS $$
         (7, 'clean backups', interval '1 hour', NULL, true),
         (8, 'look at pg_cron', interval '5 minutes', NULL, false),
         (9, 'upkeep', NULL, time '18:30', true),
-        (10, 'end suspensions', interval '0', NULL, false)
+        (10, 'end suspensions', interval '0', NULL, false),
+        (11, 'check security', NULL, time '17:30', false)
     ) k (number, job, every, daily_at, held)
 $$;
 REVOKE ALL ON FUNCTION leyser.job_kinds() FROM PUBLIC;
@@ -229,6 +230,7 @@ BEGIN
             SELECT format('suspensions that have ended: %s', count(leyser.tidy_suspension(e.relation))) INTO done
                 FROM leyser.ended_suspensions() e (relation);
         WHEN 'upkeep' THEN done := leyser.prune_history();
+        WHEN 'check security' THEN done := leyser.note_findings();
     END CASE;
     more := coalesce(more, false);
 END

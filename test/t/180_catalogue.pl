@@ -149,7 +149,7 @@ my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_rec
   grant_record_grant_id_seq permission_change permission_change_change_id_seq contract_policy
   termination_record hold_record external_store external_erasure purge_record purge_record_purge_id_seq
   fence_record backup_policy generation_record generation_record_generation_id_seq system_record wal_archive_record
-  wal_archive_history lookup_record adoption_record adoption_record_adoption_id_seq);
+  wal_archive_history lookup_record adoption_record adoption_record_adoption_id_seq waiver_record);
 my %out_of_dump = (
 	each_tenant_record => 'what another server has begun goes on there',
 	identity => 'a restored database is another audience',
@@ -178,6 +178,7 @@ my %out_of_dump = (
 	job_run_record_run_id_seq => 'of that table',
 	job_problem => 'what another server could not do',
 	cron_job_record => 'another server\'s pg_cron',
+	finding_record => 'what is found is found anew',
 	work_record => 'what another server has begun',
 	work_record_work_id_seq => 'of that table');
 rows_are(q{SELECT relname FROM pg_class WHERE relnamespace = 'leyser'::regnamespace
@@ -215,6 +216,8 @@ my %not_emptied = (
 	job_run_record => 'of the database: names no tenant',
 	job_problem => 'a tenant\'s row goes when its purge is queued',
 	cron_job_record => 'of the database',
+	finding_record => 'of the database: names no tenant',
+	waiver_record => 'of the provider',
 	work_record => 'of the database: names no tenant',
 	identity => 'of the database',
 	signing_key => 'of the database',
