@@ -213,6 +213,8 @@ SQL_PARTS = \
 	sql/event.sql \
 	sql/check_base.sql \
 	sql/check_bypass.sql \
+	sql/check_bypass_read.sql \
+	sql/check_governed.sql \
 	sql/check.sql \
 	sql/scrub.sql \
 	sql/privileges.sql

@@ -10,6 +10,8 @@ CREATE FUNCTION leyser.list_rules()
 AS $$
     SELECT r.check_id, split_part(r.check_id, '.', 1), r.severity, r.fails, r.what, r.why, r.example, r.remedy FROM (
         SELECT * FROM leyser.bypass_rules()
+        UNION ALL SELECT * FROM leyser.bypass_read_rules()
+        UNION ALL SELECT * FROM leyser.governed_rules()
     ) r
 $$;
 REVOKE ALL ON FUNCTION leyser.list_rules() FROM PUBLIC;
@@ -25,6 +27,11 @@ CREATE FUNCTION leyser.list_findings(family text) RETURNS TABLE (check_id text, 
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT * FROM leyser.bypass_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'bypass'
+    UNION ALL SELECT * FROM leyser.bypass_view_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'bypass'
+    UNION ALL SELECT * FROM leyser.bypass_function_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'bypass'
+    UNION ALL SELECT * FROM leyser.bypass_right_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'bypass'
+    UNION ALL SELECT * FROM leyser.governed_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'governed'
+    UNION ALL SELECT * FROM leyser.governed_part_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'governed'
 $$;
 REVOKE ALL ON FUNCTION leyser.list_findings(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.list_findings(text) IS

@@ -108,8 +108,8 @@ CREATE VIEW leyser.check_setting AS
     SELECT pg_catalog.split_part(c.line, '=', 1), pg_catalog.substr(c.line, pg_catalog.strpos(c.line, '=') + 1), d.setrole,
            pg_catalog.format('setting %s of %s', pg_catalog.split_part(c.line, '=', 1), pg_catalog.concat_ws(' in ',
                'role ' || r.rolname, 'database ' || b.datname)),
-           pg_catalog.format('ALTER %s RESET %s;', CASE WHEN r.oid IS NULL THEN pg_catalog.format('DATABASE %I', b.datname)
-               ELSE pg_catalog.format('ROLE %I', r.rolname) || coalesce(pg_catalog.format(' IN DATABASE %I', b.datname), '') END,
+           pg_catalog.format('ALTER %s RESET %s;', CASE WHEN d.setrole = 0 THEN coalesce('DATABASE ' || pg_catalog.quote_ident(b.datname), 'ROLE ALL')
+               ELSE 'ROLE ' || pg_catalog.quote_ident(r.rolname) || coalesce(' IN DATABASE ' || pg_catalog.quote_ident(b.datname), '') END,
                pg_catalog.split_part(c.line, '=', 1)), NULL
     FROM pg_catalog.pg_db_role_setting d
     CROSS JOIN LATERAL pg_catalog.unnest(d.setconfig) c (line)
