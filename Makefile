@@ -215,6 +215,10 @@ SQL_PARTS = \
 	sql/check_bypass.sql \
 	sql/check_bypass_read.sql \
 	sql/check_governed.sql \
+	sql/check_leak.sql \
+	sql/check_widen.sql \
+	sql/check_token.sql \
+	sql/check_key.sql \
 	sql/check.sql \
 	sql/scrub.sql \
 	sql/privileges.sql

@@ -12,6 +12,10 @@ AS $$
         SELECT * FROM leyser.bypass_rules()
         UNION ALL SELECT * FROM leyser.bypass_read_rules()
         UNION ALL SELECT * FROM leyser.governed_rules()
+        UNION ALL SELECT * FROM leyser.leak_rules()
+        UNION ALL SELECT * FROM leyser.widen_rules()
+        UNION ALL SELECT * FROM leyser.token_rules()
+        UNION ALL SELECT * FROM leyser.key_rules()
     ) r
 $$;
 REVOKE ALL ON FUNCTION leyser.list_rules() FROM PUBLIC;
@@ -32,6 +36,16 @@ AS $$
     UNION ALL SELECT * FROM leyser.bypass_right_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'bypass'
     UNION ALL SELECT * FROM leyser.governed_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'governed'
     UNION ALL SELECT * FROM leyser.governed_part_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'governed'
+    UNION ALL SELECT * FROM leyser.leak_key_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'leak'
+    UNION ALL SELECT * FROM leyser.leak_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'leak'
+    UNION ALL SELECT * FROM leyser.widen_policy_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'widen'
+    UNION ALL SELECT * FROM leyser.widen_right_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'widen'
+    UNION ALL SELECT * FROM leyser.widen_function_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'widen'
+    UNION ALL SELECT * FROM leyser.token_setting_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'token'
+    UNION ALL SELECT * FROM leyser.token_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'token'
+    UNION ALL SELECT * FROM leyser.key_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'key'
+    UNION ALL SELECT * FROM leyser.key_duty_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'key'
+    UNION ALL SELECT * FROM leyser.key_own_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'key'
 $$;
 REVOKE ALL ON FUNCTION leyser.list_findings(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.list_findings(text) IS

@@ -58,7 +58,8 @@ COMMENT ON FUNCTION leyser.has_cron() IS 'internal: whether pg_cron is preloaded
 
 -- ---- scheduling ----
 
--- Daily jobs only make sure that somebody ticks then: what is due, tick() knows.
+-- Daily jobs only make sure that somebody ticks then: what is due, tick() knows.  The
+-- security check can wait for the heartbeat.
 CREATE FUNCTION leyser.cron_jobs() RETURNS TABLE (job_name text, cron_schedule text, command text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -68,7 +69,7 @@ AS $$
           UNION ALL
           SELECT CASE k.job WHEN 'upkeep' THEN 'nightly upkeep' ELSE k.job END,
                  format('%s %s * * *', extract(minute FROM k.daily_at), extract(hour FROM k.daily_at))
-          FROM leyser.job_kinds() k WHERE k.daily_at IS NOT NULL) j (what, schedule)
+          FROM leyser.job_kinds() k WHERE k.daily_at IS NOT NULL AND k.job <> 'check security') j (what, schedule)
     CROSS JOIN LATERAL (SELECT format('leyser %s in %s', j.what, current_database())) n (name)
 $$;
 REVOKE ALL ON FUNCTION leyser.cron_jobs() FROM PUBLIC;

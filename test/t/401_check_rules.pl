@@ -61,9 +61,71 @@ my %alike = (
 	'governed.ignored_writable' => q{SELECT leyser.declare_table('shop.ledger', 'ignored'); GRANT SELECT ON shop.ledger TO app},
 	'governed.not_validated' => q{ALTER TABLE shop.ledger ADD CONSTRAINT positive CHECK (id > 0) NOT VALID; ALTER TABLE shop.invoice ADD CONSTRAINT positive CHECK (amount >= 0)},
 	'governed.getters_revoked' => q{REVOKE EXECUTE ON FUNCTION leyser.protect(regclass, name, text, text, boolean, boolean) FROM PUBLIC},
+	'leak.unique_index' => q{CREATE UNIQUE INDEX ON shop.invoice (tenant_id, number); CREATE UNIQUE INDEX ON shop.payment (id); CREATE UNIQUE INDEX ON shop.line (id); CREATE UNIQUE INDEX ON shop.ledger (abs(id));
+		CREATE UNIQUE INDEX hosts ON shop.invoice (number); SELECT leyser.create_lookup('by_number', 'shop.invoice', '{number}')},
+	'leak.unique_number' => q{CREATE TABLE shop.note (tenant_id bigint NOT NULL, id bigserial, PRIMARY KEY (tenant_id, id)); SELECT leyser.protect('shop.note')},
+	'leak.exclusion' => q{CREATE EXTENSION btree_gist; CREATE TABLE shop.stay (tenant_id bigint NOT NULL, during tsrange, EXCLUDE USING gist (tenant_id WITH =, during WITH &&)); SELECT leyser.protect('shop.stay')},
+	'leak.references_right' => q{GRANT REFERENCES ON shop.country TO reader},
+	'leak.sequence_readable' => q{GRANT SELECT ON SEQUENCE shop.invoice_id_seq TO operator; CREATE SEQUENCE shop.counter; GRANT SELECT ON SEQUENCE shop.counter TO app},
+	'leak.statistics_role' => q{CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher},
+	'leak.stat_statements' => q{CREATE EXTENSION pg_stat_statements; REVOKE SELECT ON pg_stat_statements FROM PUBLIC; GRANT SELECT ON pg_stat_statements TO operator},
+	'leak.notify_trigger' => q{CREATE FUNCTION shop.tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_notify(''shop'', ''''); RETURN NULL; END'; CREATE TRIGGER tell AFTER INSERT ON shop.ledger EXECUTE FUNCTION shop.tell();
+		CREATE FUNCTION shop.notifying() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; /* notified */ END'; CREATE TRIGGER tell AFTER INSERT ON shop.invoice EXECUTE FUNCTION shop.notifying()},
+	'leak.language_state' => q{CREATE TRUSTED LANGUAGE plkeeping HANDLER plpgsql_call_handler; REVOKE USAGE ON LANGUAGE plkeeping FROM PUBLIC; CREATE LANGUAGE pluntrusted HANDLER plpgsql_call_handler},
+	'leak.leakproof' => q{CREATE FUNCTION shop.same(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT $1 = $2'},
+	'leak.large_objects' => q{SELECT lo_from_bytea(0, 'x')},
+	'widen.permissive_beside' => q{CREATE POLICY narrower ON shop.invoice AS RESTRICTIVE USING (amount > 0); CREATE TABLE shop.job (tenant_id bigint NOT NULL); ALTER TABLE shop.job ENABLE ROW LEVEL SECURITY;
+		CREATE POLICY own ON shop.job USING (tenant_id < 10); SELECT leyser.protect('shop.job')},
+	'widen.permissive_true' => q{ALTER TABLE shop.ledger ENABLE ROW LEVEL SECURITY; CREATE POLICY all_read ON shop.ledger FOR SELECT USING (true); CREATE POLICY few ON shop.ledger FOR DELETE USING (id < 100)},
+	'widen.policy_setting' => q{CREATE TABLE shop.job (tenant_id bigint NOT NULL); ALTER TABLE shop.job ENABLE ROW LEVEL SECURITY;
+		CREATE POLICY mine ON shop.job USING (tenant_id = current_setting('app.tenant')::bigint); SELECT leyser.protect('shop.job')},
+	'widen.policy_without_rls' => q{CREATE POLICY few ON shop.ledger USING (id < 100); ALTER TABLE shop.ledger ENABLE ROW LEVEL SECURITY},
+	'widen.no_policy' => q{ALTER TABLE shop.country ENABLE ROW LEVEL SECURITY; CREATE POLICY all_read ON shop.country FOR SELECT USING (true)},
+	'widen.foreign_key' => q{SET LOCAL leyser.guards = off; ALTER TABLE shop.line ADD COLUMN code text REFERENCES shop.country; ALTER TABLE shop.line ADD COLUMN other bigint, ADD FOREIGN KEY (other, tenant_id) REFERENCES shop.invoice (id, tenant_id)},
+	'widen.create_in_schema' => q{GRANT CREATE ON SCHEMA shop TO reader; CREATE SCHEMA readers AUTHORIZATION reader},
+	'widen.create_in_database' => q{GRANT TEMPORARY ON DATABASE postgres TO app; GRANT CREATE ON DATABASE postgres TO keeper},
+	'widen.grant_option' => q{GRANT SELECT ON shop.country TO reader WITH GRANT OPTION},
+	'widen.public_grant' => q{GRANT SELECT ON shop.country TO PUBLIC},
+	'widen.default_privileges' => q{ALTER DEFAULT PRIVILEGES FOR ROLE keeper IN SCHEMA shop GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO app; ALTER DEFAULT PRIVILEGES FOR ROLE keeper GRANT EXECUTE ON FUNCTIONS TO PUBLIC},
+	'widen.trigger_right' => q{GRANT TRIGGER ON shop.country TO reader},
+	'widen.foreign_function' => q{CREATE FUNCTION shop.twice(numeric) RETURNS numeric IMMUTABLE LANGUAGE sql AS 'SELECT $1 * 2'; ALTER FUNCTION shop.twice(numeric) OWNER TO keeper; CREATE INDEX ON shop.invoice (tenant_id, shop.twice(amount));
+		CREATE FUNCTION shop.idle() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION shop.idle() OWNER TO reader},
+	'widen.createrole' => q{CREATE ROLE makers NOLOGIN CREATEROLE},
+	'widen.context_switch' => q{ALTER ROLE app SET leyser.context_switch = refuse; SET LOCAL leyser.context_switch = allow},
+	'widen.context_hidden' => q{ALTER ROLE app SET leyser.on_missing_context = error},
+	'token.in_setting' => q{ALTER ROLE keeper SET work_mem = '8MB'},
+	'token.in_function_setting' => q{CREATE FUNCTION shop.as_one() RETURNS int LANGUAGE sql SET work_mem = '8MB' AS 'SELECT 1'},
+	'token.in_source' => q{CREATE FUNCTION shop.as_one(token text) RETURNS text LANGUAGE sql AS 'SELECT set_config(''leyser.token'', token, true)'},
+	'token.log_statement' => q{ALTER ROLE app SET log_statement = 'ddl'},
+	'token.log_duration' => q{ALTER ROLE app SET log_min_duration_statement = -1; ALTER ROLE app SET log_duration = on},
+	'token.log_parameters_on_error' => q{ALTER ROLE app SET log_parameter_max_length_on_error = 0},
+	'token.statements_kept' => q{ALTER DATABASE postgres SET pg_stat_statements.track_utility = off},
+	'token.audit_parameters' => q{ALTER DATABASE postgres SET pgaudit.log_parameter = off},
+	'token.lifetime' => q{ALTER ROLE app SET leyser.max_token_lifetime = '24 h'},
+	'token.leeway' => q{ALTER ROLE app SET leyser.clock_leeway = 60},
+	'token.session_scope' => q{ALTER ROLE app SET leyser.context_scope = transaction},
+	'key.unusable' => q{SELECT leyser.stage_signing_key()},
+	'key.old' => q{UPDATE leyser.signing_key SET activated_at = now() - interval '300 days' WHERE state = 'active'},
+	'key.left' => q{SELECT leyser.activate_signing_key(leyser.stage_signing_key())},
+	'key.issuers_unbound' => q{INSERT INTO leyser.issuer_key (key_id, pem, algorithm, issuer, audience, tenant_id)
+		VALUES ('a', 'x', 'EdDSA', 'https://a.example', 'x', NULL), ('a2', 'x', 'EdDSA', 'https://a.example', 'x', NULL), ('b', 'x', 'EdDSA', 'https://b.example', 'x', '1')},
+	'key.custodian_acts' => q{SELECT leyser.grant_usage('custodian', 'provisioner')},
+	'key.auditor_acts' => q{SELECT leyser.grant_usage('operator', 'provisioner')},
+	'key.duty_reads_rows' => q{GRANT SELECT ON shop.invoice TO operator; GRANT USAGE ON SCHEMA shop TO auditor; GRANT SELECT ON shop.invoice TO auditor},
+	'key.unfit_application' => q{ALTER ROLE keeper REPLICATION; CREATE ROLE team NOLOGIN; GRANT team TO app},
+	'key.own_tables' => q{SELECT leyser.grant_usage('custodian', 'provisioner'); GRANT SELECT ON shop.country TO reader},
+	'key.own_functions' => q{SELECT leyser.grant_usage('reader', 'gateway')},
+	'key.leyser_owner' => q{CREATE ROLE second SUPERUSER; ALTER SCHEMA leyser OWNER TO second},
+	'key.server_files' => q{CREATE ROLE loader NOLOGIN; GRANT pg_read_server_files TO loader},
+	'key.all_data' => q{CREATE ROLE loader NOLOGIN; GRANT pg_read_all_data TO loader},
 );
 
-my %undo = ();
+# What is left of examples that cannot be rolled back.
+my %undo = (
+	'leak.unique_index' => 'DROP INDEX shop.number_key_tenant',
+	'leak.unique_number' => q{SELECT leyser.unprotect('shop.note'); DROP TABLE shop.note},
+	'widen.foreign_key' => 'ALTER TABLE shop.line DROP CONSTRAINT line_tenant_id_invoice_id_fkey1; DROP INDEX shop.invoice_id_idx',
+);
 
 is($node->safe_psql('postgres', 'SELECT check_id, object, finding FROM leyser.check_security()'), '', 'nothing is found at first');
 my $rules = rules_of($node);
