@@ -219,6 +219,8 @@ SQL_PARTS = \
 	sql/check_widen.sql \
 	sql/check_token.sql \
 	sql/check_key.sql \
+	sql/check_performance.sql \
+	sql/check_copy.sql \
 	sql/check.sql \
 	sql/scrub.sql \
 	sql/privileges.sql

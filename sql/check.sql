@@ -16,6 +16,8 @@ AS $$
         UNION ALL SELECT * FROM leyser.widen_rules()
         UNION ALL SELECT * FROM leyser.token_rules()
         UNION ALL SELECT * FROM leyser.key_rules()
+        UNION ALL SELECT * FROM leyser.performance_rules()
+        UNION ALL SELECT * FROM leyser.copy_rules()
     ) r
 $$;
 REVOKE ALL ON FUNCTION leyser.list_rules() FROM PUBLIC;
@@ -46,6 +48,10 @@ AS $$
     UNION ALL SELECT * FROM leyser.key_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'key'
     UNION ALL SELECT * FROM leyser.key_duty_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'key'
     UNION ALL SELECT * FROM leyser.key_own_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'key'
+    UNION ALL SELECT * FROM leyser.performance_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'performance'
+    UNION ALL SELECT * FROM leyser.replication_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'replication'
+    UNION ALL SELECT * FROM leyser.cron_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'job'
+    UNION ALL SELECT * FROM leyser.job_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'job'
 $$;
 REVOKE ALL ON FUNCTION leyser.list_findings(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.list_findings(text) IS

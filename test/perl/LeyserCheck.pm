@@ -18,6 +18,8 @@ our @EXPORT = qw(check_node rules_of findings_of paste fires_and_is_mended does_
 # Settings and doors of a server on which nothing is found.
 my $settings = q{
 log_statement = none
+wal_level = logical
+max_prepared_transactions = 5
 };
 
 my $application = q{
@@ -130,6 +132,7 @@ sub fires_for_good
 	my ($node, $id, $rule, $undo) = @_;
 
 	paste($node, $rule->{example});
+	$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM leyser.check_security('$rule->{family}') WHERE check_id = '$id'");
 	my $remedies = $node->safe_psql('postgres', "SELECT remedy FROM leyser.check_security('$rule->{family}') WHERE check_id = '$id'");
 	isnt($remedies, '', "$id: its example makes it fire");
 	ok(paste($node, $remedies), "$id: ... and its remedy can be pasted");

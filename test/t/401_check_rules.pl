@@ -118,10 +118,32 @@ my %alike = (
 	'key.leyser_owner' => q{CREATE ROLE second SUPERUSER; ALTER SCHEMA leyser OWNER TO second},
 	'key.server_files' => q{CREATE ROLE loader NOLOGIN; GRANT pg_read_server_files TO loader},
 	'key.all_data' => q{CREATE ROLE loader NOLOGIN; GRANT pg_read_all_data TO loader},
+	'performance.no_index' => q{CREATE TABLE shop.big (tenant_id bigint NOT NULL, n int, note text); CREATE INDEX ON shop.big (tenant_id, n); INSERT INTO shop.big SELECT 1, 1, repeat('x', 400) FROM generate_series(1, 4000); ANALYZE shop.big;
+		SELECT leyser.protect('shop.big'); CREATE TABLE shop.small (tenant_id bigint NOT NULL); SELECT leyser.protect('shop.small')},
+	'performance.not_leakproof' => q{CREATE INDEX ON shop.invoice (number); CREATE INDEX ON shop.invoice (tenant_id, amount); CREATE INDEX ON shop.ledger ((id * 1.5))},
+	'performance.policy_volatile' => q{CREATE FUNCTION shop.floor_amount() RETURNS numeric LANGUAGE sql STABLE AS 'SELECT 0.0'; CREATE POLICY above ON shop.invoice AS RESTRICTIVE USING (amount > shop.floor_amount())},
+	'performance.policy_parallel' => q{CREATE FUNCTION shop.floor_amount() RETURNS numeric LANGUAGE sql PARALLEL SAFE AS 'SELECT 0.0'; CREATE POLICY above ON shop.invoice AS RESTRICTIVE USING (amount > shop.floor_amount())},
+	'performance.foreign_key' => q{CREATE TABLE shop.part (tenant_id bigint NOT NULL, invoice_id bigint, FOREIGN KEY (tenant_id, invoice_id) REFERENCES shop.invoice (tenant_id, id)); CREATE INDEX ON shop.part (invoice_id, tenant_id); SELECT leyser.protect('shop.part')},
+	'performance.statistics' => q{CREATE TABLE shop.small (tenant_id bigint NOT NULL); SELECT leyser.protect('shop.small')},
+	'performance.invalid_index' => q{CREATE INDEX broken ON shop.ledger ((id + 1)); UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'shop.broken'::regclass},
+	'replication.publication' => 'CREATE PUBLICATION elsewhere FOR TABLE shop.country',
+	'replication.role' => 'CREATE ROLE copying NOLOGIN REPLICATION',
+	'replication.subscription' => 'CREATE ROLE plain LOGIN',
+	'replication.logical_slot' => q{SELECT pg_create_physical_replication_slot('standby')},
+	'replication.idle_slot' => q{SELECT pg_create_physical_replication_slot('fresh')},
+	'replication.unlogged' => q{CREATE UNLOGGED TABLE shop.brief (i int)},
+	'job.past_row_security' => q{CREATE EXTENSION pg_cron; SELECT cron.schedule('beat', '* * * * *', 'CALL leyser.tick()')},
+	'job.heartbeat' => 'SELECT 1',
+	'job.failing' => q{UPDATE leyser.job_record SET failures = 1, failing_since = now() - interval '2 hours' WHERE job = 'upkeep'},
+	'job.prepared' => 'SELECT 1',
 );
 
 # What is left of examples that cannot be rolled back.
 my %undo = (
+	'performance.no_index' => q{SELECT leyser.unprotect('shop.big'); DROP TABLE shop.big},
+	'performance.not_leakproof' => 'DROP INDEX shop.invoice_tenant_id_amount_idx',
+	'job.heartbeat' => 'SELECT leyser.unschedule(); DROP EXTENSION pg_cron; CALL leyser.tick()',
+	'job.failing' => 'CALL leyser.tick()',
 	'leak.unique_index' => 'DROP INDEX shop.number_key_tenant',
 	'leak.unique_number' => q{SELECT leyser.unprotect('shop.note'); DROP TABLE shop.note},
 	'widen.foreign_key' => 'ALTER TABLE shop.line DROP CONSTRAINT line_tenant_id_invoice_id_fkey1; DROP INDEX shop.invoice_id_idx',
