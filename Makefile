@@ -221,6 +221,7 @@ SQL_PARTS = \
 	sql/check_key.sql \
 	sql/check_performance.sql \
 	sql/check_copy.sql \
+	sql/check_server.sql \
 	sql/check.sql \
 	sql/scrub.sql \
 	sql/privileges.sql

@@ -18,6 +18,8 @@ AS $$
         UNION ALL SELECT * FROM leyser.key_rules()
         UNION ALL SELECT * FROM leyser.performance_rules()
         UNION ALL SELECT * FROM leyser.copy_rules()
+        UNION ALL SELECT * FROM leyser.server_rules()
+        UNION ALL SELECT * FROM leyser.server_setting_rules()
     ) r
 $$;
 REVOKE ALL ON FUNCTION leyser.list_rules() FROM PUBLIC;
@@ -52,6 +54,8 @@ AS $$
     UNION ALL SELECT * FROM leyser.replication_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'replication'
     UNION ALL SELECT * FROM leyser.cron_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'job'
     UNION ALL SELECT * FROM leyser.job_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'job'
+    UNION ALL SELECT * FROM leyser.server_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'server'
+    UNION ALL SELECT * FROM leyser.server_setting_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'server'
 $$;
 REVOKE ALL ON FUNCTION leyser.list_findings(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.list_findings(text) IS

@@ -67,11 +67,12 @@ AS $$
     )
     SELECT CASE WHEN b.is_drawn THEN 'leak.unique_number' ELSE 'leak.unique_index' END, 'index ' || b.indexrelid::regclass,
            format('It makes values unique over all tenants of %s.', b.name),
-           CASE WHEN b.kind = 'own' THEN concat((SELECT string_agg(f.remedy || ' ', '') FROM pg_constraint k
-                JOIN LATERAL leyser.foreign_key_gaps(b.relation, b.tenant_attnum) f ON f.constraint_name = k.conname
-                WHERE k.contype = 'f' AND k.conindid = b.indexrelid), leyser.unique_remedy(b.indexrelid, b.tenant_column))
+           CASE WHEN k.names IS NOT NULL THEN format('-- first have these foreign keys, which need it, carry the tenant column: %s', k.names)
+                WHEN b.kind = 'own' THEN leyser.unique_remedy(b.indexrelid, b.tenant_column)
                 ELSE '-- rows of all tenants have no tenant: decide whether a tenant may have a value that they have, and make the key so' END
     FROM bare b
+    CROSS JOIN LATERAL (SELECT string_agg(format('%I on %s', k.conname, k.conrelid::regclass), ', ' ORDER BY k.conname) AS names
+                        FROM pg_constraint k WHERE k.contype = 'f' AND k.conindid = b.indexrelid AND k.conparentid = 0) k
     UNION ALL
     SELECT 'leak.exclusion', format('constraint %I on %s', k.conname, t.name), 'It compares rows of all tenants.',
            format('%4$sALTER TABLE %1$s DROP CONSTRAINT %2$I, ADD CONSTRAINT %2$I %3$s;', t.name, k.conname,

@@ -20,6 +20,8 @@ my $settings = q{
 log_statement = none
 wal_level = logical
 max_prepared_transactions = 5
+unix_socket_permissions = 0700
+log_connections = on
 };
 
 my $application = q{

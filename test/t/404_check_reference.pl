@@ -1,0 +1,21 @@
+# The README's rules of the security check are those of the catalogue.
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use LeyserTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('reference');
+my $readme = slurp_file(dirname(dirname(dirname(abs_path(__FILE__)))) . '/README.md');
+my $rules = $node->safe_psql('postgres', q{SELECT format('| `%s` | %s | %s | %s %s | `%s` |', check_id, severity, fails, what, why, example)
+	FROM leyser.check_rule ORDER BY check_id COLLATE "C"});
+
+my ($section) = $readme =~ /^### Rules of the security check\n(.*?)^###? /ms;
+is(join("\n", grep { /^\| `/ } split /\n/, $section), $rules, 'the rules of the README, line by line');
+
+$node->stop;
+done_testing();
