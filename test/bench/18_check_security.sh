@@ -29,7 +29,7 @@ calls()
 {
 	{
 		printf '\\timing on\n'
-		yes "SELECT count(*) FROM leyser.check_security($1);" | head -n 6
+		yes "SELECT count(*) FROM leyser.check_security(${1:-});" | head -n 6
 	} | sql | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' | tail -n 5
 }
 

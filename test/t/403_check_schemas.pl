@@ -94,7 +94,7 @@ $node->safe_psql('adopted', q{SET client_min_messages = error;
 is($node->safe_psql('adopted', q{SELECT check_id, count(*) = (SELECT count(*) FROM pg_tables WHERE schemaname = 'public') FROM leyser.check_security() GROUP BY 1}),
 	'governed.no_kind|t', 'a schema without a tenant: its tables have no kind, and nothing else');
 $node->safe_psql('adopted', q{SET client_min_messages = error;
-	SELECT format('ALTER TABLE %I ADD COLUMN tenant_id bigint NOT NULL', tablename) FROM pg_tables WHERE schemaname = 'public'
+	SELECT format('ALTER TABLE %I ADD COLUMN tenant_id bigint NOT NULL DEFAULT 1', tablename) FROM pg_tables WHERE schemaname = 'public'
 	\gexec
 	SELECT leyser.protect(tablename::regclass, accept_gaps => true) FROM pg_tables WHERE schemaname = 'public'});
 my $left = q{SELECT count(*) FROM leyser.check_security()};
