@@ -56,6 +56,13 @@ OBJS = \
 	src/permission_notes.o \
 	src/portal.o \
 	src/event.o \
+	src/audit.o \
+	src/audit_image.o \
+	src/event_digest.o \
+	src/event_insert.o \
+	src/event_month.o \
+	src/event_chain.o \
+	src/event_verify.o \
 	src/program.o \
 	src/program_stray.o \
 	src/pgbackrest.o \
@@ -132,6 +139,7 @@ OBJS = \
 SQL_PARTS = \
 	sql/header.sql \
 	sql/tables.sql \
+	sql/event_tables.sql \
 	sql/account_tables.sql \
 	sql/purge_tables.sql \
 	sql/backup_tables.sql \
@@ -211,6 +219,11 @@ SQL_PARTS = \
 	sql/export_plan.sql \
 	sql/export_policies.sql \
 	sql/event.sql \
+	sql/event_seal.sql \
+	sql/event_month.sql \
+	sql/event_retention.sql \
+	sql/event_verify.sql \
+	sql/audit.sql \
 	sql/check_base.sql \
 	sql/check_bypass.sql \
 	sql/check_bypass_read.sql \

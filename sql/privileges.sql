@@ -144,6 +144,13 @@ AS $$
         -- view lookup calls it with the rights of whoever reads the view
         ('operator', 'leyser.list_lookups()'),
         ('auditor', 'leyser.list_lookups()'),
+        ('operator', 'leyser.set_event_retention(interval)'),
+        ('operator', 'leyser.audit(regclass, name[], name[])'),
+        ('operator', 'leyser.unaudit(regclass)'),
+        -- view tenant_event calls it with the rights of whoever reads the view
+        ('application', 'leyser.audit_images(bytea)'),
+        ('auditor', 'leyser.verify_events(text, timestamptz, timestamptz, text)'),
+        ('auditor', 'leyser.event_digest()'),
         ('operator', 'leyser.suspend_protection(regclass, text, interval, boolean)'),
         ('operator', 'leyser.forget_context_gaps(regclass)'),
         ('operator', 'leyser.govern_schema(regnamespace)'),
@@ -237,6 +244,7 @@ AS $$
         ('auditor', 'leyser.permission'),
         ('application', 'leyser.account'),
         ('application', 'leyser.account_event'),
+        ('application', 'leyser.tenant_event'),
         ('application', 'leyser.session'),
         ('application', 'leyser.role'),
         ('application', 'leyser.granted'),
@@ -278,6 +286,8 @@ AS $$
         ('auditor', 'leyser.tenant'),
         ('auditor', 'leyser.governed_table'),
         ('auditor', 'leyser.granted_usage'),
+        ('operator', 'leyser.audited_table'),
+        ('auditor', 'leyser.audited_table'),
         ('auditor', 'leyser.event')
     ) r (usage, object)
 $$;

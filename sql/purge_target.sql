@@ -123,12 +123,16 @@ AS $$
         ('leyser.issuer_key', 'tenant_id = $1', NULL),
         -- none while a purge runs, but the bytes of former ones
         ('leyser.hold_record', 'tenant_id = $1', NULL),
-        -- who confirmed an erasure is told by its report
-        ('leyser.event_record', 'tenant_id = $1 AND event <> ''external_erasure.confirmed'' AND num_nonnulls(session_role, caller_role, client_address, account_id, object, detail, salt) > 0',
-            'session_role = NULL, caller_role = NULL, client_address = NULL, account_id = NULL, object = NULL, detail = NULL, salt = NULL'),
         ('leyser.termination_record', 'tenant_id = $1 AND reason IS NOT NULL', 'reason = NULL'),
         ('leyser.tenant_record', 'tenant_id = $1 AND (name IS NOT NULL OR region IS NOT NULL)', 'name = NULL, region = NULL')
     ) o (relation, condition, assignments)
+    UNION ALL
+    -- who confirmed an erasure is told by its report
+    SELECT e.relation, e.relation::regclass::text, 'r', 'leyser',
+           'tenant_id = $1 AND event <> ''external_erasure.confirmed'' AND num_nonnulls(session_role, caller_role, client_address, account_id, object, detail, salt, images) > 0',
+           'session_role = NULL, caller_role = NULL, client_address = NULL, account_id = NULL, object = NULL, detail = NULL, salt = NULL, images = NULL', NULL, NULL
+    FROM (SELECT 'leyser.event_record'::regclass::oid UNION ALL
+          SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = 'leyser.event_record'::regclass) e (relation)
 $$;
 REVOKE ALL ON FUNCTION leyser.own_purge_targets() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.own_purge_targets() IS

@@ -22,7 +22,10 @@ AS $$
         (8, 'look at pg_cron', interval '5 minutes', NULL, false),
         (9, 'upkeep', NULL, time '18:30', true),
         (10, 'end suspensions', interval '0', NULL, false),
-        (11, 'check security', NULL, time '17:30', false)
+        (11, 'check security', NULL, time '17:30', false),
+        (12, 'seal events', interval '0', NULL, false),
+        (13, 'make months for events', interval '1 hour', NULL, false),
+        (14, 'drop months of events', interval '1 hour', NULL, true)
     ) k (number, job, every, daily_at, held)
 $$;
 REVOKE ALL ON FUNCTION leyser.job_kinds() FROM PUBLIC;
@@ -42,6 +45,7 @@ BEGIN
         WHEN 'daily backup' THEN
             current_setting('leyser.backup_directory', true) <> '' AND (leyser.present_backup_policy()).daily_backup
         WHEN 'clean backups' THEN current_setting('leyser.backup_directory', true) <> ''
+        WHEN 'seal events' THEN EXISTS (SELECT FROM leyser.event_pending)
         WHEN 'look at pg_cron' THEN EXISTS (SELECT FROM leyser.cron_job_record)
         ELSE true END IS TRUE;
 END
@@ -229,6 +233,9 @@ BEGIN
         WHEN 'end suspensions' THEN
             SELECT format('suspensions that have ended: %s', count(leyser.tidy_suspension(e.relation))) INTO done
                 FROM leyser.ended_suspensions() e (relation);
+        WHEN 'seal events' THEN PERFORM leyser.seal_events();
+        WHEN 'make months for events' THEN PERFORM leyser.add_event_months();
+        WHEN 'drop months of events' THEN done := leyser.drop_event_months();
         WHEN 'upkeep' THEN done := leyser.prune_history();
         WHEN 'check security' THEN done := leyser.note_findings();
     END CASE;

@@ -305,6 +305,7 @@ BEGIN
         WHEN 'password' THEN RETURN leyser.replace_password(payload::jsonb);
         WHEN 'renew' THEN PERFORM leyser.note_renewal(payload::uuid);
         WHEN 'event' THEN PERFORM leyser.add_event(payload::jsonb);
+        WHEN 'seal events' THEN RETURN leyser.seal_events()::text;
     END CASE;
     RETURN '';
 END

@@ -140,10 +140,13 @@ CREATE TABLE leyser.event_record (
     object text,
     detail jsonb,
     salt bytea,                            -- NULL: something was erased
-    digest bytea NOT NULL
+    digest bytea NOT NULL,
+    images bytea                           -- of audited rows
 );
+-- what is hashed and hardly ever read is not compressed
+ALTER TABLE leyser.event_record ALTER COLUMN images SET STORAGE EXTERNAL;
 COMMENT ON TABLE leyser.event_record IS
-    'the event log: content that can be erased, beside a digest that stays';
+    'the event log: content that can be erased, beside a digest that stays; a month''s events lie in a child, event_record_YYYY_MM, where there is one';
 CREATE INDEX event_record_tenant ON leyser.event_record (tenant_id, event_id);
 COMMENT ON INDEX leyser.event_record_tenant IS 'one tenant''s events, in order';
 CREATE INDEX event_record_address ON leyser.event_record (tenant_id, (coalesce(account_id::text, object)))

@@ -12,6 +12,7 @@
 
 #include "commands/defrem.h"
 #include "common/jsonapi.h"
+#include "executor/executor.h"
 #include "mb/pg_wchar.h"
 #include "nodes/plannodes.h"
 #include "nodes/primnodes.h"
@@ -23,6 +24,8 @@
 #include "tcop/pquery.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
 
 #if PG_VERSION_NUM < 150000
 #error "leyser needs PostgreSQL 15 or later"
@@ -238,6 +241,36 @@ leyser_var_set_nulling(Var *column, Bitmapset *nulling)
 {
 #if PG_VERSION_NUM >= 160000
 	column->varnullingrels = bms_copy(nulling);
+#endif
+}
+
+/* A table's primary key, or InvalidOid; whether it may be deferrable is asked since 18. */
+static inline Oid
+leyser_primary_key(Relation rel)
+{
+#if PG_VERSION_NUM >= 180000
+	return RelationGetPrimaryKeyIndex(rel, false);
+#else
+	return RelationGetPrimaryKeyIndex(rel);
+#endif
+}
+
+/* A range table of one relation; rights are apart since 16, what is kept of it since 18. */
+static inline void
+leyser_range_table_of(EState *estate, Relation rel)
+{
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+
+	rte->rtekind = RTE_RELATION;
+	rte->relid = RelationGetRelid(rel);
+	rte->relkind = rel->rd_rel->relkind;
+	rte->rellockmode = RowExclusiveLock;
+#if PG_VERSION_NUM >= 180000
+	ExecInitRangeTable(estate, list_make1(rte), NIL, bms_make_singleton(1));
+#elif PG_VERSION_NUM >= 160000
+	ExecInitRangeTable(estate, list_make1(rte), NIL);
+#else
+	ExecInitRangeTable(estate, list_make1(rte));
 #endif
 }
 

@@ -13,6 +13,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_inherits.h"
 #include "common/hashfn.h"
 #include "fmgr.h"
 #include "nodes/pg_list.h"
@@ -21,6 +22,8 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+
+#include "compat.h"
 
 static uint32
 id_hash(const void *key, Size keysize)
@@ -173,18 +176,19 @@ leyser_fence_tenant_is_erased(LeyserFenceTables *tables, const char *tenant_id)
 	return erased;
 }
 
-bool
-leyser_fence_event_is_known(int64 event_id, uint64 digest)
+/* In event_record, or in one month's child of it. */
+static bool
+relation_knows_event(Oid relation, int64 event_id, uint64 digest)
 {
-	Relation rel = relation_open_named("event_record");
+	Relation rel = table_open(relation, AccessShareLock);
+	Oid index = leyser_primary_key(rel);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;
 	bool known = false;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(event_id));
-	scan =
-		systable_beginscan(rel, relation_oid("event_record_pkey"), true, NULL, 1, &key);
+	scan = systable_beginscan(rel, index, OidIsValid(index), NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
@@ -201,6 +205,42 @@ leyser_fence_event_is_known(int64 event_id, uint64 digest)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return known;
+}
+
+/* Events up to one of these went at the end of their retention. */
+static bool
+event_was_dropped(int64 event_id)
+{
+	Relation rel = relation_open_named("event_checkpoint");
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple tuple;
+	bool dropped = false;
+
+	while (!dropped && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool isnull;
+		Datum last = column_of(tuple, rel, "last_event", &isnull);
+
+		dropped = !isnull && DatumGetInt64(last) >= event_id;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return dropped;
+}
+
+bool
+leyser_fence_event_is_known(int64 event_id, uint64 digest)
+{
+	Oid parent = relation_oid("event_record");
+	List *relations = lcons_oid(parent, find_inheritance_children(parent, NoLock));
+	ListCell *cell;
+
+	foreach (cell, relations)
+	{
+		if (relation_knows_event(lfirst_oid(cell), event_id, digest))
+			return true;
+	}
+	return event_was_dropped(event_id);
 }
 
 static void

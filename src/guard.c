@@ -62,6 +62,7 @@
 #include "connection.h"
 #include "context.h"
 #include "duty.h"
+#include "event_month.h"
 #include "follow.h"
 #include "observe.h"
 #include "owner.h"
@@ -169,7 +170,7 @@ guard_alters_leyser(Node *statement)
 		name = ((AlterObjectSchemaStmt *) statement)->relation;
 	else if (IsA(statement, AlterExtensionContentsStmt))
 		return strcmp(((AlterExtensionContentsStmt *) statement)->extname, "leyser") == 0;
-	if (name == NULL)
+	if (name == NULL || leyser_event_month_is(name))
 		return false;
 	return get_rel_namespace(RangeVarGetRelid(name, NoLock, true)) ==
 		   get_namespace_oid("leyser", true);
@@ -297,6 +298,8 @@ guard_prepare(GuardState *state, Node *statement)
 	state->drops_leyser = guard_drops_leyser(statement);
 	if (guards)
 		guard_check_materialized_view(statement);
+	if (guards && !registry_work)
+		leyser_event_month_check(statement);
 	if (state->reach == REACH_PROTECTION)
 	{
 		LeyserProtection *tables = leyser_protection_capture(state->foreign_keys);

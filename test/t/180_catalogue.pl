@@ -149,7 +149,8 @@ my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_rec
   grant_record_grant_id_seq permission_change permission_change_change_id_seq contract_policy
   termination_record hold_record external_store external_erasure purge_record purge_record_purge_id_seq
   fence_record backup_policy generation_record generation_record_generation_id_seq system_record wal_archive_record
-  wal_archive_history lookup_record adoption_record adoption_record_adoption_id_seq waiver_record);
+  wal_archive_history lookup_record adoption_record adoption_record_adoption_id_seq waiver_record
+  event_pending event_seal event_checkpoint event_retention);
 my %out_of_dump = (
 	each_tenant_record => 'what another server has begun goes on there',
 	identity => 'a restored database is another audience',
@@ -198,6 +199,10 @@ my @emptied = qw(account_record each_tenant_record event_record export_record fa
   password_record permission_change revoked_session role_member role_permission role_record session_record
   support_record tenant_record termination_record);
 my %not_emptied = (
+	event_pending => 'hashes of what stays',
+	event_seal => 'hashes of what stays',
+	event_checkpoint => 'hashes of what stays',
+	event_retention => 'of the provider',
 	contract_policy => 'of the provider',
 	backup_policy => 'of the provider',
 	generation_record => 'of the whole database',

@@ -1,0 +1,68 @@
+-- Tables of the event log's chain and retention.
+
+CREATE TABLE leyser.event_pending (
+    event_id bigint NOT NULL,
+    at timestamptz NOT NULL,
+    chain text COLLATE "C" NOT NULL,
+    leaf bytea NOT NULL
+);
+COMMENT ON TABLE leyser.event_pending IS
+    'events that no seal holds yet, with the hash of what stays of them; no index, for each event adds a row and each seal takes some';
+
+CREATE TABLE leyser.event_seal (
+    chain text COLLATE "C" NOT NULL,    -- a tenant's id; empty: of the service
+    number bigint NOT NULL,
+    run bigint NOT NULL,                -- the service's number of the same moment
+    sealed_at timestamptz NOT NULL,
+    events integer NOT NULL,
+    first_event bigint,
+    last_event bigint,
+    members bytea NOT NULL,             -- id and leaf of each event, 40 bytes, in order
+    run_digest bytea,                   -- of the service: over the other links of the run
+    link bytea NOT NULL,
+    PRIMARY KEY (chain, number)
+);
+ALTER TABLE leyser.event_seal ALTER COLUMN members SET STORAGE EXTERNAL;
+COMMENT ON TABLE leyser.event_seal IS
+    'the chains of events: each seal''s link stands for its events and all before it in its chain; the service''s for all chains';
+CREATE INDEX event_seal_run ON leyser.event_seal (run, chain);
+COMMENT ON INDEX leyser.event_seal_run IS 'seals in the order in which they are verified';
+
+CREATE TABLE leyser.event_checkpoint (
+    chain text COLLATE "C" NOT NULL,
+    boundary timestamptz NOT NULL,      -- what was recorded before it is dropped
+    number bigint NOT NULL,             -- the last seal that went with it, 0: none
+    run bigint NOT NULL,
+    link bytea NOT NULL,
+    last_event bigint,                  -- the newest event that went
+    stragglers bigint[] NOT NULL,       -- events that went, and whose seals stay
+    dropped_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (chain, boundary)
+);
+COMMENT ON TABLE leyser.event_checkpoint IS
+    'where the chains begin since months of events were dropped at the end of their retention';
+
+-- Months are of different lengths: at no time of the year may it be shorter.
+CREATE FUNCTION leyser.is_retention(retention interval) RETURNS boolean
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT bool_and(m + retention >= m + interval '6 months')
+    FROM generate_series(timestamp '2023-01-01', timestamp '2024-12-31', interval '1 day') m
+$$;
+REVOKE ALL ON FUNCTION leyser.is_retention(interval) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.is_retention(interval) IS
+    'internal: whether events may be kept for so long: six months at least, in every season';
+
+CREATE TABLE leyser.event_retention (
+    since timestamptz PRIMARY KEY DEFAULT clock_timestamp(),
+    retention interval NOT NULL CHECK (leyser.is_retention(retention)),
+    ended_at timestamptz CHECK (ended_at >= since),
+    set_by text NOT NULL
+);
+COMMENT ON TABLE leyser.event_retention IS
+    'how long events are kept, and since when that was promised; empty: six months';
+
+SELECT pg_catalog.pg_extension_config_dump('leyser.event_pending', '');
+SELECT pg_catalog.pg_extension_config_dump('leyser.event_seal', '');
+SELECT pg_catalog.pg_extension_config_dump('leyser.event_checkpoint', '');
+SELECT pg_catalog.pg_extension_config_dump('leyser.event_retention', '');

@@ -1,0 +1,496 @@
+/*
+ * audit.c
+ *		Triggers that record what a statement did to an audited table's rows.
+ *
+ * One event a statement, tenant and EVENT_BYTES of images, whatever the number of
+ * rows: the transition tables are read once.  The actor is the context's account, and
+ * the roles.  The rules:
+ *
+ *  - What is audited stands in the trigger's arguments, by name, so that a dump carries
+ *    it.  Where a column has another name by now, all columns are audited, and all are
+ *    redacted: neither a gap nor a secret comes from a RENAME.
+ *  - Text does not depend on the session: settings that change it are fixed meanwhile.
+ *  - What is known of a table is kept until its catalogue entry changes.
+ *
+ * Copyright (c) 2026, the leyser authors
+ */
+#include "audit_image.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "cache.h"
+#include "compat.h"
+#include "context.h"
+#include "event_insert.h"
+#include "relation.h"
+
+#define EVENT_BYTES (256 * 1024)
+
+PG_FUNCTION_INFO_V1(leyser_audit_statement);
+
+/* What is kept of an audited table. */
+typedef struct AuditTable
+{
+	Oid relation; /* hash key */
+	bool valid;
+	MemoryContext memory;
+	char *name;
+	LeyserAuditShape shape;
+	AttrNumber tenant; /* 0: rows are the service's, or the context's */
+	Oid tenant_type;
+	FmgrInfo tenant_output;
+} AuditTable;
+
+/* The rows of one tenant, while a statement's are read. */
+typedef struct AuditGroup
+{
+	char *tenant_id; /* NULL: none */
+	int64 rows;
+	StringInfoData images;
+} AuditGroup;
+
+typedef struct AuditStatement
+{
+	AuditTable *table;
+	const char *event;
+	AuditGroup *last;  /* of the former row */
+	Datum last_tenant; /* its column's value */
+	bool last_is_null;
+	List *groups;
+	MemoryContext memory; /* until the statement's events are written */
+	MemoryContext scratch;
+} AuditStatement;
+
+static HTAB *tables = NULL;
+
+/* ---- what is kept ---- */
+
+static void
+tables_invalidate(Datum arg, Oid relation)
+{
+	HASH_SEQ_STATUS status;
+	AuditTable *table;
+
+	if (tables == NULL)
+		return;
+	hash_seq_init(&status, tables);
+	while ((table = hash_seq_search(&status)) != NULL)
+	{
+		if (!OidIsValid(relation) || table->relation == relation)
+			table->valid = false;
+	}
+}
+
+/* The numbers of the columns that an argument names; false where one is gone. */
+static bool
+columns_parse(const char *argument, Relation rel, Bitmapset **columns)
+{
+	ArrayType *array = DatumGetArrayTypeP(
+		OidInputFunctionCall(F_ARRAY_IN, unconstify(char *, argument), TEXTOID, -1));
+	Datum *names;
+	int count;
+	bool all = true;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &count);
+	for (int i = 0; i < count; i++)
+	{
+		AttrNumber number =
+			get_attnum(RelationGetRelid(rel), TextDatumGetCString(names[i]));
+
+		if (number > 0)
+			*columns = bms_add_member(*columns, number);
+		else
+			all = false;
+	}
+	return all;
+}
+
+static void
+table_read_columns(AuditTable *table, Relation rel, const Trigger *trigger)
+{
+	TupleDesc descriptor = RelationGetDescr(rel);
+	Bitmapset *wanted = NULL;
+	Bitmapset *redacted = NULL;
+	bool named = trigger->tgnargs > 0 &&
+				 columns_parse(trigger->tgargs[0], rel, &wanted) && !bms_is_empty(wanted);
+	bool shown =
+		trigger->tgnargs < 2 || columns_parse(trigger->tgargs[1], rel, &redacted);
+
+	table->shape.columns = palloc0(sizeof(LeyserAuditColumn) * descriptor->natts);
+	for (AttrNumber number = 1; number <= descriptor->natts; number++)
+	{
+		if (TupleDescAttr(descriptor, number - 1)->attisdropped ||
+			(named && !bms_is_member(number, wanted)))
+			continue;
+		leyser_audit_column(&table->shape.columns[table->shape.count++], descriptor,
+							number, !shown || bms_is_member(number, redacted));
+	}
+	for (int i = 0; i < table->shape.count; i++)
+	{
+		Oid type = table->shape.columns[i].type;
+
+		if (type != INT4OID && type != INT8OID && type != TEXTOID && type != VARCHAROID &&
+			type != BPCHAROID && type != UUIDOID && type != BOOLOID && type != NUMERICOID)
+			table->shape.depends_on_settings = true;
+	}
+}
+
+static void
+table_read_tenant(AuditTable *table, Relation rel)
+{
+	int count;
+	const LeyserGoverned *governed = leyser_cache_governed(&count);
+
+	for (int i = 0; i < count; i++)
+	{
+		Oid output;
+		bool is_varlena;
+
+		if (governed[i].relation != RelationGetRelid(rel) ||
+			governed[i].tenant_attnum == 0)
+			continue;
+		table->tenant = governed[i].tenant_attnum;
+		table->tenant_type =
+			TupleDescAttr(RelationGetDescr(rel), table->tenant - 1)->atttypid;
+		getTypeOutputInfo(table->tenant_type, &output, &is_varlena);
+		fmgr_info(output, &table->tenant_output);
+	}
+}
+
+static void
+table_read(AuditTable *table, Relation rel, const Trigger *trigger)
+{
+	MemoryContext caller;
+
+	if (table->memory != NULL)
+		MemoryContextReset(table->memory);
+	else
+		table->memory = AllocSetContextCreate(CacheMemoryContext, "leyser audited table",
+											  ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(table->memory);
+	memset(&table->shape, 0, sizeof(table->shape));
+	table->tenant = 0;
+	table->valid = true;
+	table->name = leyser_relation_name(RelationGetRelid(rel));
+	table_read_columns(table, rel, trigger);
+	table_read_tenant(table, rel);
+	MemoryContextSwitchTo(caller);
+}
+
+static AuditTable *
+table_of(Relation rel, const Trigger *trigger)
+{
+	Oid relation = RelationGetRelid(rel);
+	AuditTable *table;
+	bool found;
+
+	if (tables == NULL)
+	{
+		HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(AuditTable)};
+
+		tables =
+			hash_create("leyser audited tables", 16, &control, HASH_ELEM | HASH_BLOBS);
+		CacheRegisterRelcacheCallback(tables_invalidate, (Datum) 0);
+	}
+	table = hash_search(tables, &relation, HASH_ENTER, &found);
+	if (!found)
+	{
+		table->memory = NULL;
+		table->valid = false;
+	}
+	if (!table->valid)
+		table_read(table, rel, trigger);
+	return table;
+}
+
+/* ---- events ---- */
+
+/* {"rows": n} */
+static Datum
+detail_of(int64 rows)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue key = {.type = jbvString, .val.string = {.val = "rows", .len = 4}};
+	JsonbValue value = {.type = jbvNumeric, .val.numeric = int64_to_numeric(rows)};
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	(void) pushJsonbValue(&state, WJB_KEY, &key);
+	(void) pushJsonbValue(&state, WJB_VALUE, &value);
+	return JsonbPGetDatum(
+		JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+}
+
+static void
+actor_fill(Datum *values, bool *nulls)
+{
+	const LeyserContext *context = leyser_context_current();
+	LOCAL_FCINFO(call, 0);
+	Datum address;
+
+	values[LEYSER_EVENT_SESSION_ROLE] =
+		CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
+	values[LEYSER_EVENT_CALLER_ROLE] =
+		CStringGetTextDatum(GetUserNameFromId(GetOuterUserId(), false));
+	nulls[LEYSER_EVENT_SESSION_ROLE] = nulls[LEYSER_EVENT_CALLER_ROLE] = false;
+	if (context != NULL && context->account_id != 0)
+	{
+		values[LEYSER_EVENT_ACCOUNT] = Int64GetDatum(context->account_id);
+		nulls[LEYSER_EVENT_ACCOUNT] = false;
+	}
+	InitFunctionCallInfoData(*call, NULL, 0, InvalidOid, NULL, NULL);
+	address = inet_client_addr(call);
+	nulls[LEYSER_EVENT_ADDRESS] = call->isnull;
+	values[LEYSER_EVENT_ADDRESS] = address;
+}
+
+/* images: NULL for none. */
+static void
+event_write(const AuditStatement *statement, const char *tenant_id, const int64 *rows,
+			const StringInfo images)
+{
+	Datum values[LEYSER_EVENT_COLUMNS] = {0};
+	bool nulls[LEYSER_EVENT_COLUMNS];
+
+	memset(nulls, true, sizeof(nulls));
+	actor_fill(values, nulls);
+	values[LEYSER_EVENT_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[LEYSER_EVENT_NAME] = CStringGetTextDatum(statement->event);
+	values[LEYSER_EVENT_OBJECT] = CStringGetTextDatum(statement->table->name);
+	nulls[LEYSER_EVENT_AT] = nulls[LEYSER_EVENT_NAME] = nulls[LEYSER_EVENT_OBJECT] =
+		false;
+	if (tenant_id != NULL)
+		values[LEYSER_EVENT_TENANT] = CStringGetTextDatum(tenant_id);
+	nulls[LEYSER_EVENT_TENANT] = tenant_id == NULL;
+	if (rows != NULL)
+		values[LEYSER_EVENT_DETAIL] = detail_of(*rows);
+	nulls[LEYSER_EVENT_DETAIL] = rows == NULL;
+	if (images != NULL)
+		values[LEYSER_EVENT_IMAGES] =
+			PointerGetDatum(cstring_to_text_with_len(images->data, images->len));
+	nulls[LEYSER_EVENT_IMAGES] = images == NULL;
+	leyser_event_insert(values, nulls);
+}
+
+static void
+group_write(const AuditStatement *statement, AuditGroup *group)
+{
+	if (group->rows == 0)
+		return;
+	event_write(statement, group->tenant_id, &group->rows, &group->images);
+	group->rows = 0;
+	leyser_audit_begin(&group->images, &statement->table->shape);
+}
+
+/* ---- rows ---- */
+
+/* Of a table without tenants: the context's, if there is one. */
+static char *
+row_tenant(const AuditStatement *statement, TupleTableSlot *slot)
+{
+	const LeyserContext *context;
+	AuditTable *table = statement->table;
+
+	if (table->tenant != 0)
+		return slot->tts_isnull[table->tenant - 1]
+				   ? NULL
+				   : OutputFunctionCall(&table->tenant_output,
+										slot->tts_values[table->tenant - 1]);
+	context = leyser_context_current();
+	return context ? pstrdup(leyser_context_string(context, tenant)) : NULL;
+}
+
+static bool
+row_has_last_tenant(const AuditStatement *statement, TupleTableSlot *slot)
+{
+	int i = statement->table->tenant - 1;
+	Form_pg_attribute attribute;
+
+	if (statement->last == NULL || i < 0)
+		return statement->last != NULL;
+	if (slot->tts_isnull[i] || statement->last_is_null)
+		return slot->tts_isnull[i] && statement->last_is_null;
+	attribute = TupleDescAttr(slot->tts_tupleDescriptor, i);
+	return datum_image_eq(slot->tts_values[i], statement->last_tenant,
+						  attribute->attbyval, attribute->attlen);
+}
+
+static AuditGroup *
+group_find(AuditStatement *statement, const char *tenant_id)
+{
+	AuditGroup *group;
+	ListCell *cell;
+
+	foreach (cell, statement->groups)
+	{
+		group = lfirst(cell);
+		if (group->tenant_id == NULL || tenant_id == NULL
+				? group->tenant_id == tenant_id
+				: strcmp(group->tenant_id, tenant_id) == 0)
+			return group;
+	}
+	group = palloc0(sizeof(AuditGroup));
+	group->tenant_id = tenant_id ? pstrdup(tenant_id) : NULL;
+	initStringInfo(&group->images);
+	leyser_audit_begin(&group->images, &statement->table->shape);
+	statement->groups = lcons(group, statement->groups);
+	return group;
+}
+
+static AuditGroup *
+group_of(AuditStatement *statement, TupleTableSlot *slot)
+{
+	int i = statement->table->tenant - 1;
+	MemoryContext caller;
+
+	slot_getallattrs(slot);
+	if (row_has_last_tenant(statement, slot))
+		return statement->last;
+	caller = MemoryContextSwitchTo(statement->memory);
+	statement->last = group_find(statement, row_tenant(statement, slot));
+	statement->last_is_null = i >= 0 && slot->tts_isnull[i];
+	if (i >= 0 && !statement->last_is_null)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(slot->tts_tupleDescriptor, i);
+
+		statement->last_tenant =
+			datumCopy(slot->tts_values[i], attribute->attbyval, attribute->attlen);
+	}
+	MemoryContextSwitchTo(caller);
+	return statement->last;
+}
+
+/* From its beginning, whoever has read it before. */
+static Tuplestorestate *
+rows_begin(Tuplestorestate *rows)
+{
+	if (rows != NULL)
+	{
+		tuplestore_select_read_pointer(
+			rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
+		tuplestore_rescan(rows);
+	}
+	return rows;
+}
+
+static void
+rows_read(AuditStatement *statement, const TriggerData *trigger)
+{
+	TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
+	TupleTableSlot *old = MakeSingleTupleTableSlot(descriptor, &TTSOpsMinimalTuple);
+	TupleTableSlot *new = MakeSingleTupleTableSlot(descriptor, &TTSOpsMinimalTuple);
+	Tuplestorestate *olds = rows_begin(trigger->tg_oldtable);
+	Tuplestorestate *news = rows_begin(trigger->tg_newtable);
+
+	for (;;)
+	{
+		bool has_old = olds && tuplestore_gettupleslot(olds, true, false, old);
+		bool has_new = news && tuplestore_gettupleslot(news, true, false, new);
+		AuditGroup *group;
+		MemoryContext caller;
+
+		if (!has_old && !has_new)
+			break;
+		group = group_of(statement, has_old ? old : new);
+		caller = MemoryContextSwitchTo(statement->scratch);
+		leyser_audit_row(&group->images, &statement->table->shape, has_old ? old : NULL,
+						 has_new ? new : NULL);
+		MemoryContextSwitchTo(caller);
+		group->rows++;
+		if (group->images.len > EVENT_BYTES)
+			group_write(statement, group);
+		if (statement->table->shape.depends_on_settings)
+			MemoryContextReset(statement->scratch);
+	}
+	ExecDropSingleTupleTableSlot(old);
+	ExecDropSingleTupleTableSlot(new);
+}
+
+/* ---- the trigger ---- */
+
+static int
+settings_begin(void)
+{
+	static const char *const settings[][2] = {
+		{"datestyle", "ISO, YMD"},     {"timezone", "UTC"},
+		{"intervalstyle", "iso_8601"}, {"extra_float_digits", "1"},
+		{"bytea_output", "hex"},       {"search_path", "pg_catalog, pg_temp"}};
+	int level = NewGUCNestLevel();
+
+	for (int i = 0; i < (int) lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+static const char *
+event_of(TriggerEvent event)
+{
+	if (TRIGGER_FIRED_BY_INSERT(event))
+		return "row.inserted";
+	if (TRIGGER_FIRED_BY_UPDATE(event))
+		return "row.updated";
+	if (TRIGGER_FIRED_BY_DELETE(event))
+		return "row.deleted";
+	return "table.truncated";
+}
+
+static void
+statement_record(AuditStatement *statement, const TriggerData *trigger)
+{
+	ListCell *cell;
+
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+	{
+		event_write(statement, NULL, NULL, NULL);
+		return;
+	}
+	rows_read(statement, trigger);
+	foreach (cell, statement->groups)
+		group_write(statement, lfirst(cell));
+}
+
+/* audit_statement('{columns}', '{redacted columns}') */
+Datum
+leyser_audit_statement(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	AuditStatement statement = {0};
+	MemoryContext caller;
+	int level = 0;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		elog(ERROR, "leyser.audit_statement() is a trigger of statements");
+	leyser_require_preloaded();
+	statement.memory = AllocSetContextCreate(CurrentMemoryContext, "leyser audit",
+											 ALLOCSET_DEFAULT_SIZES);
+	statement.scratch = AllocSetContextCreate(statement.memory, "leyser audited row",
+											  ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(statement.memory);
+	statement.table = table_of(trigger->tg_relation, trigger->tg_trigger);
+	statement.event = event_of(trigger->tg_event);
+	if (statement.table->shape.depends_on_settings)
+		level = settings_begin();
+	statement_record(&statement, trigger);
+	if (level != 0)
+		AtEOXact_GUC(false, level);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(statement.memory);
+	return PointerGetDatum(NULL);
+}
