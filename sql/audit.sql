@@ -10,7 +10,7 @@ CREATE FUNCTION leyser.audit_images(images bytea) RETURNS TABLE (row_number inte
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_audit_images';
 REVOKE ALL ON FUNCTION leyser.audit_images(bytea) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.audit_images(bytea) IS
-    'internal: the rows that an event keeps: whole old ones, and of new ones beside them what changed; values as text';
+    'internal: the rows that an event keeps: of updated ones what changed, and the key; values as text';
 
 CREATE FUNCTION leyser.check_audit(relation regclass, columns name[], redact name[]) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -157,4 +157,4 @@ CREATE VIEW leyser.tenant_event WITH (security_barrier) AS
     LEFT JOIN LATERAL leyser.audit_images(e.images) i ON true
     WHERE e.tenant_id = leyser.tenant_id() AND (SELECT leyser.sees_accounts());
 COMMENT ON VIEW leyser.tenant_event IS
-    'the events of the context''s tenant, for holders of permission leyser.accounts (application); of audited statements one row for each of theirs: what it was (old), what changed (new; all of an inserted one)';
+    'the events of the context''s tenant, for holders of permission leyser.accounts (application); of audited statements one row for each of theirs, before (old) and after (new); of an updated one what changed, and its primary key';

@@ -152,7 +152,7 @@ COMMENT ON FUNCTION leyser.seal_now() IS 'internal: has the worker seal what is 
 CREATE FUNCTION leyser.verify_events(tenant_id text DEFAULT NULL, since timestamptz DEFAULT NULL,
                                      until timestamptz DEFAULT NULL, digest text DEFAULT NULL)
     RETURNS TABLE (tenant text, event_id bigint, at timestamptz, problem text, detail text)
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on SET jit = off
 AS $$
 #variable_conflict use_variable
 BEGIN

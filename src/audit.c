@@ -16,6 +16,7 @@
  */
 #include "audit_image.h"
 
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -152,6 +153,24 @@ table_read_columns(AuditTable *table, Relation rel, const Trigger *trigger)
 	}
 }
 
+/* Without the whole key in it, an updated row is written whole. */
+static void
+table_read_key(AuditTable *table, Relation rel)
+{
+	Bitmapset *key = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_PRIMARY_KEY);
+	int found = 0;
+
+	for (int i = 0; i < table->shape.count; i++)
+	{
+		LeyserAuditColumn *column = &table->shape.columns[i];
+
+		column->is_key =
+			bms_is_member(column->number - FirstLowInvalidHeapAttributeNumber, key);
+		found += column->is_key;
+	}
+	table->shape.has_key = found > 0 && found == bms_num_members(key);
+}
+
 static void
 table_read_tenant(AuditTable *table, Relation rel)
 {
@@ -190,6 +209,7 @@ table_read(AuditTable *table, Relation rel, const Trigger *trigger)
 	table->valid = true;
 	table->name = leyser_relation_name(RelationGetRelid(rel));
 	table_read_columns(table, rel, trigger);
+	table_read_key(table, rel);
 	table_read_tenant(table, rel);
 	MemoryContextSwitchTo(caller);
 }

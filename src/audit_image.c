@@ -6,7 +6,7 @@
  * becomes of the table.  A version, the number of columns and their names; then, for
  * each row, a byte that says whether there is an old and a new one, and their values: a
  * byte that says what follows, and the text with its length.  Numbers are in network
- * order.  Of a new row beside an old one, only what changed is written.
+ * order.  Of a row that was updated only what changed is written, and its primary key.
  *
  * Redacted columns show that there was a value, or another one, and no more.
  *
@@ -140,28 +140,52 @@ leyser_audit_begin(StringInfo images, const LeyserAuditShape *shape)
 	}
 }
 
+static void
+put_row(StringInfo images, const LeyserAuditShape *shape, TupleTableSlot *slot)
+{
+	slot_getallattrs(slot);
+	for (int i = 0; i < shape->count; i++)
+		put_column(images, &shape->columns[i], slot);
+}
+
+/* What changed, and of the old row the key, which tells which one it was. */
+static void
+put_change(StringInfo images, const LeyserAuditShape *shape, TupleTableSlot *old,
+		   TupleTableSlot *new)
+{
+	bool same[MaxTupleAttributeNumber];
+
+	slot_getallattrs(old);
+	slot_getallattrs(new);
+	for (int i = 0; i < shape->count; i++)
+	{
+		LeyserAuditColumn *column = &shape->columns[i];
+
+		same[i] = column_is_same(column, old, new);
+		if (same[i] && shape->has_key && !column->is_key)
+			appendStringInfoCharMacro(images, VALUE_UNCHANGED);
+		else
+			put_column(images, column, old);
+	}
+	for (int i = 0; i < shape->count; i++)
+	{
+		if (same[i])
+			appendStringInfoCharMacro(images, VALUE_UNCHANGED);
+		else
+			put_column(images, &shape->columns[i], new);
+	}
+}
+
 void
 leyser_audit_row(StringInfo images, const LeyserAuditShape *shape, TupleTableSlot *old,
 				 TupleTableSlot *new)
 {
 	appendStringInfoCharMacro(images,
 							  (char) ((old ? ROW_HAS_OLD : 0) | (new ? ROW_HAS_NEW : 0)));
-	if (old != NULL)
-	{
-		slot_getallattrs(old);
-		for (int i = 0; i < shape->count; i++)
-			put_column(images, &shape->columns[i], old);
-	}
-	if (new == NULL)
-		return;
-	slot_getallattrs(new);
-	for (int i = 0; i < shape->count; i++)
-	{
-		if (old != NULL && column_is_same(&shape->columns[i], old, new))
-			appendStringInfoCharMacro(images, VALUE_UNCHANGED);
-		else
-			put_column(images, &shape->columns[i], new);
-	}
+	if (old != NULL && new != NULL)
+		put_change(images, shape, old, new);
+	else
+		put_row(images, shape, old ? old : new);
 }
 
 /* ---- reading ---- */

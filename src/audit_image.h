@@ -19,6 +19,7 @@ typedef struct LeyserAuditColumn
 	AttrNumber number;
 	const char *name;
 	bool redacted;
+	bool is_key; /* of the primary key */
 	Oid type;
 	FmgrInfo output;
 } LeyserAuditColumn;
@@ -27,6 +28,7 @@ typedef struct LeyserAuditColumn
 typedef struct LeyserAuditShape
 {
 	int count;
+	bool has_key;             /* the whole primary key is audited */
 	bool depends_on_settings; /* some type's text does */
 	LeyserAuditColumn *columns;
 } LeyserAuditShape;
@@ -38,7 +40,7 @@ extern void leyser_audit_column(LeyserAuditColumn *column, TupleDesc descriptor,
 /* The beginning of images: version and names. */
 extern void leyser_audit_begin(StringInfo images, const LeyserAuditShape *shape);
 
-/* A row; old or new may be NULL.  Of a new one beside an old one, what changed. */
+/* A row; old or new may be NULL.  Of both, what changed, and the old one's key. */
 extern void leyser_audit_row(StringInfo images, const LeyserAuditShape *shape,
 							 TupleTableSlot *old, TupleTableSlot *new);
 

@@ -244,6 +244,17 @@ leyser_var_set_nulling(Var *column, Bitmapset *nulling)
 #endif
 }
 
+/* Index entries of a new row; which indexes only sum up is told since 16. */
+static inline List *
+leyser_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	return ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL, false);
+#else
+	return ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL);
+#endif
+}
+
 /* A table's primary key, or InvalidOid; whether it may be deferrable is asked since 18. */
 static inline Oid
 leyser_primary_key(Relation rel)

@@ -16,6 +16,7 @@
 #include "event_insert.h"
 
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/namespace.h"
 #include "commands/sequence.h"
 #include "executor/executor.h"
@@ -80,6 +81,7 @@ places_month(const EventPlaces *places, TimestampTz at)
 
 /* ---- rows ---- */
 
+/* Neither triggers nor constraints: what is added is ours. */
 static void
 insert_into(Relation rel, const Datum *values, const bool *nulls)
 {
@@ -94,7 +96,10 @@ insert_into(Relation rel, const Datum *values, const bool *nulls)
 	memcpy(slot->tts_values, values, sizeof(Datum) * slot->tts_tupleDescriptor->natts);
 	memcpy(slot->tts_isnull, nulls, sizeof(bool) * slot->tts_tupleDescriptor->natts);
 	ExecStoreVirtualTuple(slot);
-	ExecSimpleRelationInsert(target, estate, slot);
+	slot->tts_tableOid = RelationGetRelid(rel);
+	simple_table_tuple_insert(rel, slot);
+	if (target->ri_NumIndices > 0)
+		list_free(leyser_insert_index_tuples(target, slot, estate));
 	ExecCloseIndices(target);
 	ExecResetTupleTable(estate->es_tupleTable, false);
 	FreeExecutorState(estate);

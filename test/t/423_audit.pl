@@ -22,7 +22,7 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE part (tenant_id text NOT NULL, n int) PARTITION BY LIST (n);
 	CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1);
 	CREATE TABLE country (code text);
-	CREATE VIEW seen AS SELECT * FROM item;
+	CREATE VIEW seen AS SELECT tenant_id FROM item;
 	CREATE TEMP TABLE passing (n int);
 	ALTER TABLE item OWNER TO owner_of_tables;
 	SELECT leyser.protect('item'), leyser.protect('part');
@@ -78,8 +78,8 @@ is(images(), join("\n", q{row.inserted|t1|public.item|2||{"at": "2026-01-02 03:0
 my $ada = $node->safe_psql('postgres', q{SELECT account_id FROM leyser.account_record});
 is($node->safe_psql('postgres', q{SELECT session_role, caller_role, account_id FROM leyser.event_record WHERE event = 'row.inserted'}), "gateway|gateway|$ada", 'who did it');
 act(q{SET LOCAL timezone = 'Asia/Tokyo'; SET LOCAL datestyle = 'German'; UPDATE item SET "Größe ""x""" = 'b', secret = 'other' WHERE id = 1});
-is(images(), q(row.updated|t1|public.item|1|{"at": "2026-01-02 03:04:05+00", "id": "1", "secret": {"redacted": true}, "tenant_id": "t1", "Größe \"x\"": "a\"\n\\\\ü"}|{"secret": {"redacted": true}, "Größe \"x\"": "b"}),
-	'an updated row: what it was and what changed, whatever the session\'s settings are');
+is(images(), q(row.updated|t1|public.item|1|{"id": "1", "secret": {"redacted": true}, "tenant_id": "t1", "Größe \"x\"": "a\"\n\\\\ü"}|{"secret": {"redacted": true}, "Größe \"x\"": "b"}),
+	'an updated row: its key and what changed, before and after, whatever the session\'s settings are');
 act(q{DELETE FROM item WHERE id = 2});
 like(images(), qr/^row\.deleted\|t1\|public\.item\|1\|\{.*"id": "2".*\}\|$/, 'a deleted row');
 act(q{DELETE FROM item WHERE id = 77});
