@@ -58,6 +58,7 @@ OBJS = \
 	src/event.o \
 	src/audit.o \
 	src/audit_image.o \
+	src/audit_table.o \
 	src/event_digest.o \
 	src/event_insert.o \
 	src/event_month.o \
@@ -205,6 +206,7 @@ SQL_PARTS = \
 	sql/schedule_cron.sql \
 	sql/schedule_work.sql \
 	sql/schedule_job.sql \
+	sql/event_alert.sql \
 	sql/schedule_alert.sql \
 	sql/work.sql \
 	sql/adopt_plan.sql \

@@ -129,6 +129,7 @@ AS $$
     UNION ALL SELECT b.* FROM leyser.backup_alerts() b WHERE b.alert <> 'clock moved back' OR NOT leyser.clock_is_back()
     UNION ALL SELECT * FROM leyser.horizon_alerts()
     UNION ALL SELECT * FROM leyser.guard_alerts()
+    UNION ALL SELECT * FROM leyser.event_alerts()
 $$;
 REVOKE ALL ON FUNCTION leyser.list_alerts() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.list_alerts() IS 'internal: the rows of view backup_alert';

@@ -6,58 +6,34 @@
  * rows: the transition tables are read once.  The actor is the context's account, and
  * the roles.  The rules:
  *
- *  - What is audited stands in the trigger's arguments, by name, so that a dump carries
- *    it.  Where a column has another name by now, all columns are audited, and all are
- *    redacted: neither a gap nor a secret comes from a RENAME.
  *  - Text does not depend on the session: settings that change it are fixed meanwhile.
- *  - What is known of a table is kept until its catalogue entry changes.
  *
  * Copyright (c) 2026, the leyser authors
  */
-#include "audit_image.h"
+#include "audit_table.h"
 
-#include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
-#include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "cache.h"
 #include "compat.h"
 #include "context.h"
 #include "event_insert.h"
-#include "relation.h"
 
 #define EVENT_BYTES (256 * 1024)
 
 PG_FUNCTION_INFO_V1(leyser_audit_statement);
-
-/* What is kept of an audited table. */
-typedef struct AuditTable
-{
-	Oid relation; /* hash key */
-	bool valid;
-	MemoryContext memory;
-	char *name;
-	LeyserAuditShape shape;
-	AttrNumber tenant; /* 0: rows are the service's, or the context's */
-	Oid tenant_type;
-	FmgrInfo tenant_output;
-} AuditTable;
 
 /* The rows of one tenant, while a statement's are read. */
 typedef struct AuditGroup
@@ -69,7 +45,7 @@ typedef struct AuditGroup
 
 typedef struct AuditStatement
 {
-	AuditTable *table;
+	LeyserAuditTable *table;
 	const char *event;
 	AuditGroup *last;  /* of the former row */
 	Datum last_tenant; /* its column's value */
@@ -78,167 +54,6 @@ typedef struct AuditStatement
 	MemoryContext memory; /* until the statement's events are written */
 	MemoryContext scratch;
 } AuditStatement;
-
-static HTAB *tables = NULL;
-
-/* ---- what is kept ---- */
-
-static void
-tables_invalidate(Datum arg, Oid relation)
-{
-	HASH_SEQ_STATUS status;
-	AuditTable *table;
-
-	if (tables == NULL)
-		return;
-	hash_seq_init(&status, tables);
-	while ((table = hash_seq_search(&status)) != NULL)
-	{
-		if (!OidIsValid(relation) || table->relation == relation)
-			table->valid = false;
-	}
-}
-
-/* The numbers of the columns that an argument names; false where one is gone. */
-static bool
-columns_parse(const char *argument, Relation rel, Bitmapset **columns)
-{
-	ArrayType *array = DatumGetArrayTypeP(
-		OidInputFunctionCall(F_ARRAY_IN, unconstify(char *, argument), TEXTOID, -1));
-	Datum *names;
-	int count;
-	bool all = true;
-
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &count);
-	for (int i = 0; i < count; i++)
-	{
-		AttrNumber number =
-			get_attnum(RelationGetRelid(rel), TextDatumGetCString(names[i]));
-
-		if (number > 0)
-			*columns = bms_add_member(*columns, number);
-		else
-			all = false;
-	}
-	return all;
-}
-
-static void
-table_read_columns(AuditTable *table, Relation rel, const Trigger *trigger)
-{
-	TupleDesc descriptor = RelationGetDescr(rel);
-	Bitmapset *wanted = NULL;
-	Bitmapset *redacted = NULL;
-	bool named = trigger->tgnargs > 0 &&
-				 columns_parse(trigger->tgargs[0], rel, &wanted) && !bms_is_empty(wanted);
-	bool shown =
-		trigger->tgnargs < 2 || columns_parse(trigger->tgargs[1], rel, &redacted);
-
-	table->shape.columns = palloc0(sizeof(LeyserAuditColumn) * descriptor->natts);
-	for (AttrNumber number = 1; number <= descriptor->natts; number++)
-	{
-		if (TupleDescAttr(descriptor, number - 1)->attisdropped ||
-			(named && !bms_is_member(number, wanted)))
-			continue;
-		leyser_audit_column(&table->shape.columns[table->shape.count++], descriptor,
-							number, !shown || bms_is_member(number, redacted));
-	}
-	for (int i = 0; i < table->shape.count; i++)
-	{
-		Oid type = table->shape.columns[i].type;
-
-		if (type != INT4OID && type != INT8OID && type != TEXTOID && type != VARCHAROID &&
-			type != BPCHAROID && type != UUIDOID && type != BOOLOID && type != NUMERICOID)
-			table->shape.depends_on_settings = true;
-	}
-}
-
-/* Without the whole key in it, an updated row is written whole. */
-static void
-table_read_key(AuditTable *table, Relation rel)
-{
-	Bitmapset *key = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_PRIMARY_KEY);
-	int found = 0;
-
-	for (int i = 0; i < table->shape.count; i++)
-	{
-		LeyserAuditColumn *column = &table->shape.columns[i];
-
-		column->is_key =
-			bms_is_member(column->number - FirstLowInvalidHeapAttributeNumber, key);
-		found += column->is_key;
-	}
-	table->shape.has_key = found > 0 && found == bms_num_members(key);
-}
-
-static void
-table_read_tenant(AuditTable *table, Relation rel)
-{
-	int count;
-	const LeyserGoverned *governed = leyser_cache_governed(&count);
-
-	for (int i = 0; i < count; i++)
-	{
-		Oid output;
-		bool is_varlena;
-
-		if (governed[i].relation != RelationGetRelid(rel) ||
-			governed[i].tenant_attnum == 0)
-			continue;
-		table->tenant = governed[i].tenant_attnum;
-		table->tenant_type =
-			TupleDescAttr(RelationGetDescr(rel), table->tenant - 1)->atttypid;
-		getTypeOutputInfo(table->tenant_type, &output, &is_varlena);
-		fmgr_info(output, &table->tenant_output);
-	}
-}
-
-static void
-table_read(AuditTable *table, Relation rel, const Trigger *trigger)
-{
-	MemoryContext caller;
-
-	if (table->memory != NULL)
-		MemoryContextReset(table->memory);
-	else
-		table->memory = AllocSetContextCreate(CacheMemoryContext, "leyser audited table",
-											  ALLOCSET_SMALL_SIZES);
-	caller = MemoryContextSwitchTo(table->memory);
-	memset(&table->shape, 0, sizeof(table->shape));
-	table->tenant = 0;
-	table->valid = true;
-	table->name = leyser_relation_name(RelationGetRelid(rel));
-	table_read_columns(table, rel, trigger);
-	table_read_key(table, rel);
-	table_read_tenant(table, rel);
-	MemoryContextSwitchTo(caller);
-}
-
-static AuditTable *
-table_of(Relation rel, const Trigger *trigger)
-{
-	Oid relation = RelationGetRelid(rel);
-	AuditTable *table;
-	bool found;
-
-	if (tables == NULL)
-	{
-		HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(AuditTable)};
-
-		tables =
-			hash_create("leyser audited tables", 16, &control, HASH_ELEM | HASH_BLOBS);
-		CacheRegisterRelcacheCallback(tables_invalidate, (Datum) 0);
-	}
-	table = hash_search(tables, &relation, HASH_ENTER, &found);
-	if (!found)
-	{
-		table->memory = NULL;
-		table->valid = false;
-	}
-	if (!table->valid)
-		table_read(table, rel, trigger);
-	return table;
-}
 
 /* ---- events ---- */
 
@@ -325,7 +140,7 @@ static char *
 row_tenant(const AuditStatement *statement, TupleTableSlot *slot)
 {
 	const LeyserContext *context;
-	AuditTable *table = statement->table;
+	LeyserAuditTable *table = statement->table;
 
 	if (table->tenant != 0)
 		return slot->tts_isnull[table->tenant - 1]
@@ -503,7 +318,7 @@ leyser_audit_statement(PG_FUNCTION_ARGS)
 	statement.scratch = AllocSetContextCreate(statement.memory, "leyser audited row",
 											  ALLOCSET_SMALL_SIZES);
 	caller = MemoryContextSwitchTo(statement.memory);
-	statement.table = table_of(trigger->tg_relation, trigger->tg_trigger);
+	statement.table = leyser_audit_table(trigger->tg_relation, trigger->tg_trigger);
 	statement.event = event_of(trigger->tg_event);
 	if (statement.table->shape.depends_on_settings)
 		level = settings_begin();
