@@ -129,7 +129,7 @@ AS $$
     WITH own AS MATERIALIZED (
         SELECT 'pg_class'::regclass AS class, c.oid, c.relowner AS owner, c.relacl AS acl, 'table ' || c.oid::regclass AS object,
                CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE '' END || c.oid::regclass AS word, 'key.own_tables' AS check_id
-        FROM pg_class c WHERE c.relnamespace = 'leyser'::regnamespace AND c.relkind IN ('r', 'v', 'm', 'S')
+        FROM pg_class c WHERE c.relnamespace = 'leyser'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
         UNION ALL
         SELECT 'pg_proc'::regclass, p.oid, p.proowner, p.proacl, 'function ' || p.oid::regprocedure, 'ROUTINE ' || p.oid::regprocedure, 'key.own_functions'
         FROM pg_proc p WHERE p.pronamespace = 'leyser'::regnamespace
