@@ -173,7 +173,7 @@ BEGIN
     END IF;
     SELECT format_type(a.atttypid, a.atttypmod) INTO theirs FROM pg_attribute a WHERE a.attrelid = it.parent AND a.attnum = it.parent_attnum;
     SELECT format_type(a.atttypid, a.atttypmod) INTO ours FROM pg_attribute a WHERE a.attrelid = it.child AND a.attnum = it.child_attnum;
-    IF ours <> theirs THEN
+    IF ours <> theirs AND ours <> leyser.plain_type(it.parent, it.parent_attnum, false) THEN
         RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
             MESSAGE = format('column "%s" of "%s" has another type than the parent''s', it.tenant_column, it.child),
             DETAIL = format('It is %s; that of "%s" is %s.', ours, it.parent, theirs),
@@ -298,6 +298,26 @@ REVOKE ALL ON FUNCTION leyser.set_fill_trigger(leyser.child_column, boolean) FRO
 COMMENT ON FUNCTION leyser.set_fill_trigger(leyser.child_column, boolean) IS
     'internal: puts up the trigger that keeps a tenant column right';
 
+-- A domain's checks are its owner's code, and ADD COLUMN would rewrite the table for
+-- them; the foreign key lets nothing in that is not in the parent.
+CREATE FUNCTION leyser.plain_type(relation regclass, attnum smallint, with_collation boolean) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE types AS (
+        SELECT a.atttypid AS oid, a.atttypmod AS typmod, a.attcollation AS collation
+            FROM pg_attribute a WHERE a.attrelid = plain_type.relation AND a.attnum = plain_type.attnum
+        UNION ALL
+        SELECT t.typbasetype, t.typtypmod, y.collation FROM types y JOIN pg_type t USING (oid) WHERE t.typtype = 'd'
+    )
+    SELECT format_type(y.oid, y.typmod)
+        || CASE WHEN plain_type.with_collation AND y.collation <> t.typcollation THEN format(' COLLATE %I.%I', n.nspname, l.collname) ELSE '' END
+    FROM types y JOIN pg_type t ON t.oid = y.oid AND t.typtype <> 'd'
+    LEFT JOIN pg_collation l ON l.oid = y.collation LEFT JOIN pg_namespace n ON n.oid = l.collnamespace
+$$;
+REVOKE ALL ON FUNCTION leyser.plain_type(regclass, smallint, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.plain_type(regclass, smallint, boolean) IS
+    'internal: the type of a column, or the one below its domain, in SQL';
+
 -- Column and trigger, in one transaction: no row comes in between.
 CREATE FUNCTION leyser.make_child_column(it leyser.child_column) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -305,12 +325,8 @@ AS $$
 BEGIN
     EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', it.child);
     IF it.child_attnum IS NULL THEN
-        EXECUTE (SELECT format('ALTER TABLE ONLY %s ADD COLUMN %I %s%s', it.child, it.tenant_column,
-                format_type(a.atttypid, a.atttypmod),
-                CASE WHEN a.attcollation <> t.typcollation THEN format(' COLLATE %I.%I', n.nspname, l.collname) ELSE '' END)
-            FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-            LEFT JOIN pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_namespace n ON n.oid = l.collnamespace
-            WHERE a.attrelid = it.parent AND a.attnum = it.parent_attnum);
+        PERFORM leyser.run_as_owner(it.child, format('ALTER TABLE ONLY %s ADD COLUMN %I %s', it.child, it.tenant_column,
+            leyser.plain_type(it.parent, it.parent_attnum, true)));
         PERFORM leyser.note_adoption(it.child, 'column', it.tenant_column, NULL);
         it.child_attnum := (SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = it.child AND a.attname = it.tenant_column);
     END IF;

@@ -51,6 +51,23 @@ REVOKE ALL ON FUNCTION leyser.refuse_foreign_rows(regclass, name) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.refuse_foreign_rows(regclass, name) IS
     'internal: 23503 for a table with rows that refer to another tenant''s rows, with their number';
 
+-- A foreign key that is checked at once (that of a partitioned table) plans queries of
+-- both tables; one that is NOT VALID runs nobody's code.
+CREATE FUNCTION leyser.add_key(relation regclass, command text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$
+BEGIN
+    IF command ~ ' NOT VALID$' THEN
+        EXECUTE command;
+    ELSE
+        PERFORM leyser.run_as_owner(relation, command);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.add_key(regclass, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.add_key(regclass, text) IS
+    'internal: adds a foreign key; where rows are looked at, with the rights of the table''s owner';
+
 -- Does one step.  What may run a table owner's code runs with the owner's rights.
 CREATE FUNCTION leyser.adoption_do(step leyser.adoption_step) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -73,6 +90,8 @@ BEGIN
                 PERFORM leyser.refuse_null_tenants(step.target, step.object);
             END;
             PERFORM leyser.note_adoption(step.target, 'not_null', step.object, NULL);
+        WHEN 'add_key' THEN
+            PERFORM leyser.add_key(step.target, step.command);
         WHEN 'validate_key' THEN
             successor := (SELECT format('leyser_key_%s', c.oid) FROM pg_constraint c WHERE c.conrelid = step.target AND c.conname = step.object);
             BEGIN

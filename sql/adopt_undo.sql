@@ -1,5 +1,25 @@
 -- Taking back what adoption changed at users' tables: the way out.
 
+-- Checked with the rights of the table's owner, whose code queries of the table may run;
+-- made without them, for the owner may have lost the right to refer to the other table.
+CREATE FUNCTION leyser.restore_key(relation regclass, name name, definition text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$
+DECLARE
+    command text := format('ALTER TABLE %s ADD CONSTRAINT %I %s', relation, name, definition);
+BEGIN
+    IF definition ~ ' NOT VALID$' OR (SELECT c.relkind FROM pg_class c WHERE c.oid = relation) = 'p' THEN
+        PERFORM leyser.add_key(relation, command);
+    ELSE
+        PERFORM leyser.add_key(relation, command || ' NOT VALID');
+        PERFORM leyser.run_as_owner(relation, format('ALTER TABLE %s VALIDATE CONSTRAINT %I', relation, name));
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.restore_key(regclass, name, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.restore_key(regclass, name, text) IS
+    'internal: puts a former foreign key back; 23503 where rows no longer fit it';
+
 CREATE FUNCTION leyser.undo_change(change leyser.adoption_record) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -11,7 +31,7 @@ BEGIN
         WHEN 'key' THEN
             IF EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = change.relation AND c.conname = change.object) THEN
                 EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', change.relation, change.object);
-                EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I %s', change.relation, change.object, change.former);
+                PERFORM leyser.restore_key(change.relation, change.object, change.former);
             END IF;
         WHEN 'index' THEN
             EXECUTE (SELECT format('DROP INDEX %s', i.indexrelid::regclass) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
