@@ -145,6 +145,14 @@ is_refused($node, q{SELECT tenant_of_host('one')}, '42501', '... to the same rol
 is($node->safe_psql('restored', q{SELECT function, key_columns FROM leyser.lookup ORDER BY 2}),
 	qq{"tenant of"(text,integer)|{region,number}\ntenant_of_host(character varying)|{"the host"}}, '... and are registered');
 
+# A column that has another type by now: its values are not what the function takes.
+as_role('operator', q{SELECT leyser.create_lookup('by_number', 'client', '{number, region}')});
+as_role('owner', q{ALTER TABLE client ALTER number TYPE text});
+is_refused($node, q{SELECT by_number(5, 'jp')}, 'LY008', 'a number is not read as a text', user => 'app');
+as_role('owner', q{ALTER TABLE client ALTER number TYPE int USING number::int});
+is(as_role('app', q{SELECT by_number(1, 'jp')}), '1', '... and the type as it was answers again');
+as_role('operator', q{SELECT leyser.drop_lookup('by_number(int, text)')});
+
 is_refused($node, q{SELECT leyser.drop_lookup('lower(text)')}, 'LY008', 'what is none is not dropped as one', user => 'operator');
 as_role('operator', q{SELECT leyser.drop_lookup('"tenant of"(text, int)')});
 is_refused($node, q{SELECT "tenant of"('jp', 1)}, '42883', 'a dropped look-up is gone', user => 'app');
