@@ -1,0 +1,26 @@
+// How the programs here tell what they saw: a line a test, which test/long/recipes.pl
+// reads, and at the end how many they were.
+
+const { isDeepStrictEqual } = require('node:util');
+
+let told = 0;
+
+function is(got, expected, name) {
+  told += 1;
+  if (isDeepStrictEqual(got, expected)) {
+    console.log(`ok ${name}`);
+  } else {
+    console.log(`not ok ${name}: got ${JSON.stringify(got)}, expected ${JSON.stringify(expected)}`);
+  }
+}
+
+// The SQLSTATE that a promise fails with.
+const sqlstate = (promise) => promise.then(() => 'no error', (error) => error.code || error.message);
+
+// Runs a program of tests to its end.
+async function tests(main) {
+  await main();
+  console.log(`told ${told}`);
+}
+
+module.exports = { is, sqlstate, tests };
