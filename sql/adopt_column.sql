@@ -254,6 +254,11 @@ BEGIN
     work := leyser.work_begin('add_tenant_column', it.child::text,
         jsonb_build_object('via', it.key_name, 'tenant_column', it.tenant_column));
     SELECT w.position INTO place FROM leyser.work_record w WHERE w.work_id = work;
+    -- what was done may have been taken back since, or the table be another one
+    IF (place ->> 'child')::oid <> it.child OR it.child_attnum IS NULL OR NOT EXISTS (
+            SELECT FROM pg_trigger g WHERE g.tgrelid = it.child AND g.tgname = 'zz_leyser_tenant') THEN
+        place := NULL;
+    END IF;
     IF place IS NULL AND it.child_attnum IS NULL AND (EXISTS (
             SELECT FROM pg_constraint c WHERE c.oid = it.key_oid AND NOT c.convalidated) OR EXISTS (
             SELECT FROM pg_attribute a WHERE NOT a.attnotnull AND (a.attrelid = it.parent AND a.attnum = it.parent_attnum

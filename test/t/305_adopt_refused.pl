@@ -113,6 +113,22 @@ is_refused($node, $call, '', 'the same call goes on');
 work_is('add_tenant_column|app.invoice|done', '... to the end');
 is($node->safe_psql('postgres', 'SELECT id, tenant_id FROM app.invoice ORDER BY id'), "1|t1\n2|t2", '... every row has its tenant');
 
+# Stopped in the middle, taken back, and begun again: from the beginning.
+$node->safe_psql('postgres', q{SET ROLE app_owner;
+	CREATE TABLE app.receipt (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES app.customer);
+	INSERT INTO app.receipt VALUES (1, 1), (2, 2);
+	CREATE TABLE app.in_the_way (id int)});
+my $index = $node->safe_psql('postgres', q{SELECT leyser.index_name_for('app.receipt', '{3,2}', false)});
+$node->safe_psql('postgres', qq{SET ROLE app_owner; CREATE INDEX "$index" ON app.in_the_way (id)});
+my $again = q{CALL leyser.add_tenant_column('app.receipt', 'customer_id')};
+is_refused($node, $again, '42P07', 'an index of the same name is in the way');
+$node->safe_psql('postgres', q{DROP TABLE app.in_the_way; ALTER TABLE app.receipt DROP COLUMN tenant_id;
+	DROP TRIGGER zz_leyser_tenant ON app.receipt});
+is_refused($node, $again, '', 'the same call where its column is gone');
+is($node->safe_psql('postgres', q{SELECT string_agg(id || tenant_id, ' ' ORDER BY id) FROM app.receipt}), '1t1 2t2', '... fills it again');
+work_is('add_tenant_column|app.receipt|done', '... to the end');
+$node->safe_psql('postgres', q{DROP TABLE app.receipt});
+
 # protect_schema: rows without a tenant, rows that refer to another tenant's.
 $node->safe_psql('postgres', q{SET ROLE app_owner; UPDATE app.customer SET tenant_id = NULL WHERE id = 3});
 fails(q{CALL leyser.protect_schema('app')}, '23502', 'null in 1 rows', 'own_and_global', 'rows without a tenant');
