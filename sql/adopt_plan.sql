@@ -57,7 +57,9 @@ CREATE FUNCTION leyser.widened_key(key_oid oid, child_attnum smallint, parent_at
 AS $$
     SELECT format('FOREIGN KEY (%s) REFERENCES %s (%s)', leyser.column_list(c.conrelid, child_attnum || c.conkey),
                   c.confrelid::regclass, leyser.column_list(c.confrelid, parent_attnum || c.confkey))
-        || CASE c.confupdtype WHEN 'c' THEN ' ON UPDATE CASCADE' WHEN 'r' THEN ' ON UPDATE RESTRICT' ELSE '' END
+        || CASE WHEN c.confmatchtype = 'f' AND cardinality(c.conkey) > 1 THEN ' MATCH FULL' ELSE '' END
+        || CASE c.confupdtype WHEN 'c' THEN ' ON UPDATE CASCADE' WHEN 'r' THEN ' ON UPDATE RESTRICT'
+               WHEN 'n' THEN ' ON UPDATE SET NULL' WHEN 'd' THEN ' ON UPDATE SET DEFAULT' ELSE '' END
         || CASE c.confdeltype WHEN 'c' THEN ' ON DELETE CASCADE' WHEN 'r' THEN ' ON DELETE RESTRICT'
                WHEN 'n' THEN format(' ON DELETE SET NULL (%s)', leyser.column_list(c.conrelid, coalesce(c.confdelsetcols, c.conkey)))
                WHEN 'd' THEN format(' ON DELETE SET DEFAULT (%s)', leyser.column_list(c.conrelid, coalesce(c.confdelsetcols, c.conkey)))

@@ -148,5 +148,22 @@ is($node->safe_psql('postgres', q{SELECT pg_get_indexdef('customer_host_tenant':
 is($node->safe_psql('postgres', q{SELECT gaps FROM leyser.governed_table WHERE relation = 'purchase'::regclass}), '{}', 'no gap is left');
 is(as_role('app', q{SELECT tenant_of_host('hb')}), '2', 'and the look-up has its index');
 
+# Names that would make other SQL of it.
+as_role('owner', q{
+	CREATE TABLE "odd ADD FOREIGN KEY x" (tenant_id bigint NOT NULL, id int PRIMARY KEY, up int,
+		CONSTRAINT "; CREATE TABLE taken_1 (); --" FOREIGN KEY (up) REFERENCES "odd ADD FOREIGN KEY x" ON UPDATE SET NULL);
+	CREATE UNIQUE INDEX " public.plain USING b (x); CREATE TABLE taken_2 (); --" ON "odd ADD FOREIGN KEY x" (up);
+	CREATE TABLE plain (tenant_id bigint NOT NULL, x int, "(" int);
+	CREATE UNIQUE INDEX " public.plain USING btree (x); CREATE TABLE taken_3 ();--" ON plain (x, "(");
+	SELECT leyser.protect('"odd ADD FOREIGN KEY x"', accept_gaps => true);
+	SELECT leyser.protect('plain');
+});
+unlike(paste(), qr/ERROR/, 'names with SQL in them are names');
+unlike(paste(), qr/ERROR/, '... in what is left after that, too');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relname ~ '^taken_.$'}), '0', '... and nothing in them runs');
+is(as_role('operator', $remedies), '', '... and nothing is left');
+is($node->safe_psql('postgres', q{SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = '"odd ADD FOREIGN KEY x"'::regclass AND contype = 'f'}),
+	'FOREIGN KEY (tenant_id, up) REFERENCES "odd ADD FOREIGN KEY x"(tenant_id, id) ON UPDATE SET NULL', '... the key is as strict as it was');
+
 $node->stop;
 done_testing();
