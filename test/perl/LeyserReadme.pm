@@ -8,9 +8,9 @@
 #   ```sh      in a folder of its own, which keeps its files from block to block;
 #              a block that begins with "# as root" changes the machine and is
 #              not run
-#   ```python  in the same folder
-#   ```js      in the same folder, for Node.js; its first line says "// FILE", and
-#              it is kept as that file for later ones.  Run where it prints something
+#   ```python  in the same folder.  Where its first line says "# FILE.py" it is kept as
+#              that file for later ones, and run only where it prints something
+#   ```js      the same for Node.js; its first line says "// FILE"
 #
 # Those for Node.js, and of sh those that begin with "# with npm", need packages of npm.
 # A block without a following ```text block must work to its end.  Other blocks
@@ -110,18 +110,26 @@ sub matches
 	return $got =~ /\A$pattern\z/s;
 }
 
-# Keeps a block for Node.js as a file, and gives what runs that, or looks at it only.
+# The name of the file that a block is to be kept as, if any.
+sub file_of
+{
+	my ($block) = @_;
+	my ($name) = $block->{text} =~ m{\A(?://|#) ((?:\w+/)?\w+\.(?:js|py))\n};
+
+	return $name;
+}
+
+# Keeps a block as a file; gives what runs that file, or looks at it only.
 sub keep_file
 {
-	my ($block, $folder) = @_;
-	my ($name) = $block->{text} =~ m{\A// ((?:\w+/)?[\w.]+)\n}
-	  or die "the first line of the block at line $block->{line} is not \"// FILE\"";
+	my ($block, $folder, $name) = @_;
 
 	mkdir dirname("$folder/$name");
 	open my $file, '>', "$folder/$name" or die "could not write $folder/$name: $!";
 	print $file $block->{text};
 	close $file or die "could not write $folder/$name: $!";
-	return defined $block->{expected} ? ($name) : ('--check', $name);
+	return ($name) if defined $block->{expected};
+	return $block->{language} eq 'js' ? ('--check', $name) : ('-m', 'py_compile', $name);
 }
 
 # Arguments: a block, the folder to run it in.
@@ -138,7 +146,7 @@ sub run_block
 		push @command, '-v', 'ON_ERROR_STOP=1' unless defined $block->{expected};
 		push @command, '-U', $role, '-d', $database;
 	}
-	push @command, keep_file($block, $folder) if $block->{language} eq 'js';
+	push @command, keep_file($block, $folder, file_of($block)) if defined file_of($block);
 	IPC::Run::run(\@command, '<', \$block->{text}, '>&', \$output,
 		init => sub { chdir $folder or die "could not enter $folder" });
 	return ($? == 0, $output);

@@ -3,7 +3,7 @@
 
 const doors = {
   pg() {
-    const { inTenant, pool } = require('../tenant');
+    const { inTenant, pool } = require(`${process.cwd()}/tenant`);
     const sender = (client) => async (text, values) => (await client.query(text, values)).rows;
 
     return {
@@ -21,7 +21,7 @@ const doors = {
     };
   },
   knex() {
-    const { inTenant, knex } = require('../db');
+    const { inTenant, knex } = require(`${process.cwd()}/db`);
     const sender = (connection) => async (text, values = []) =>
       (await connection.raw(text.replace(/\$\d/g, '?'), values)).rows;
 

@@ -2,7 +2,7 @@
 
 const { createPrivateKey, generateKeyPairSync, sign } = require('node:crypto');
 const { readFileSync } = require('node:fs');
-const { tokenFor } = require('../token');
+const { tokenFor } = require(`${process.cwd()}/token`);
 
 const decoded = (part) => JSON.parse(Buffer.from(part, 'base64url'));
 const encoded = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');

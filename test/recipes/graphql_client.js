@@ -2,7 +2,7 @@
 
 const { altered, expired, foreign } = require('./forged');
 const { is, tests } = require('./tell');
-const { tokenFor } = require('../token');
+const { tokenFor } = require(`${process.cwd()}/token`);
 
 const ALL = '{ allInvoices { nodes { tenantId customer } } }';
 const INSERT = `mutation ($tenant: String, $customer: String!) {

@@ -3,7 +3,7 @@
 const { openDoor } = require('./doors');
 const { altered, expired, foreign } = require('./forged');
 const { is, sqlstate, tests } = require('./tell');
-const { tokenFor } = require('../token');
+const { tokenFor } = require(`${process.cwd()}/token`);
 
 const SET = "SELECT set_config('leyser.token', $1, $2)";
 const COUNT = "SELECT count(*)::int AS foreign FROM invoice WHERE tenant_id <> 'acme'";

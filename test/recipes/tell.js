@@ -1,5 +1,5 @@
-// How the programs here tell what they saw: a line a test, which test/long/recipes.pl
-// reads, and at the end how many they were.
+// How the programs here tell what they saw (test/perl/LeyserRecipes.pm).  They run in a
+// folder with the README's files.
 
 const { isDeepStrictEqual } = require('node:util');
 
