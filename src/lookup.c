@@ -231,7 +231,7 @@ lookup_find_tenant(Lookup *lookup)
 
 	for (int i = 0; i < count; i++)
 	{
-		if (governed[i].relation == lookup->relation && governed[i].is_protected)
+		if (governed[i].relation == lookup->relation)
 			lookup->tenant = governed[i].tenant_attnum;
 	}
 	if (lookup->tenant == InvalidAttrNumber)

@@ -113,6 +113,13 @@ is_refused($node, q{CREATE OR REPLACE FUNCTION tenant_of_host(varchar) RETURNS t
 is_refused($node, q{CREATE FUNCTION mine(varchar) RETURNS text LANGUAGE c AS '$libdir/leyser', 'leyser_lookup'}, '42501', '... nor make one', user => 'owner');
 is_refused($node, q{CREATE FUNCTION mine(varchar) RETURNS text LANGUAGE c AS '$libdir/leyser', 'leyser_lookup'; SELECT mine('one')}, 'LY008', 'a function that is not registered is no look-up');
 
+# A table that is observed on its way to protection has look-ups already.
+as_role('owner', q{CREATE TABLE seen (tenant_id bigint NOT NULL, n int UNIQUE); INSERT INTO seen VALUES (2, 7);
+	SELECT leyser.protect('seen', enforcement => 'observe')});
+as_role('operator', q{SELECT leyser.create_lookup('of_seen', 'seen', '{n}')});
+is(as_role('app', 'SELECT of_seen(7), of_seen(8) IS NULL'), '2|t', 'a look-up of an observed table');
+as_role('owner', q{DROP TABLE seen});
+
 # It is seen how often it is asked.
 my $before = as_role('operator', q{SELECT asked FROM leyser.lookup WHERE function = 'tenant_of_host'::regproc});
 as_role('app', q{SELECT tenant_of_host('guess ' || g) FROM generate_series(1, 1000) g});
