@@ -112,6 +112,26 @@ REVOKE ALL ON FUNCTION leyser.adoption_do(leyser.adoption_step) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.adoption_do(leyser.adoption_step) IS
     'internal: does one step of an adoption; 23502 or 23503 with numbers of rows where rows are in its way';
 
+-- A foreign key leads to tables of other owners, too: who calls changes none of them, and
+-- refers to no column that it may not refer to.
+CREATE FUNCTION leyser.check_step(acting regrole, step leyser.adoption_step, tenant_column name) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    parent regclass := (SELECT c.confrelid FROM pg_constraint c
+        WHERE step.action = 'add_key' AND c.conrelid = step.target AND c.conname = step.object);
+    schema oid := (SELECT c.relnamespace FROM pg_class c WHERE c.oid = step.target);
+BEGIN
+    PERFORM leyser.check_owner(acting, step.target);
+    IF parent IS NOT NULL AND has_column_privilege(acting, parent, leyser.adopted_attnum(parent, tenant_column, schema), 'REFERENCES') IS NOT TRUE THEN
+        PERFORM leyser.check_owner(acting, parent);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.check_step(regrole, leyser.adoption_step, name) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.check_step(regrole, leyser.adoption_step, name) IS
+    'internal: 42501 where a step changes, or refers to, a table that is not the caller''s to change or refer to';
+
 -- The tables of a schema that are to be protected: those with the tenant column that
 -- are in no registry and no part of another table.
 CREATE FUNCTION leyser.unprotected_tables(schema regnamespace, tenant_column name) RETURNS SETOF regclass
@@ -246,6 +266,7 @@ BEGIN
         RETURN;
     END IF;
     line := format('table %s of %s, %s', finished + 1, work.total, one.command);
+    PERFORM leyser.check_step((place ->> 'acting')::oid::regrole, one, wanted);
     IF one.action = 'index' THEN
         PERFORM leyser.note_adoption(one.target, 'index', one.object, NULL);
         action := 'index';

@@ -87,10 +87,35 @@ is($node->safe_psql('postgres', $keys), $before, '... and the foreign keys are a
 as_evil(q{CALL leyser.protect_schema('parts')});
 $node->safe_psql('postgres', 'SELECT leyser.unprotect_all()', extra_params => [ '-U', 'op' ]);
 $node->safe_psql('postgres', q{SET session_replication_role = replica; INSERT INTO parts.line VALUES (2, 2, 't1')});
+$node->safe_psql('postgres', 'ALTER ROLE evil NOSUPERUSER'); # that INSERT was a superuser's
 is_refused($node, 'SELECT leyser.undo_adoption()', '23503', 'a row that fits the former key no longer', user => 'op');
 as_evil('DELETE FROM parts.line WHERE id = 2');
 $node->safe_psql('postgres', 'SELECT leyser.undo_adoption()', extra_params => [ '-U', 'op' ]);
 is($node->safe_psql('postgres', $keys), $before, '... until it is mended');
+
+# Tables of another owner, which foreign keys lead to or come from, are not its to change.
+$node->safe_psql('postgres', q{
+	SELECT leyser.unprotect_all();
+	CREATE ROLE other LOGIN; CREATE SCHEMA two; GRANT CREATE, USAGE ON SCHEMA two TO evil, other;
+	SET ROLE other; CREATE TABLE two.parent (id int PRIMARY KEY, tenant_id text NOT NULL); GRANT REFERENCES (id) ON two.parent TO evil;
+	SELECT leyser.protect('two.parent');
+	SET ROLE evil; CREATE TABLE two.child (id int PRIMARY KEY, tenant_id text NOT NULL, up int REFERENCES two.parent (id));
+});
+my $indexes = q{SELECT count(*) FROM pg_index WHERE indrelid = 'two.parent'::regclass};
+is_refused($node, q{CALL leyser.protect_schema('two')}, '42501', 'no index for a parent of another owner', user => 'evil');
+is($node->safe_psql('postgres', $indexes), '1', '... is made');
+$node->safe_psql('postgres', q{SET ROLE other; CREATE UNIQUE INDEX ON two.parent (tenant_id, id)});
+is_refused($node, q{CALL leyser.protect_schema('two')}, '42501', '... and no key to a column that it may not refer to', user => 'evil');
+$node->safe_psql('postgres', q{SET ROLE other; GRANT REFERENCES ON two.parent TO evil});
+is_refused($node, q{CALL leyser.protect_schema('two')}, '', '... until it may', user => 'evil');
+$node->safe_psql('postgres', q{
+	SET ROLE evil; CREATE TABLE two.late (id int PRIMARY KEY, tenant_id text NOT NULL); GRANT REFERENCES, SELECT ON two.late TO other;
+	SET ROLE other; CREATE TABLE two.theirs (id int PRIMARY KEY, tenant_id text NOT NULL, up int REFERENCES two.late);
+	SELECT leyser.protect('two.theirs')});
+is_refused($node, q{CALL leyser.protect_schema('two')}, '42501', 'no other key for a child of another owner', user => 'evil');
+is($node->safe_psql('postgres', q{SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'two.theirs'::regclass AND contype = 'f'}),
+	'FOREIGN KEY (up) REFERENCES two.late(id)', '... which keeps its own');
+is_refused($node, q{CALL leyser.protect_schema('two')}, '', 'an operator may', user => 'op');
 
 $node->stop;
 done_testing();
