@@ -1,9 +1,9 @@
-# The README's recipes for Node.js, each with the real thing: node-postgres, Knex and
-# PostGraphile from npm, on connections of their own and behind pgbouncer in
-# transaction mode.
+# The README's recipes for Ruby and Node.js, each with the real thing: ActiveRecord, and
+# node-postgres, Knex and PostGraphile from npm, on connections of their own and behind
+# pgbouncer in transaction mode.
 #
-# The README's blocks are run as they stand, up to the last one that needs npm; then
-# the programs of test/recipes use the files that the blocks left.
+# The README's blocks are run as they stand, up to the last one of these; then the
+# programs of test/recipes use the files that the blocks left.
 
 use strict;
 use warnings;
@@ -74,13 +74,14 @@ sub try_way
 		run_program($way, $folder, 'shared.js', $driver, $transactions, $connections);
 	}
 	run_postgraphile($way);
+	run_program($way, $folder, 'shared.rb', $transactions, $connections);
 	return;
 }
 
 install_packages();
 my $node = readme_node('max_connections = 40');
 my @blocks = readme_blocks();
-pop @blocks while !$blocks[-1]{npm};
+pop @blocks while !$blocks[-1]{long};
 foreach my $block (@blocks)
 {
 	test_readme_block($block, $folder);
@@ -88,7 +89,7 @@ foreach my $block (@blocks)
 
 try_way('direct', 10);
 my ($pooler, $port) = start_pooler($node, $server_connections);
-$ENV{DATABASE_URL} = "postgres://shop_app\@localhost:$port/shop";
+$ENV{DATABASE_URL} = "postgres://shop_app\@localhost:$port/shop?prepared_statements=false";
 try_way('pgbouncer', $server_connections);
 
 $pooler->kill_kill;

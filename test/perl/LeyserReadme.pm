@@ -10,9 +10,11 @@
 #              not run
 #   ```python  in the same folder.  Where its first line says "# FILE.py" it is kept as
 #              that file for later ones, and run only where it prints something
+#   ```ruby    the same
 #   ```js      the same for Node.js; its first line says "// FILE"
 #
-# Those for Node.js, and of sh those that begin with "# with npm", need packages of npm.
+# Those for Ruby and Node.js, and of sh those that begin with "# with npm", need what only
+# "make check-long" installs.
 # A block without a following ```text block must work to its end.  Other blocks
 # (```ini …) are not run.
 
@@ -32,10 +34,12 @@ use Exporter qw(import);
 our @EXPORT = qw(readme_node readme_blocks test_readme_block);
 
 # Python's packages are Debian's, whatever other python3 is in the PATH.
+my %lookers = (python => [ '-m', 'py_compile' ], ruby => ['-c'], js => ['--check']);
 my %interpreters = (
 	sql => [ 'psql', '-X', '-q', '-v', 'SHOW_CONTEXT=never', '-P', 'pager=off' ],
 	sh => [ 'bash', '-eu' ],
 	python => ['/usr/bin/python3'],
+	ruby => ['/usr/bin/ruby'],
 	js => ['node'],
 );
 
@@ -76,7 +80,8 @@ sub readme_blocks
 			}
 			elsif ($interpreters{ $block->{language} } && $block->{text} !~ /\A# as root/)
 			{
-				$block->{npm} = $block->{language} eq 'js' || $block->{text} =~ /\A# with npm/;
+				$block->{long} =
+				  $block->{language} =~ /^(?:js|ruby)$/ || $block->{text} =~ /\A# with npm/;
 				push @blocks, $block;
 			}
 			$block = undef;
@@ -114,7 +119,7 @@ sub matches
 sub file_of
 {
 	my ($block) = @_;
-	my ($name) = $block->{text} =~ m{\A(?://|#) ((?:\w+/)?\w+\.(?:js|py))\n};
+	my ($name) = $block->{text} =~ m{\A(?://|#) ((?:\w+/)?\w+\.(?:js|py|rb))\n};
 
 	return $name;
 }
@@ -128,8 +133,7 @@ sub keep_file
 	open my $file, '>', "$folder/$name" or die "could not write $folder/$name: $!";
 	print $file $block->{text};
 	close $file or die "could not write $folder/$name: $!";
-	return ($name) if defined $block->{expected};
-	return $block->{language} eq 'js' ? ('--check', $name) : ('-m', 'py_compile', $name);
+	return defined $block->{expected} ? ($name) : (@{ $lookers{ $block->{language} } }, $name);
 }
 
 # Arguments: a block, the folder to run it in.

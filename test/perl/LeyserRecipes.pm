@@ -21,7 +21,7 @@ our @EXPORT = qw(start_pooler run_program);
 
 my $recipes = dirname(dirname(abs_path(__FILE__))) . '/recipes';
 my $patience = 180;    # s, for one program
-my %interpreters = (js => 'node', py => '/usr/bin/python3');
+my %interpreters = (js => 'node', py => '/usr/bin/python3', rb => '/usr/bin/ruby');
 
 # pgbouncer in transaction mode before database "shop"; gives it, and its port.
 # Arguments: the node, how many connections it may have there.

@@ -118,6 +118,7 @@ class Django:
         logging.disable()
         self.answers = threading.local()
         self.database = db
+        self.invoices = shop_web.Invoice.objects
         self.client = lambda: Client(raise_request_exception=False)
         shop_web.urlpatterns.append(path("work", self.view))
 
@@ -125,6 +126,7 @@ class Django:
         """Does the work of a transaction."""
         from django.http import HttpResponse  # pylint: disable=import-outside-toplevel
         self.answers.latest = work(self.execute, request.GET["customer"], "fail" in request.GET)
+        assert len(list(self.invoices.iterator())) >= len(self.answers.latest[1])
         return HttpResponse()
 
     def execute(self, query, values=None):

@@ -1,5 +1,5 @@
 # What the README shows is what happens: its code blocks are run in order, except
-# those that need packages of npm (test/long/recipes.pl).
+# those that need more packages (test/long/recipes.pl).
 
 use strict;
 use warnings;
@@ -11,7 +11,7 @@ use Test::More;
 my $folder = PostgreSQL::Test::Utils::tempdir;
 my $node = readme_node();
 
-foreach my $block (grep { !$_->{npm} } readme_blocks())
+foreach my $block (grep { !$_->{long} } readme_blocks())
 {
 	test_readme_block($block, $folder);
 }

@@ -3,7 +3,7 @@
 # two tenants' transactions share a few connections.
 #
 # The README's blocks are run as they stand, up to the last one in Python.  Those for
-# Node.js: test/long/recipes.pl.
+# Ruby and Node.js: test/long/recipes.pl.
 
 use strict;
 use warnings;
@@ -19,7 +19,7 @@ my $transactions = 240;
 
 local $ENV{PYTHONDONTWRITEBYTECODE} = 1;
 my $node = readme_node('max_connections = 40');
-my @blocks = grep { !$_->{npm} } readme_blocks();
+my @blocks = grep { !$_->{long} } readme_blocks();
 pop @blocks while $blocks[-1]{language} ne 'python';
 foreach my $block (@blocks)
 {
