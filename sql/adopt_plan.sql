@@ -26,10 +26,21 @@ REVOKE ALL ON FUNCTION leyser.column_list(regclass, smallint[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.column_list(regclass, smallint[]) IS
     'internal: names of columns, as SQL lists them';
 
+-- Names have a limit in bytes; the server would cut off their end, which tells them apart.
+CREATE FUNCTION leyser.short_name(name name, bytes integer) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT left(short_name.name::text, n) FROM generate_series(length(short_name.name::text), 0, -1) n
+    WHERE octet_length(left(short_name.name::text, n)) <= short_name.bytes LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION leyser.short_name(name, integer) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.short_name(name, integer) IS
+    'internal: as much of a name as has room in so many bytes';
+
 CREATE FUNCTION leyser.index_name_for(relation regclass, columns smallint[], is_unique boolean) RETURNS name
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT (left(c.relname, 40) || '_' || left(md5(columns::text || is_unique), 8) || '_leyser')::name
+    SELECT (leyser.short_name(c.relname, 40) || '_' || left(md5(c.relname || columns::text || is_unique), 8) || '_leyser')::name
     FROM pg_class c WHERE c.oid = relation
 $$;
 REVOKE ALL ON FUNCTION leyser.index_name_for(regclass, smallint[], boolean) FROM PUBLIC;

@@ -186,7 +186,7 @@ CREATE FUNCTION leyser.foreign_key_remedy(key_oid oid, child_attnum smallint, pa
 AS $$
     SELECT leyser.key_index_remedy(k.confrelid, parent_attnum || k.confkey)
         || format('ALTER TABLE %1$s ADD CONSTRAINT %2$I %3$s%4$s; SELECT leyser.validate_constraint(%5$L, %2$L); ALTER TABLE %1$s DROP CONSTRAINT %6$I;',
-                  k.conrelid::regclass, (left(k.conname, 50) || '_tenant')::name, leyser.widened_key(k.oid, child_attnum, parent_attnum),
+                  k.conrelid::regclass, (leyser.short_name(k.conname, 50) || '_tenant')::name, leyser.widened_key(k.oid, child_attnum, parent_attnum),
                   CASE WHEN c.relkind = 'r' THEN ' NOT VALID' END, k.conrelid::regclass::text, k.conname)
     FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid WHERE k.oid = foreign_key_remedy.key_oid
 $$;
@@ -213,7 +213,7 @@ AS $$
     JOIN pg_class c ON c.oid = i.indrelid
     JOIN pg_class x ON x.oid = i.indexrelid
     LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u')
-    CROSS JOIN LATERAL (SELECT (left(x.relname, 50) || '_tenant')::name AS new_name) n
+    CROSS JOIN LATERAL (SELECT (leyser.short_name(x.relname, 50) || '_tenant')::name AS new_name) n
     JOIN pg_namespace s ON s.oid = c.relnamespace
     -- behind the names, which can have anything in them
     CROSS JOIN LATERAL (SELECT substr(pg_get_indexdef(i.indexrelid), 1 + length(format('CREATE UNIQUE INDEX %I ON %s%I.%I ',

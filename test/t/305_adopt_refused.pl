@@ -129,6 +129,14 @@ is($node->safe_psql('postgres', q{SELECT string_agg(id || tenant_id, ' ' ORDER B
 work_is('add_tenant_column|app.receipt|done', '... to the end');
 $node->safe_psql('postgres', q{DROP TABLE app.receipt});
 
+# Long names, of which many begin alike, or have few letters for their bytes.
+my @long = ('customer_relationship_management_contact_post', 'customer_relationship_management_contact_mail', '顧客管理連絡先明細情報第一二三四五六七八九十');
+$node->safe_psql('postgres', qq{SET ROLE app_owner; CREATE TABLE app."$_" (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES app.customer)}) for @long;
+is_refused($node, qq{CALL leyser.add_tenant_column('app."$_"', 'customer_id')}, '', "a long name: $_") for @long;
+$node->safe_psql('postgres', qq{SET ROLE app_owner; CREATE TABLE app.leaf (id int PRIMARY KEY, up int NOT NULL REFERENCES app."$long[2]")});
+is_refused($node, q{CALL leyser.add_tenant_column('app.leaf', 'up')}, '', '... and a second index of it');
+$node->safe_psql('postgres', qq{DROP TABLE app.leaf, app."$long[0]", app."$long[1]", app."$long[2]"});
+
 # protect_schema: rows without a tenant, rows that refer to another tenant's.
 $node->safe_psql('postgres', q{SET ROLE app_owner; UPDATE app.customer SET tenant_id = NULL WHERE id = 3});
 fails(q{CALL leyser.protect_schema('app')}, '23502', 'null in 1 rows', 'own_and_global', 'rows without a tenant');
