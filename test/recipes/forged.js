@@ -28,7 +28,9 @@ const foreign = (tenant) => signedWith(tenant, {}, generateKeyPairSync('ed25519'
 function expired(tenant) {
   const then = Math.floor(Date.now() / 1000) - 3600;
 
-  return signedWith(tenant, { iat: then, exp: then + 60 }, createPrivateKey(readFileSync('shop.key')));
+  const key = createPrivateKey(readFileSync('shop.key'));
+
+  return signedWith(tenant, { iat: then, exp: then + 60 }, key);
 }
 
 module.exports = { altered, expired, foreign };

@@ -6,12 +6,16 @@ const { tokenFor } = require(`${process.cwd()}/token`);
 
 const ALL = '{ allInvoices { nodes { tenantId customer } } }';
 const INSERT = `mutation ($tenant: String, $customer: String!) {
-  createInvoice(input: { invoice: { tenantId: $tenant, customer: $customer, amount: "1" } }) { invoice { tenantId } } }`;
+  createInvoice(input: { invoice: { tenantId: $tenant, customer: $customer, amount: "1" } }) {
+    invoice { tenantId } } }`;
 
 async function ask(token, query, variables) {
   const response = await fetch(`${process.argv[2]}/graphql`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) },
+    headers: {
+      'content-type': 'application/json',
+      ...(token && { authorization: `Bearer ${token}` }),
+    },
     body: JSON.stringify({ query, variables }),
   });
 
@@ -33,15 +37,18 @@ async function ready() {
 tests(async () => {
   await ready();
   is(errcode(await ask(null, ALL)), 'LY001', 'a query without a token');
-  is(errcode(await ask(altered('acme', 'globex'), ALL)), 'LY002', 'a token with another tenant in it');
+  is(errcode(await ask(altered('acme', 'globex'), ALL)), 'LY002',
+    'a token with another tenant in it');
   is(errcode(await ask(foreign('acme'), ALL)), 'LY002', 'a token of another key');
   is(errcode(await ask(expired('acme'), ALL)), 'LY003', 'a token of an hour ago');
-  is((await ask(expired('acme'), ALL)).status, 401, 'whose answer says that a new one is needed');
+  is((await ask(expired('acme'), ALL)).status, 401,
+    'whose answer says that a new one is needed');
   is(errcode(await ask('no token', ALL)), 'LY001', 'what is no token');
 
   const made = await ask(tokenFor('acme'), INSERT, { customer: 'by GraphQL' });
   is(made.data?.createInvoice?.invoice, { tenantId: 'acme' }, 'a row is the tenant\'s own');
-  is(errcode(await ask(tokenFor('acme'), INSERT, { tenant: 'globex', customer: 'x' })), '42501', 'a row for another tenant');
+  is(errcode(await ask(tokenFor('acme'), INSERT, { tenant: 'globex', customer: 'x' })), '42501',
+    'a row for another tenant');
 
   const tenants = Array.from({ length: 200 }, (_, number) => (number % 2 ? 'acme' : 'globex'));
   const answers = await Promise.all(tenants.map((tenant) => ask(tokenFor(tenant), ALL)));
@@ -52,6 +59,6 @@ tests(async () => {
 
   const names = (await ask(null, '{ __schema { queryType { fields { name } } } }'))
     .data.__schema.queryType.fields.map((field) => field.name);
-  is(names.includes('allInvoices') && !names.some((name) => /token|issuer|keyring/i.test(name)), true,
-    'leyser itself is not offered');
+  is(names.includes('allInvoices'), true, 'tables are offered');
+  is(names.filter((name) => /token|issuer|keyring/i.test(name)), [], 'leyser itself is not');
 });

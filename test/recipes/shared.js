@@ -28,7 +28,8 @@ async function transaction(door, tenant, number) {
   await door.run(tenant, async (query) => {
     const [{ pid }] = await query('SELECT pg_backend_pid() AS pid');
     seen.served.set(pid, (seen.served.get(pid) || new Set()).add(tenant));
-    await query('INSERT INTO invoice (customer, amount) VALUES ($1, 1)', [`of ${tenant} ${number}`]);
+    await query('INSERT INTO invoice (customer, amount) VALUES ($1, 1)',
+      [`of ${tenant} ${number}`]);
     await pause();
     judge(tenant, await query('SELECT tenant_id, customer FROM invoice'));
     if (rollBack) throw new Error('taken back');
@@ -58,12 +59,14 @@ async function client(door, numbers) {
 }
 
 tests(async () => {
-  const [name, count, most] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
-  const door = openDoor(name);
+  const door = openDoor(process.argv[2]);
+  const [count, most] = process.argv.slice(3).map(Number);
   const kept = "SELECT count(*)::int AS kept FROM invoice WHERE customer LIKE 'of %'";
   const before = {};
 
-  for (const tenant of TENANTS) [{ kept: before[tenant] }] = await door.run(tenant, (query) => query(kept));
+  for (const tenant of TENANTS) {
+    [{ kept: before[tenant] }] = await door.run(tenant, (query) => query(kept));
+  }
   const numbers = Array(count).keys();
   await Promise.all(Array.from({ length: CLIENTS }, () => client(door, numbers)));
 
@@ -72,10 +75,11 @@ tests(async () => {
   is(seen.strangers, 0, 'no row of another tenant');
   is(seen.wrong, [], 'no query without a token or with a forged one was answered');
   is(seen.served.size <= most, true, 'connections were few');
-  is([...seen.served.values()].filter((tenants) => tenants.size < 2).length, 0, 'each connection served both tenants');
+  is([...seen.served.values()].filter((tenants) => tenants.size < 2).length, 0,
+    'each connection served both tenants');
   for (const tenant of TENANTS) {
-    is(await door.run(tenant, (query) => query(kept)), [{ kept: before[tenant] + written[tenant] }],
-      `${tenant} has what it committed`);
+    is(await door.run(tenant, (query) => query(kept)),
+      [{ kept: before[tenant] + written[tenant] }], `${tenant} has what it committed`);
   }
   await door.close();
 });

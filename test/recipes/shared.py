@@ -85,7 +85,8 @@ class SqlAlchemy:
     def run(self, tenant, customer, roll_back):
         """A transaction of a tenant."""
         with self.session(tenant) as session:
-            given = work(lambda *query: self.fetch(session.connection(), *query), customer, roll_back)
+            given = work(lambda *query: self.fetch(session.connection(), *query),
+                         customer, roll_back)
             session.commit()
             return given
 

@@ -1,4 +1,4 @@
-// How the programs here tell what they saw (test/perl/LeyserRecipes.pm).  They run in a
+// How the programs here tell what they saw (test/perl/LeyserRecipes.pm). They run in a
 // folder with the README's files.
 
 const { isDeepStrictEqual } = require('node:util');
@@ -10,7 +10,7 @@ function is(got, expected, name) {
   if (isDeepStrictEqual(got, expected)) {
     console.log(`ok ${name}`);
   } else {
-    console.log(`not ok ${name}: got ${JSON.stringify(got)}, expected ${JSON.stringify(expected)}`);
+    console.log(`not ok ${name}: ${JSON.stringify(got)} is not ${JSON.stringify(expected)}`);
   }
 }
 
