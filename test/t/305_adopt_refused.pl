@@ -166,6 +166,16 @@ $first->query('SELECT 1');
 work_is('add_tenant_column|app.grandchild|done', 'the first one ends');
 $_->quit for $holder, $lock, $first;
 
+# The way back takes nobody's constraints with a column.
+$node->safe_psql('postgres', q{SELECT leyser.unprotect_all();
+	ALTER TABLE app.invoice DROP CONSTRAINT invoice_pkey CASCADE, ADD CONSTRAINT invoice_id UNIQUE (tenant_id, id), ADD CONSTRAINT "of t" CHECK (tenant_id <> 'none')});
+is_refused($node, q{ALTER TABLE app.grandchild DROP CONSTRAINT grandchild_invoice_id_fkey}, '', 'a key is dropped');
+fails(q{SELECT leyser.undo_adoption()}, '2BP01', 'lost with it: invoice_id, "of t"', 'in their place', 'constraints that need the column', user => 'op');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_constraint WHERE conrelid = 'app.invoice'::regclass AND conname IN ('invoice_id', 'of t')}), '2', '... stay');
+$node->safe_psql('postgres', q{ALTER TABLE app.invoice DROP CONSTRAINT "of t", DROP CONSTRAINT invoice_id, ADD PRIMARY KEY (id)});
+is_refused($node, q{SELECT leyser.undo_adoption()}, '', '... until there are others', user => 'op');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_attribute WHERE attrelid = 'app.invoice'::regclass AND attname = 'tenant_id'}), '0', '... and the column is gone');
+
 # Auditors see the plan and the works.
 $node->safe_psql('postgres', q{CREATE ROLE auditor LOGIN; SELECT leyser.grant_usage('auditor', 'auditor')});
 is($node->safe_psql('postgres', 'SELECT count(*) > 3, bool_and(done <= total) FROM leyser.work', extra_params => [ '-U', 'auditor' ]), 't|t', 'auditors read the works');
