@@ -39,7 +39,7 @@ DECLARE
     unfit text;
 BEGIN
     IF on_error NOT IN ('continue', 'stop') OR length(label) NOT BETWEEN 1 AND 200
-            OR array_position(tenants, NULL) IS NOT NULL THEN
+            OR EXISTS (SELECT FROM unnest(tenants) t WHERE t IS NULL) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'invalid argument of leyser.for_each_tenant()',
             DETAIL = 'on_error is continue or stop; a label has 1 to 200 characters; tenants are ids, none of them null.',
