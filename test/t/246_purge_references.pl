@@ -141,6 +141,21 @@ foreach my $type ('char(4)', 'bpchar', 'bit(4)', 'bit varying')
 	$node->safe_psql('postgres', 'DROP TABLE purse, coin');
 }
 
+# A row that somebody has not committed yet is waited for; then it stops the purge, and
+# nobody is waited for any longer.
+fill('waits', $first);
+$node->safe_psql('postgres', 'SET leyser.guards = off; ALTER TABLE note ADD FOREIGN KEY (page) REFERENCES page (id)');
+my $writer = open_session($node);
+$writer->query("BEGIN; INSERT INTO note VALUES ('other', 1, NULL, $first)");
+queue_purges($node, '', 'waits');
+wait_for_purge($node, 'waits', q{state = 'waiting' AND blockers[1] ~ 'has locked public.note'}, 'who has inserted a row that refers to one that goes is waited for');
+$writer->query('COMMIT');
+$writer->quit;
+wait_for_purge($node, 'waits', q{last_error ~ 'table "(public\.)?note" stops it' AND blockers = '{}'}, '... until it is there, and stops the purge');
+is($node->safe_psql('postgres', 'SELECT tenant_id, page FROM note'), "other|$first", '... and it is what it was');
+$node->safe_psql('postgres', 'DELETE FROM note');
+is_erased($node, 'waits', '... until it is gone');
+
 # A rule keeps the rows, or a copy of them.
 foreach my $rule ('INSTEAD NOTHING', 'ALSO INSERT INTO copy_of_item VALUES (OLD.*)')
 {
