@@ -2,7 +2,7 @@
 
 set -euo pipefail
 
-PG_CONFIG=${PG_CONFIG:-pg_config}
+export PG_CONFIG=${PG_CONFIG:-pg_config}
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 say()
