@@ -3,7 +3,7 @@
 #   make; make install           build and install for that server
 #   make demo                    a private cluster that tells what leyser does
 #   make check                   every test that takes minutes
-#   make check-long              kills, soaks, other PostgreSQL versions
+#   make check-long              kills, soaks, packages from npm, other PostgreSQL versions
 #   make check-versions          PostgreSQL 17 and 18 in chroots of their own
 #   make bench                   figures, both sides in one run
 #   make installcheck            the tests against a running server (PGHOST, PGPORT)
@@ -86,14 +86,31 @@ OBJS = \
 	src/purge_standby.o \
 	src/purge_call.o \
 	src/tick.o \
+	src/work.o \
+	src/step.o \
+	src/adopt.o \
+	src/adopt_index.o \
+	src/adopt_batch.o \
+	src/tenant_column.o \
+	src/each_tenant.o \
+	src/import.o \
 	src/other_database.o \
 	src/worker_settings.o \
 	src/password.o \
 	src/password_log.o \
 	src/session.o \
 	src/support.o \
+	src/export.o \
+	src/context_gap.o \
+	src/observe.o \
+	src/observe_plan.o \
+	src/observe_rows.o \
+	src/suspend.o \
+	src/undeclared.o \
 	src/connection.o \
 	src/protection.o \
+	src/lookup_count.o \
+	src/lookup.o \
 	src/follow.o \
 	src/alter.o \
 	src/call_as.o \
@@ -120,14 +137,23 @@ SQL_PARTS = \
 	sql/backup_tables.sql \
 	sql/schedule_tables.sql \
 	sql/fence_tables.sql \
+	sql/work_tables.sql \
+	sql/adopt_tables.sql \
+	sql/export_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \
+	sql/observe.sql \
+	sql/bypassing.sql \
+	sql/table_gap.sql \
 	sql/table_kind.sql \
 	sql/permission_check.sql \
 	sql/permission_policy.sql \
 	sql/policy.sql \
 	sql/protect.sql \
+	sql/lookup.sql \
+	sql/constraint.sql \
+	sql/suspend.sql \
 	sql/account_name.sql \
 	sql/permission.sql \
 	sql/role.sql \
@@ -171,7 +197,18 @@ SQL_PARTS = \
 	sql/schedule_work.sql \
 	sql/schedule_job.sql \
 	sql/schedule_alert.sql \
+	sql/work.sql \
+	sql/adopt_plan.sql \
+	sql/adopt_schema.sql \
+	sql/adopt_column.sql \
+	sql/adopt_column_step.sql \
+	sql/adopt_undo.sql \
+	sql/each_tenant.sql \
+	sql/import.sql \
 	sql/usage.sql \
+	sql/export.sql \
+	sql/export_plan.sql \
+	sql/export_policies.sql \
 	sql/event.sql \
 	sql/scrub.sql \
 	sql/privileges.sql

@@ -1,7 +1,39 @@
 -- Protection: row security that nobody's policy widens.
 
+-- True while a suspension lets the caller past the tenant's policy.  A plan that is
+-- made after its end has nothing left of it.
+CREATE FUNCTION leyser.suspension_support(internal) RETURNS internal
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'leyser_suspension_support';
+REVOKE ALL ON FUNCTION leyser.suspension_support(internal) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.suspension_support(internal) IS
+    'internal: tells the planner that a suspension that has ended is none';
+
+CREATE FUNCTION leyser.protection_is_suspended(until_second bigint, for_applications boolean) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SUPPORT leyser.suspension_support
+    AS 'MODULE_PATHNAME', 'leyser_protection_is_suspended';
+REVOKE ALL ON FUNCTION leyser.protection_is_suspended(bigint, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.protection_is_suspended(bigint, boolean) IS
+    'called by policies of suspended tables: whether it is before that second since 1970, no context is or was set in the transaction, and the role has no usage application or gateway, or for_applications';
+
+-- The comparison that a table's policies make.  In a suspended table the getter, which
+-- raises without a context, is not to be called before its time, by the planner either.
+CREATE FUNCTION leyser.tenant_comparison(registered leyser.table_record) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN registered.enforcement <> 'suspended' THEN c.comparison
+                ELSE format('CASE WHEN leyser.protection_is_suspended(''%s''::bigint, %s) THEN true ELSE %s END',
+                            extract(epoch FROM registered.suspended_until)::bigint,
+                            CASE WHEN registered.suspended_for_applications THEN 'true' ELSE 'false' END,
+                            c.comparison) END
+    FROM (SELECT format('%I = %s', registered.tenant_column,
+                        leyser.getter_for(registered.relation, registered.tenant_column)) AS comparison) c
+$$;
+REVOKE ALL ON FUNCTION leyser.tenant_comparison(leyser.table_record) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.tenant_comparison(leyser.table_record) IS
+    'internal: the condition by which a table''s policies compare the tenant column with its getter';
+
 -- The restrictive policies of a kind.  %1$s is the tenant column compared with
--- its getter, %2$s the tenant column.
+-- its getter (or past it, while suspended), %2$s the tenant column.
 CREATE FUNCTION leyser.wanted_policies(kind text)
     RETURNS TABLE (policy name, command text, read_condition text, write_condition text)
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -223,96 +255,178 @@ REVOKE ALL ON FUNCTION leyser.restore_default(leyser.table_record) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.restore_default(leyser.table_record) IS
     'internal: puts back the default that protect() found';
 
--- Puts protection up on one table and registers it.
-CREATE FUNCTION leyser.protect_one(relation regclass, parent regclass, tenant_column name,
-                                   kind text, set_default boolean, accept_gaps boolean)
-    RETURNS void
+-- The policies and the default of one table, as its registry row wants them.
+CREATE FUNCTION leyser.create_policies(wanted leyser.table_record) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$
+DECLARE
+    comparison text := leyser.tenant_comparison(wanted);
+    one record;
+BEGIN
+    EXECUTE format('ALTER TABLE ONLY %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY',
+                   wanted.relation);
+    FOR one IN SELECT w.* FROM leyser.wanted_policies(wanted.kind) w LOOP
+        EXECUTE format('CREATE POLICY %I ON %s AS RESTRICTIVE FOR %s TO PUBLIC', one.policy,
+                       wanted.relation, one.command)
+            || coalesce(' USING (' || format(one.read_condition, comparison,
+                quote_ident(wanted.tenant_column)) || ')', '')
+            || coalesce(' WITH CHECK (' || format(one.write_condition, comparison) || ')', '');
+        EXECUTE format('COMMENT ON POLICY %I ON %s IS ''leyser: rows of the context''''s tenant''',
+                       one.policy, wanted.relation);
+    END LOOP;
+    PERFORM leyser.create_permission_policies(wanted.relation, wanted.read_permission,
+        wanted.write_permission, wanted.scope_column);
+    -- Beside a permissive policy of the table's own, ours would widen it.
+    IF NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = wanted.relation
+                   AND p.polpermissive) THEN
+        EXECUTE format('CREATE POLICY leyser_rows ON %s USING (true)', wanted.relation);
+        EXECUTE format('COMMENT ON POLICY leyser_rows ON %s IS ''leyser: all rows, within the restrictive policies''',
+                       wanted.relation);
+    END IF;
+    IF wanted.set_default THEN
+        EXECUTE format('ALTER TABLE ONLY %s ALTER COLUMN %I SET DEFAULT %s', wanted.relation,
+                       wanted.tenant_column, leyser.getter_for(wanted.relation, wanted.tenant_column));
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.create_policies(leyser.table_record) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.create_policies(leyser.table_record) IS
+    'internal: puts row security, policies and the default up on one table';
+
+-- How a table is to be enforced: as it is asked for, else as it was, else as its
+-- parent.  A part of an observed family that is enforced stays so.
+CREATE FUNCTION leyser.choose_enforcement(wanted leyser.table_record, present leyser.table_record,
+                                          enforcement text) RETURNS leyser.table_record
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    model leyser.table_record := present;
+BEGIN
+    IF present.tenant_attnum IS NULL THEN
+        SELECT t.* INTO model FROM leyser.table_record t WHERE t.relation = wanted.parent;
+    END IF;
+    wanted.enforcement := coalesce(choose_enforcement.enforcement, model.enforcement, 'enforce');
+    IF wanted.enforcement = 'observe' AND present.tenant_attnum IS NOT NULL THEN
+        wanted.enforcement := present.enforcement;
+    END IF;
+    IF wanted.enforcement = 'suspended' AND model.suspended_until > clock_timestamp() THEN
+        wanted.suspended_until := model.suspended_until;
+        wanted.suspended_reason := model.suspended_reason;
+        wanted.suspended_for_applications := model.suspended_for_applications;
+    ELSIF wanted.enforcement = 'suspended' THEN
+        wanted.enforcement := 'enforce';
+    END IF;
+    wanted.suspended_for_applications := coalesce(wanted.suspended_for_applications, false);
+    wanted.enforcement_since := CASE WHEN wanted.enforcement = present.enforcement
+        THEN present.enforcement_since ELSE clock_timestamp() END;
+    RETURN wanted;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.choose_enforcement(leyser.table_record, leyser.table_record, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.choose_enforcement(leyser.table_record, leyser.table_record, text) IS
+    'internal: fills in how the table of a registry row is to be enforced';
+
+-- What protect() finds at a table, to be put back by unprotect().
+CREATE FUNCTION leyser.note_before(wanted leyser.table_record, present leyser.table_record) RETURNS leyser.table_record
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$
+DECLARE
+    is_generated boolean;
+BEGIN
+    SELECT c.relrowsecurity, c.relforcerowsecurity, pg_get_expr(d.adbin, d.adrelid),
+           a.attidentity <> '' OR a.attgenerated <> ''
+        INTO wanted.had_row_security, wanted.had_forced_row_security, wanted.had_default, is_generated
+        FROM pg_class c
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = wanted.tenant_column
+        LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+        WHERE c.oid = wanted.relation;
+    wanted.set_default := wanted.set_default AND NOT is_generated;
+    -- a new partition or child was born with the default that we gave its parent
+    IF wanted.parent IS NOT NULL AND wanted.had_default ~ '^\(?leyser\.tenant_id' THEN
+        wanted.had_default := (SELECT t.had_default FROM leyser.table_record t
+            WHERE t.relation = wanted.parent AND t.set_default);
+    END IF;
+    -- an observed table is as others left it
+    IF present.tenant_attnum IS NOT NULL AND present.enforcement <> 'observe' THEN
+        wanted.had_row_security := present.had_row_security;
+        wanted.had_forced_row_security := present.had_forced_row_security;
+    END IF;
+    RETURN wanted;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.note_before(leyser.table_record, leyser.table_record) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_before(leyser.table_record, leyser.table_record) IS
+    'internal: fills in what a table had before it was protected';
+
+-- Those of an earlier protection carry our comment.
+CREATE FUNCTION leyser.refuse_foreign_policies(relation regclass) RETURNS void
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$
+DECLARE
+    theirs name := (SELECT p.polname FROM pg_policy p
+        WHERE p.polrelid = refuse_foreign_policies.relation
+          AND (p.polname ~ '^leyser_(tenant|permission)' OR p.polname = 'leyser_rows')
+          AND coalesce(obj_description(p.oid, 'pg_policy'), '') !~ '^leyser: ' LIMIT 1);
+BEGIN
+    IF theirs IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+            MESSAGE = format('policy "%s" of "%s" has a name that leyser uses', theirs, refuse_foreign_policies.relation),
+            DETAIL = 'leyser would replace it.',
+            HINT = format('ALTER POLICY %I ON %s RENAME TO …;', theirs, refuse_foreign_policies.relation);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.refuse_foreign_policies(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refuse_foreign_policies(regclass) IS
+    'internal: 42710 where a table has a policy of a name that leyser uses';
+
+-- Puts protection up on one table and registers it.  One that is observed is only
+-- registered: src/observe.c looks at the plans that read and write it.
+CREATE FUNCTION leyser.protect_one(relation regclass, parent regclass, tenant_column name,
+                                   kind text, set_default boolean, accept_gaps boolean,
+                                   enforcement text DEFAULT NULL) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    getter text := leyser.getter_for(protect_one.relation, protect_one.tenant_column);
     present leyser.table_record;
-    wanted record;
-    before record;
-    with_default boolean;
     permissions leyser.table_record;
-    theirs name;
+    wanted leyser.table_record;
 BEGIN
+    PERFORM leyser.getter_for(protect_one.relation, protect_one.tenant_column);
     DELETE FROM leyser.table_record t WHERE t.relation = protect_one.relation
         RETURNING t.* INTO present;
     -- the column or set_default may be others by now
     PERFORM leyser.restore_default(present);
-    SELECT c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
-           pg_get_expr(d.adbin, d.adrelid) AS default_expression,
-           a.attidentity <> '' OR a.attgenerated <> '' AS is_generated
-        INTO before FROM pg_class c
-        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = protect_one.tenant_column
-        LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-        WHERE c.oid = protect_one.relation;
-    -- a new partition or child was born with the default that we gave its parent
-    IF protect_one.parent IS NOT NULL AND before.default_expression ~ '^\(?leyser\.tenant_id' THEN
-        before.default_expression := (SELECT t.had_default FROM leyser.table_record t
-            WHERE t.relation = protect_one.parent AND t.set_default);
+    IF present.tenant_attnum IS NULL OR present.enforcement = 'observe' THEN
+        PERFORM leyser.refuse_foreign_policies(protect_one.relation);
     END IF;
-    with_default := protect_one.set_default AND NOT before.is_generated;
-
-    -- those of an earlier protection carry our comment
-    SELECT p.polname INTO theirs FROM pg_policy p
-        WHERE p.polrelid = protect_one.relation
-          AND (p.polname ~ '^leyser_(tenant|permission)' OR p.polname = 'leyser_rows')
-          AND present.relation IS NULL
-          AND coalesce(obj_description(p.oid, 'pg_policy'), '') !~ '^leyser: ' LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
-            MESSAGE = format('policy "%s" of "%s" has a name that leyser uses', theirs, protect_one.relation),
-            DETAIL = 'leyser would replace it.',
-            HINT = format('ALTER POLICY %I ON %s RENAME TO …;', theirs, protect_one.relation);
-    END IF;
-    PERFORM leyser.drop_policies(protect_one.relation);
-    EXECUTE format('ALTER TABLE ONLY %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY',
-                   protect_one.relation);
-    FOR wanted IN SELECT w.* FROM leyser.wanted_policies(protect_one.kind) w LOOP
-        EXECUTE format('CREATE POLICY %I ON %s AS RESTRICTIVE FOR %s TO PUBLIC', wanted.policy,
-                       protect_one.relation, wanted.command)
-            || coalesce(' USING (' || format(wanted.read_condition,
-                format('%I = %s', protect_one.tenant_column, getter),
-                quote_ident(protect_one.tenant_column)) || ')', '')
-            || coalesce(' WITH CHECK (' || format(wanted.write_condition,
-                format('%I = %s', protect_one.tenant_column, getter)) || ')', '');
-        EXECUTE format('COMMENT ON POLICY %I ON %s IS ''leyser: rows of the context''''s tenant''',
-                       wanted.policy, protect_one.relation);
-    END LOOP;
     -- partitions and children ask for what their parent asks for
     SELECT t.* INTO permissions FROM leyser.table_record t WHERE t.relation = protect_one.parent;
     IF present.tenant_attnum IS NOT NULL THEN
         permissions := present;
     END IF;
-    PERFORM leyser.create_permission_policies(protect_one.relation, permissions.read_permission,
-        permissions.write_permission, permissions.scope_column);
-    -- Beside a permissive policy of the table's own, ours would widen it.
-    IF NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = protect_one.relation
-                   AND p.polpermissive) THEN
-        EXECUTE format('CREATE POLICY leyser_rows ON %s USING (true)', protect_one.relation);
-        EXECUTE format('COMMENT ON POLICY leyser_rows ON %s IS ''leyser: all rows, within the restrictive policies''',
-                       protect_one.relation);
+    wanted.relation := protect_one.relation;
+    wanted.kind := protect_one.kind;
+    wanted.tenant_column := protect_one.tenant_column;
+    wanted.parent := protect_one.parent;
+    wanted.accept_gaps := protect_one.accept_gaps;
+    wanted.set_default := protect_one.set_default;
+    wanted.governed_since := coalesce(present.governed_since, clock_timestamp());
+    wanted.read_permission := permissions.read_permission;
+    wanted.write_permission := permissions.write_permission;
+    wanted.scope_column := permissions.scope_column;
+    wanted := leyser.note_before(wanted, present);
+    wanted := leyser.choose_enforcement(wanted, present, protect_one.enforcement);
+    PERFORM leyser.drop_policies(protect_one.relation);
+    IF wanted.enforcement = 'observe' THEN
+        PERFORM leyser.forget_plans(protect_one.relation);
+    ELSE
+        PERFORM leyser.create_policies(wanted);
     END IF;
-    IF with_default THEN
-        EXECUTE format('ALTER TABLE ONLY %s ALTER COLUMN %I SET DEFAULT %s', protect_one.relation,
-                       protect_one.tenant_column, getter);
-    END IF;
-    INSERT INTO leyser.table_record (relation, kind, tenant_column, parent, accept_gaps, set_default,
-            had_row_security, had_forced_row_security, had_default, governed_since,
-            read_permission, write_permission, scope_column)
-        SELECT protect_one.relation, protect_one.kind, protect_one.tenant_column, protect_one.parent,
-            protect_one.accept_gaps, with_default,
-            CASE WHEN present.tenant_attnum IS NULL THEN before.enabled ELSE present.had_row_security END,
-            CASE WHEN present.tenant_attnum IS NULL THEN before.forced ELSE present.had_forced_row_security END,
-            before.default_expression,
-            coalesce(present.governed_since, clock_timestamp()),
-            permissions.read_permission, permissions.write_permission, permissions.scope_column;
+    INSERT INTO leyser.table_record SELECT (wanted).*;
 END
 $$;
-REVOKE ALL ON FUNCTION leyser.protect_one(regclass, regclass, name, text, boolean, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.protect_one(regclass, regclass, name, text, boolean, boolean) IS
+REVOKE ALL ON FUNCTION leyser.protect_one(regclass, regclass, name, text, boolean, boolean, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.protect_one(regclass, regclass, name, text, boolean, boolean, text) IS
     'internal: protects and registers one table, without its children';

@@ -18,7 +18,15 @@ GRANT EXECUTE ON FUNCTION
     leyser.scope_problem(text),
     leyser.set_permissions(regclass, text, text, name),
     leyser.enter_support(text),
+    leyser.validate_constraint(regclass, name),
+    leyser.observe_rows(bigint, boolean, integer, "any"),
+    leyser.protection_is_suspended(bigint, boolean),
     leyser.protect(regclass, name, text, text, boolean, boolean)
+    TO PUBLIC;
+-- These check the same.
+GRANT EXECUTE ON PROCEDURE
+    leyser.protect_schema(regnamespace, name, interval, interval),
+    leyser.add_tenant_column(regclass, name, name, integer, interval, interval)
     TO PUBLIC;
 
 -- Where the installer's default privileges took them from PUBLIC.
@@ -38,10 +46,10 @@ END $$;
 -- usage from being dropped before the usage is revoked.
 CREATE FUNCTION leyser.usage_rights()
     RETURNS TABLE (usage text, privilege text, object_kind text, object text)
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT r.usage, 'USAGE', 'SCHEMA', 'leyser' FROM unnest(ARRAY['application', 'gateway',
-        'provisioner', 'operator', 'key_custodian', 'backup', 'auditor']) r (usage)
+        'provisioner', 'operator', 'key_custodian', 'backup', 'exporter', 'auditor']) r (usage)
     UNION ALL
     -- gateways may do all that applications may
     SELECT unnest(CASE r.usage WHEN 'application' THEN '{application,gateway}' ELSE ARRAY[r.usage] END),
@@ -83,6 +91,8 @@ AS $$
         ('application', 'leyser.rename_account(text, text)'),
         ('application', 'leyser.delete_account(text)'),
         ('application', 'leyser.reset_password(text, interval)'),
+        ('application', 'leyser.import_table(regclass, name[])'),
+        ('application', 'leyser.import_finish(regclass, integer)'),
         -- views account, account_event and session call them likewise
         ('application', 'leyser.sees_accounts()'),
         ('application', 'leyser.context_account_id()'),
@@ -94,6 +104,10 @@ AS $$
         ('operator', 'leyser.drop_permission(text)'),
         ('gateway', 'leyser.enter(text, text)'),
         ('gateway', 'leyser.issue_token(text, text, interval)'),
+        -- view each_tenant calls it with the rights of whoever reads the view
+        ('gateway', 'leyser.list_each_tenant()'),
+        ('operator', 'leyser.list_each_tenant()'),
+        ('auditor', 'leyser.list_each_tenant()'),
         ('provisioner', 'leyser.create_tenant(text, text, text)'),
         ('operator', 'leyser.suspend_tenant(text)'),
         ('operator', 'leyser.resume_tenant(text)'),
@@ -122,9 +136,27 @@ AS $$
         ('auditor', 'leyser.purge_from(timestamptz)'),
         ('operator', 'leyser.declare_table(regclass, text, text, text)'),
         ('operator', 'leyser.unprotect(regclass)'),
-        -- view governed_table calls it with the rights of whoever reads the view
+        ('operator', 'leyser.undo_adoption()'),
+        ('operator', 'leyser.create_lookup(name, regclass, name[])'),
+        ('operator', 'leyser.drop_lookup(regprocedure)'),
+        ('operator', 'leyser.key_remedies(regclass)'),
+        ('auditor', 'leyser.key_remedies(regclass)'),
+        -- view lookup calls it with the rights of whoever reads the view
+        ('operator', 'leyser.list_lookups()'),
+        ('auditor', 'leyser.list_lookups()'),
+        ('operator', 'leyser.suspend_protection(regclass, text, interval, boolean)'),
+        ('operator', 'leyser.forget_context_gaps(regclass)'),
+        ('operator', 'leyser.govern_schema(regnamespace)'),
+        ('operator', 'leyser.ungovern_schema(regnamespace)'),
+        -- views governed_table and context_gap call them with the rights of whoever reads the view
         ('operator', 'leyser.table_gaps(regclass)'),
         ('auditor', 'leyser.table_gaps(regclass)'),
+        ('operator', 'leyser.kind_of(regclass)'),
+        ('auditor', 'leyser.kind_of(regclass)'),
+        ('operator', 'leyser.observed_since()'),
+        ('auditor', 'leyser.observed_since()'),
+        ('operator', 'leyser.list_context_gaps()'),
+        ('auditor', 'leyser.list_context_gaps()'),
         -- and view granted_usage this
         ('operator', 'leyser.usage_problems(regrole)'),
         ('auditor', 'leyser.usage_problems(regrole)'),
@@ -149,6 +181,11 @@ AS $$
         ('operator', 'leyser.list_alerts()'),
         ('backup', 'leyser.list_alerts()'),
         ('auditor', 'leyser.list_alerts()'),
+        -- and view work this
+        ('operator', 'leyser.list_works()'),
+        ('auditor', 'leyser.list_works()'),
+        ('operator', 'leyser.protect_plan(regclass, name, text)'),
+        ('auditor', 'leyser.protect_plan(regclass, name, text)'),
         ('key_custodian', 'leyser.initialize_keyring(boolean)'),
         ('key_custodian', 'leyser.stage_signing_key()'),
         ('key_custodian', 'leyser.activate_signing_key(text)'),
@@ -157,8 +194,21 @@ AS $$
         ('key_custodian', 'leyser.remove_issuer_key(text)'),
         ('key_custodian', 'leyser.keyring_status()'),
         ('auditor', 'leyser.keyring_status()'),
+        ('exporter', 'leyser.open_export(text, interval, text)'),
+        ('exporter', 'leyser.close_export(regrole)'),
+        ('exporter', 'leyser.export_rows(anyelement)'),
+        ('exporter', 'leyser.export_plan(text)'),
+        ('operator', 'leyser.export_plan(text)'),
+        ('auditor', 'leyser.export_plan(text)'),
+        ('operator', 'leyser.confirm_export(regrole)'),
+        ('operator', 'leyser.close_export(regrole)'),
+        ('operator', 'leyser.export_policies(text, text)'),
+        ('operator', 'leyser.unprotect_all()'),
         ('backup', 'leyser.take_backup(text)')
     ) r (usage, object)
+    UNION ALL
+    SELECT r.usage, 'EXECUTE', 'FUNCTION', f.function::text
+    FROM unnest('{application,gateway}'::text[]) r (usage), leyser.lookup_functions() f
     UNION ALL
     -- views backup_generation, erasure_horizon and purge_status call them with the
     -- rights of whoever reads the view
@@ -167,6 +217,8 @@ AS $$
     UNION ALL
     SELECT u.usage, 'SELECT', 'TABLE', r.object FROM unnest('{backup,operator,auditor}'::text[]) u (usage),
         (VALUES ('leyser.backup_generation'), ('leyser.erasure_horizon')) r (object)
+    UNION ALL
+    SELECT 'gateway', 'EXECUTE', 'PROCEDURE', 'leyser.for_each_tenant(text, text[], text, text)'
     UNION ALL
     SELECT 'operator', 'EXECUTE', 'PROCEDURE', unnest(ARRAY['leyser.purge(text, integer, integer, boolean)',
         'leyser.tick(interval, boolean)', 'leyser.replay_purges()', 'leyser.accept_fence(text)'])
@@ -188,6 +240,8 @@ AS $$
         ('auditor', 'leyser.contract'),
         ('operator', 'leyser.purge_status'),
         ('auditor', 'leyser.purge_status'),
+        ('operator', 'leyser.export_window'),
+        ('auditor', 'leyser.export_window'),
         ('operator', 'leyser.job'),
         ('backup', 'leyser.job'),
         ('auditor', 'leyser.job'),
@@ -198,6 +252,15 @@ AS $$
         ('backup', 'leyser.backup_alert'),
         ('auditor', 'leyser.backup_alert'),
         ('operator', 'leyser.governed_table'),
+        ('operator', 'leyser.work'),
+        ('auditor', 'leyser.work'),
+        ('operator', 'leyser.lookup'),
+        ('gateway', 'leyser.each_tenant'),
+        ('operator', 'leyser.each_tenant'),
+        ('auditor', 'leyser.each_tenant'),
+        ('auditor', 'leyser.lookup'),
+        ('operator', 'leyser.context_gap'),
+        ('auditor', 'leyser.context_gap'),
         ('operator', 'leyser.granted_usage'),
         ('auditor', 'leyser.tenant'),
         ('auditor', 'leyser.governed_table'),

@@ -33,6 +33,7 @@ BEGIN
         ON CONFLICT (tenant_id) WHERE state <> 'erased' DO NOTHING
         RETURNING purge_id INTO queued;
     PERFORM leyser.plan_purge(queued);
+    PERFORM leyser.end_exports(queue_purge.tenant_id, 'purge');
     PERFORM leyser.record_event('purge.queued', queue_purge.tenant_id, NULL, jsonb_build_object('purge_id', queued));
     RETURN queued;
 END

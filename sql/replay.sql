@@ -1,7 +1,7 @@
 -- After a restore: what came back is ended and erased again.
 
--- A restore brings back keys, sessions, invitations and support access that have
--- ended since.  Which ones, nobody knows: all end.
+-- A restore brings back keys, sessions, invitations, support access and exports that
+-- have ended since.  Which ones, nobody knows: all end.
 CREATE FUNCTION leyser.end_restored_access(OUT keys integer, OUT sessions integer)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -18,11 +18,12 @@ BEGIN
             WHERE s.revoked_at IS NULL AND s.valid_until > clock_timestamp() RETURNING s.session_id, s.valid_until)
     INSERT INTO leyser.revoked_session (session_id, expires_at) SELECT e.session_id, e.valid_until FROM ended e;
     DELETE FROM leyser.invitation_record;
+    PERFORM leyser.end_exports(NULL, 'restore');
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.end_restored_access() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.end_restored_access() IS
-    'internal: retires all signing keys, ends all sessions, support access and invitations; returns how many keys and sessions';
+    'internal: retires all signing keys, ends all sessions, support access, exports and invitations; returns how many keys and sessions';
 
 CREATE FUNCTION leyser.add_restore(cause text, ends_access boolean) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

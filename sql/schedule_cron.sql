@@ -179,6 +179,23 @@ REVOKE ALL ON FUNCTION leyser.unschedule() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.unschedule() IS
     'operator: takes leyser''s jobs for this database from pg_cron, and no others; returns how many there were; LY008 where nothing is scheduled';
 
+-- Where pg_cron is in another database, its jobs are gone even if the drop fails
+-- afterwards; schedule() makes them again.
+CREATE FUNCTION leyser.leave_cron() RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM leyser.cron_job_record)
+       AND pg_has_role(leyser.caller(), (SELECT e.extowner FROM pg_extension e WHERE e.extname = 'leyser'), 'USAGE')
+       AND leyser.has_cron() THEN
+        PERFORM leyser.remove_cron_jobs((SELECT jsonb_agg(to_jsonb(r)) FROM leyser.cron_job_record r));
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.leave_cron() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.leave_cron() IS
+    'internal: takes our jobs from pg_cron before the extension is dropped, by a role that may drop it';
+
 -- ---- looking after it ----
 
 -- What is wrong with the jobs as pg_cron has them (present).

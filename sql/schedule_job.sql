@@ -20,7 +20,8 @@ AS $$
         (6, 'expire backups', interval '1 hour', NULL, true),
         (7, 'clean backups', interval '1 hour', NULL, true),
         (8, 'look at pg_cron', interval '5 minutes', NULL, false),
-        (9, 'upkeep', NULL, time '18:30', true)
+        (9, 'upkeep', NULL, time '18:30', true),
+        (10, 'end suspensions', interval '0', NULL, false)
     ) k (number, job, every, daily_at, held)
 $$;
 REVOKE ALL ON FUNCTION leyser.job_kinds() FROM PUBLIC;
@@ -36,6 +37,7 @@ BEGIN
             EXISTS (SELECT FROM leyser.tenant_record t WHERE t.state = 'terminating' AND t.ends_at <= clock_timestamp())
         WHEN 'queue purges' THEN
             leyser.next_due_purge() IS NOT NULL OR EXISTS (SELECT FROM leyser.settled_problems())
+        WHEN 'end suspensions' THEN EXISTS (SELECT FROM leyser.ended_suspensions())
         WHEN 'daily backup' THEN
             current_setting('leyser.backup_directory', true) <> '' AND (leyser.present_backup_policy()).daily_backup
         WHEN 'clean backups' THEN current_setting('leyser.backup_directory', true) <> ''
@@ -223,6 +225,9 @@ BEGIN
         WHEN 'expire backups' THEN
             SELECT format('generations that expired: %s', count(*)) INTO done FROM leyser.expire_backups() HAVING count(*) > 0;
         WHEN 'look at pg_cron' THEN PERFORM leyser.look_at_cron();
+        WHEN 'end suspensions' THEN
+            SELECT format('suspensions that have ended: %s', count(leyser.tidy_suspension(e.relation))) INTO done
+                FROM leyser.ended_suspensions() e (relation);
         WHEN 'upkeep' THEN done := leyser.prune_history();
     END CASE;
     more := coalesce(more, false);

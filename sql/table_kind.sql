@@ -82,158 +82,6 @@ REVOKE ALL ON FUNCTION leyser.family_of(regclass) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.family_of(regclass) IS
     'internal: a table with all its partitions and inheritance children';
 
--- Foreign keys that tie protected tables together without the tenant column:
--- through them a tenant can refer to another tenant's row, and ON DELETE or ON
--- UPDATE actions reach across.  The relation counts as protected by the given
--- column, whether it is registered already or not.
-CREATE FUNCTION leyser.foreign_key_gaps(relation regclass, tenant_attnum smallint)
-    RETURNS TABLE (constraint_name name, gap text, remedy text)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-    WITH protected AS (
-        SELECT t.relation::oid AS oid, t.tenant_attnum FROM leyser.table_record t
-            WHERE t.tenant_attnum IS NOT NULL AND t.relation <> foreign_key_gaps.relation
-        UNION ALL
-        SELECT foreign_key_gaps.relation::oid, foreign_key_gaps.tenant_attnum
-    )
-    SELECT c.conname,
-           format('foreign key "%s" of "%s" refers to "%s" without the tenant columns',
-                  c.conname, c.conrelid::regclass, c.confrelid::regclass),
-           CASE WHEN NOT EXISTS (
-                    SELECT FROM pg_index i
-                    WHERE i.indrelid = c.confrelid AND i.indisunique AND i.indimmediate
-                      AND i.indpred IS NULL AND i.indexprs IS NULL
-                      AND i.indnkeyatts = cardinality(parent.tenant_attnum || c.confkey)
-                      AND string_to_array(i.indkey::text, ' ')::smallint[]
-                          @> (parent.tenant_attnum || c.confkey))
-                THEN format('CREATE UNIQUE INDEX%s ON %s (%s); ',
-                            CASE WHEN referenced.relkind = 'r' THEN ' CONCURRENTLY' END,
-                            c.confrelid::regclass, parent_columns.list) ELSE '' END
-           || format('ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s (%s)%s;'
-                     ' ALTER TABLE %1$s DROP CONSTRAINT %6$I;',
-                     c.conrelid::regclass, child_columns.list, c.confrelid::regclass,
-                     parent_columns.list,
-                     CASE WHEN referencing.relkind = 'r' THEN ' NOT VALID' END, c.conname)
-    FROM pg_constraint c
-    JOIN protected child ON child.oid = c.conrelid
-    JOIN protected parent ON parent.oid = c.confrelid
-    JOIN pg_class referencing ON referencing.oid = c.conrelid
-    JOIN pg_class referenced ON referenced.oid = c.confrelid
-    CROSS JOIN LATERAL (
-        SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.ord) AS list
-        FROM unnest(child.tenant_attnum || c.conkey) WITH ORDINALITY k (num, ord)
-        JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.num) child_columns
-    CROSS JOIN LATERAL (
-        SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.ord) AS list
-        FROM unnest(parent.tenant_attnum || c.confkey) WITH ORDINALITY k (num, ord)
-        JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = k.num) parent_columns
-    WHERE c.contype = 'f' AND c.conparentid = 0
-      AND foreign_key_gaps.relation IN (c.conrelid, c.confrelid)
-      AND NOT EXISTS (SELECT FROM unnest(c.conkey, c.confkey) k (child_num, parent_num)
-                      WHERE k.child_num = child.tenant_attnum
-                        AND k.parent_num = parent.tenant_attnum)
-    ORDER BY c.conname
-$$;
-REVOKE ALL ON FUNCTION leyser.foreign_key_gaps(regclass, smallint) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.foreign_key_gaps(regclass, smallint) IS
-    'internal: foreign keys between protected tables that lack the tenant columns';
-
--- Whether a policy's condition, as the server prints it, is the one we made:
--- the column, with or without a cast, compared with its getter.
-CREATE FUNCTION leyser.is_wanted_condition(printed text, wanted text, relation regclass,
-                                           tenant_column name) RETURNS boolean
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT CASE WHEN wanted IS NULL THEN printed IS NULL
-        -- the server adds parentheses and casts
-        ELSE coalesce(regexp_replace(printed, '[()]|::[a-z ]+(?= = )', '', 'g')
-            = regexp_replace(format(wanted, format('%I = %s', tenant_column,
-                leyser.getter_for(relation, tenant_column)), quote_ident(tenant_column)),
-                '[()]', '', 'g'), false) END
-$$;
-REVOKE ALL ON FUNCTION leyser.is_wanted_condition(text, text, regclass, name) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.is_wanted_condition(text, text, regclass, name) IS
-    'internal: whether a policy''s condition compares the tenant column with its getter';
-
--- What is missing at a registered table, as sentences; empty where all is well.
-CREATE FUNCTION leyser.table_gaps(relation regclass) RETURNS text[]
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT coalesce(array_agg(g.gap ORDER BY g.rank, g.gap), '{}') FROM (
-        SELECT 1 AS rank, 'row security is not enabled' AS gap
-            FROM leyser.table_record t JOIN pg_class c ON c.oid = t.relation
-            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
-              AND NOT c.relrowsecurity
-        UNION ALL
-        SELECT 1, 'row security is not forced on the owner'
-            FROM leyser.table_record t JOIN pg_class c ON c.oid = t.relation
-            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
-              AND NOT c.relforcerowsecurity
-        UNION ALL
-        SELECT 1, format('policy "%s" is missing or was changed', w.policy)
-            FROM leyser.table_record t
-            JOIN pg_attribute a ON a.attrelid = t.relation AND a.attnum = t.tenant_attnum
-            CROSS JOIN leyser.wanted_policies(t.kind) w
-            WHERE t.relation = table_gaps.relation
-              AND NOT EXISTS (
-                SELECT FROM pg_policies p JOIN pg_class c ON c.oid = t.relation AND c.relname = p.tablename
-                    JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = p.schemaname
-                WHERE p.policyname = w.policy AND p.permissive = 'RESTRICTIVE'
-                  AND p.cmd = w.command AND p.roles = '{public}'
-                  AND leyser.is_wanted_condition(p.qual, w.read_condition, t.relation, a.attname)
-                  AND leyser.is_wanted_condition(p.with_check, w.write_condition, t.relation, a.attname))
-        UNION ALL
-        SELECT 1, p.gap FROM leyser.permission_policy_gaps(table_gaps.relation) p
-        UNION ALL
-        SELECT 1, format('parent "%s" is not protected: whoever reads it sees the rows', i.inhparent::regclass)
-            FROM leyser.table_record t JOIN pg_inherits i ON i.inhrelid = t.relation
-            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
-              AND NOT EXISTS (SELECT FROM leyser.table_record o WHERE o.relation = i.inhparent
-                              AND o.tenant_attnum IS NOT NULL)
-        UNION ALL
-        SELECT 1, format('permissive policy "%s" restricts nothing beside "leyser_rows"', p.polname)
-            FROM leyser.table_record t JOIN pg_policy p ON p.polrelid = t.relation
-            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
-              AND p.polpermissive AND p.polname <> 'leyser_rows'
-              AND EXISTS (SELECT FROM pg_policy o WHERE o.polrelid = t.relation
-                          AND o.polpermissive AND o.polname = 'leyser_rows')
-        UNION ALL
-        SELECT 2, format('column "%s" may be null', a.attname)
-            FROM leyser.table_record t JOIN pg_attribute a
-                ON a.attrelid = t.relation AND a.attnum = t.tenant_attnum
-            WHERE t.relation = table_gaps.relation AND t.kind = 'own' AND NOT a.attnotnull
-        UNION ALL
-        SELECT 2, f.gap
-            FROM leyser.table_record t, leyser.foreign_key_gaps(t.relation, t.tenant_attnum) f
-            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
-        UNION ALL
-        SELECT 2, format('child "%s" is a foreign table: read directly, it has no row security',
-                         i.inhrelid::regclass)
-            FROM leyser.table_record t JOIN pg_inherits i ON i.inhparent = t.relation
-            JOIN pg_class c ON c.oid = i.inhrelid AND c.relkind = 'f'
-            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
-        UNION ALL
-        SELECT 3, format('unique index "%s" does not contain the tenant column: it tells that another tenant''s key exists',
-                         i.indexrelid::regclass)
-            FROM leyser.table_record t JOIN pg_index i ON i.indrelid = t.relation
-            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
-              AND i.indisunique AND NOT t.tenant_attnum = ANY (i.indkey)
-        UNION ALL
-        SELECT 1, 'trigger "leyser_shared" is missing or disabled'
-            FROM leyser.table_record t
-            WHERE t.relation = table_gaps.relation AND t.kind = 'shared'
-              AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.relation
-                              AND g.tgname = 'leyser_shared' AND g.tgenabled = 'A')
-        UNION ALL
-        SELECT 1, 'no kind is declared'
-            WHERE NOT EXISTS (SELECT FROM leyser.table_record t
-                              WHERE t.relation = table_gaps.relation)
-    ) g
-$$;
-REVOKE ALL ON FUNCTION leyser.table_gaps(regclass) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.table_gaps(regclass) IS
-    'internal: what is missing at a table of a governed schema';
-
 -- A table of kind "shared" is read by all and written by nobody in a context,
 -- nor by application and gateway roles, which need only leave the token out.
 CREATE FUNCTION leyser.refuse_shared_write() RETURNS trigger
@@ -428,18 +276,83 @@ COMMENT ON FUNCTION leyser.declare_table(regclass, text, text, text) IS
     'operator: says what a table is that holds no tenant''s rows of its own: shared (all read; nobody writes in a context, application and gateway roles not at all), by_rule (purge_condition with $1), retained (reason is the legal basis), ignored; 22023 for a wrong kind or a missing reason, 42501 for a condition that compares anything but columns with $1 where the caller is no member of the table''s owner, LY008 where it is protected, or by_rule and being purged, 42809 where it is no table, 55P03 where it is locked';
 
 CREATE VIEW leyser.governed_table AS
-    SELECT c.oid::regclass AS relation, t.kind, a.attname AS tenant_column,
+    SELECT c.oid::regclass AS relation, coalesce(t.kind, leyser.kind_of(c.oid::regclass)) AS kind,
+           a.attname AS tenant_column,
            (SELECT i.inhparent::regclass FROM pg_catalog.pg_inherits i
             WHERE i.inhrelid = t.relation AND i.inhparent = t.parent) AS parent,
-           CASE WHEN t.tenant_attnum IS NOT NULL THEN t.enforcement END AS enforcement,
+           CASE WHEN t.suspended_until <= pg_catalog.clock_timestamp() THEN 'enforce'
+                WHEN t.tenant_attnum IS NOT NULL THEN t.enforcement END AS enforcement,
            leyser.table_gaps(c.oid::regclass) AS gaps,
            t.reason, t.purge_condition, t.governed_since,
-           t.read_permission, t.write_permission, t.scope_column
+           t.read_permission, t.write_permission, t.scope_column,
+           CASE WHEN t.enforcement = 'observe'
+                THEN greatest(t.enforcement_since, leyser.observed_since()) END AS observed_since,
+           CASE WHEN t.suspended_until > pg_catalog.clock_timestamp() THEN t.suspended_until END AS suspended_until,
+           CASE WHEN t.suspended_until > pg_catalog.clock_timestamp() THEN t.suspended_reason END AS suspended_reason
     FROM pg_catalog.pg_class c
     LEFT JOIN leyser.table_record t ON t.relation = c.oid
     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = t.tenant_attnum
     WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-      AND c.relnamespace IN (SELECT g.relnamespace FROM leyser.table_record r
-                             JOIN pg_catalog.pg_class g ON g.oid = r.relation);
+      AND (c.relnamespace IN (SELECT g.relnamespace FROM leyser.table_record r
+                              JOIN pg_catalog.pg_class g ON g.oid = r.relation)
+           OR c.relnamespace IN (SELECT n.oid FROM leyser.schema_record s
+                                 JOIN pg_catalog.pg_namespace n ON n.nspname = s.schema));
 COMMENT ON VIEW leyser.governed_table IS
-    'every table of the schemas that hold a governed table: its kind, its tenant column, the permissions it asks for, and what is missing (operator, auditor)';
+    'every table of the schemas that were declared governed or hold a governed table: its kind, its tenant column, how it is enforced, the permissions it asks for, and what is missing (operator, auditor)';
+
+-- ---- schemas ----
+
+CREATE FUNCTION leyser.check_schema(schema regnamespace) RETURNS void
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$
+DECLARE
+    found_name name := (SELECT n.nspname FROM pg_namespace n WHERE n.oid = check_schema.schema);
+BEGIN
+    IF found_name IS NULL OR found_name ~ '^(pg_|information_schema$|leyser$)' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_schema_name',
+            MESSAGE = 'schema cannot be governed',
+            DETAIL = 'It does not exist, or is the server''s or leyser''s own.',
+            HINT = 'Give a schema that holds tables of the application.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.check_schema(regnamespace) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.check_schema(regnamespace) IS
+    'internal: 3F000 for a schema that cannot be governed';
+
+CREATE FUNCTION leyser.govern_schema(schema regnamespace) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM leyser.check_schema(govern_schema.schema);
+    INSERT INTO leyser.schema_record (schema)
+        SELECT n.nspname FROM pg_namespace n WHERE n.oid = govern_schema.schema ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        PERFORM leyser.record_event('schema.governed', NULL, govern_schema.schema::text, NULL);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.govern_schema(regnamespace) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.govern_schema(regnamespace) IS
+    'operator: every table of the schema needs a kind, also before the first has one: view governed_table shows those without, and who makes one is warned or, by leyser.undeclared_tables, refused; the declaration is of the name, so it is made again for a schema that was renamed; 3F000 where there is no such schema';
+
+CREATE FUNCTION leyser.ungovern_schema(schema regnamespace) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    DELETE FROM leyser.schema_record s USING pg_namespace n
+        WHERE n.oid = ungovern_schema.schema AND s.schema = n.nspname;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'LY008',
+            MESSAGE = 'schema is not declared governed',
+            DETAIL = 'A schema that holds a governed table is governed as long as it does.',
+            HINT = 'See view leyser.governed_table.';
+    END IF;
+    PERFORM leyser.record_event('schema.ungoverned', NULL, ungovern_schema.schema::text, NULL);
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.ungovern_schema(regnamespace) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.ungovern_schema(regnamespace) IS
+    'operator: takes govern_schema() back; the schema is governed still while it holds a governed table; LY008 where it was not declared';

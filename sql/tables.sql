@@ -62,7 +62,8 @@ CREATE TABLE leyser.table_record (
     -- the name is what a dump carries: a restored table may number its columns anew
     tenant_column name,
     parent regclass,
-    enforcement text NOT NULL DEFAULT 'enforce' CHECK (enforcement = 'enforce'),
+    enforcement text NOT NULL DEFAULT 'enforce'
+        CHECK (enforcement IN ('observe', 'enforce', 'suspended')),
     accept_gaps boolean NOT NULL DEFAULT false,
     reason text,
     purge_condition text,
@@ -79,10 +80,24 @@ CREATE TABLE leyser.table_record (
     scope_attnum smallint,
     -- of a purge condition that operators cannot declare: for whose table it was
     condition_owner name,
+    enforcement_since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- what suspend_protection() was told; its end needs nobody who acts
+    suspended_until timestamptz,
+    suspended_reason text,
+    suspended_for_applications boolean NOT NULL DEFAULT false,
+    CHECK ((enforcement = 'suspended') = (suspended_until IS NOT NULL)),
     CHECK ((kind IN ('own', 'own_and_global')) = (tenant_attnum IS NOT NULL)),
     CHECK ((tenant_attnum IS NULL) = (tenant_column IS NULL))
 );
 COMMENT ON TABLE leyser.table_record IS 'the registry of table kinds';
+
+-- Those that hold a governed table are governed anyway.  By their names: pg_upgrade takes
+-- no regnamespace along, and numbers schemas anew.
+CREATE TABLE leyser.schema_record (
+    schema name PRIMARY KEY,
+    governed_since timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE leyser.schema_record IS 'schemas that an operator declared governed';
 
 CREATE FUNCTION leyser.number_tenant_column() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -164,6 +179,9 @@ CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leyser
 CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leyser.usage_record
     FOR EACH STATEMENT EXECUTE FUNCTION leyser.cache_invalidate('proxy_tables');
 
+CREATE TRIGGER invalidate AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON leyser.schema_record
+    FOR EACH STATEMENT EXECUTE FUNCTION leyser.cache_invalidate('proxy_tables');
+
 -- The triggers must also fire where session_replication_role is replica.
 ALTER TABLE leyser.identity ENABLE ALWAYS TRIGGER invalidate;
 ALTER TABLE leyser.signing_key ENABLE ALWAYS TRIGGER invalidate;
@@ -171,12 +189,14 @@ ALTER TABLE leyser.issuer_key ENABLE ALWAYS TRIGGER invalidate;
 ALTER TABLE leyser.tenant_record ENABLE ALWAYS TRIGGER invalidate;
 ALTER TABLE leyser.table_record ENABLE ALWAYS TRIGGER invalidate;
 ALTER TABLE leyser.usage_record ENABLE ALWAYS TRIGGER invalidate;
+ALTER TABLE leyser.schema_record ENABLE ALWAYS TRIGGER invalidate;
 COMMENT ON TRIGGER invalidate ON leyser.identity IS 'tells every backend to look again';
 COMMENT ON TRIGGER invalidate ON leyser.signing_key IS 'tells every backend to look again';
 COMMENT ON TRIGGER invalidate ON leyser.issuer_key IS 'tells every backend to look again';
 COMMENT ON TRIGGER invalidate ON leyser.tenant_record IS 'tells every backend to look again';
 COMMENT ON TRIGGER invalidate ON leyser.table_record IS 'tells every backend to look again';
 COMMENT ON TRIGGER invalidate ON leyser.usage_record IS 'tells every backend to look again';
+COMMENT ON TRIGGER invalidate ON leyser.schema_record IS 'tells every backend to look again';
 
 -- What a logical dump carries.  Not the identity (a restored database is
 -- another audience), not signing_key (its secrets stay in their keyring), not
@@ -185,5 +205,6 @@ SELECT pg_catalog.pg_extension_config_dump('leyser.issuer_key', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.tenant_record', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.table_record', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.usage_record', '');
+SELECT pg_catalog.pg_extension_config_dump('leyser.schema_record', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.event_record', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.event_record_event_id_seq', '');

@@ -73,6 +73,9 @@ AS $$
                 ELSE format('REVOKE %I FROM %s;', r.rolname, usage_problems.role) END
         FROM roles r JOIN leyser.usage_record u ON u.role = r.oid
         WHERE u.usage IN ('operator', 'key_custodian')
+           OR u.usage = 'exporter' AND EXISTS (
+                  SELECT FROM leyser.usage_record o
+                  WHERE o.role = usage_problems.role AND o.usage IN ('application', 'gateway'))
            OR u.usage = 'gateway' AND r.oid <> usage_problems.role
               AND NOT EXISTS (SELECT FROM leyser.usage_record o
                               WHERE o.role = usage_problems.role AND o.usage = 'gateway')
@@ -83,7 +86,7 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION leyser.usage_problems(regrole) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.usage_problems(regrole) IS
-    'internal: why a role cannot have usage application or gateway, and what to do about it';
+    'internal: why a role cannot have usage application, gateway or exporter, and what to do about it';
 
 -- What grant_usage() would refuse by now, a sentence for each role and problem.
 -- The guard compares it before and after statements that change roles or rights.
@@ -94,7 +97,7 @@ AS $$
     FROM leyser.usage_record u
     JOIN pg_roles r ON r.oid = u.role
     CROSS JOIN LATERAL leyser.usage_problems(u.role) p
-    WHERE u.usage IN ('application', 'gateway')
+    WHERE u.usage IN ('application', 'gateway', 'exporter')
 $$;
 REVOKE ALL ON FUNCTION leyser.usage_drift() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.usage_drift() IS
@@ -155,7 +158,7 @@ DECLARE
     before text[] := leyser.usage_drift();
 BEGIN
     PERFORM leyser.check_usage(grant_usage.role, grant_usage.usage);
-    IF grant_usage.usage IN ('application', 'gateway') THEN
+    IF grant_usage.usage IN ('application', 'gateway', 'exporter') THEN
         SELECT string_agg(p.problem, '; ' ORDER BY p.problem), string_agg(p.remedy, ' ' ORDER BY p.problem)
             INTO problems, remedies FROM leyser.usage_problems(grant_usage.role) p;
         IF problems IS NOT NULL THEN
@@ -183,7 +186,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.grant_usage(regrole, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.grant_usage(regrole, text) IS
-    'superuser: gives a role the rights of a usage (application, gateway, provisioner, operator, key_custodian, backup, auditor); 0LP01 where the role could step around row security, 22023 for an unknown usage';
+    'superuser: gives a role the rights of a usage (application, gateway, provisioner, operator, key_custodian, backup, exporter, auditor); 0LP01 where the role could step around row security, 22023 for an unknown usage';
 
 CREATE FUNCTION leyser.revoke_usage(role regrole, usage text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -200,6 +203,9 @@ BEGIN
             HINT = 'See view leyser.granted_usage.';
     END IF;
     PERFORM leyser.change_rights(revoke_usage.role, revoke_usage.usage, false);
+    IF revoke_usage.usage = 'exporter' THEN
+        PERFORM leyser.end_exports(NULL, 'usage');
+    END IF;
     PERFORM leyser.record_event('usage.revoked', NULL, revoke_usage.role::text,
         jsonb_build_object('usage', revoke_usage.usage));
 END
@@ -211,7 +217,7 @@ COMMENT ON FUNCTION leyser.revoke_usage(regrole, text) IS
 -- What grant_usage() refuses can come true later; then it shows here.
 CREATE VIEW leyser.granted_usage AS
     SELECT u.role, u.usage, u.granted_at,
-           CASE WHEN u.usage IN ('application', 'gateway')
+           CASE WHEN u.usage IN ('application', 'gateway', 'exporter')
                 THEN ARRAY(SELECT p.problem FROM leyser.usage_problems(u.role) p ORDER BY 1)
                 ELSE '{}' END AS problems
     FROM leyser.usage_record u;

@@ -23,7 +23,8 @@ typedef struct LeyserGoverned
 	int16 scope_attnum; /* 0 where its permissions have no scope */
 	NameData scope_column;
 	bool children_follow; /* protected or shared: so are its children */
-	bool is_protected;    /* kind own or own_and_global: has our policies */
+	bool is_protected;    /* kind own or own_and_global, enforced: has our policies */
+	bool is_observed;     /* kind own or own_and_global, and nothing is refused */
 } LeyserGoverned;
 
 extern void leyser_cache_init(void);
@@ -65,6 +66,13 @@ extern const LeyserTokenKey *leyser_cache_signing_key(LeyserTokenError *error);
 
 /* An array that lives until the next call that catches up. */
 extern const LeyserGoverned *leyser_cache_governed(int *count);
+
+/* Names of schemas that were declared governed: an array that lives as long. */
+extern const NameData *leyser_cache_governed_schemas(int *count);
+
+/* Whether any table is observed; and such a table's row, else NULL. */
+extern bool leyser_cache_observes(void);
+extern const LeyserGoverned *leyser_cache_observed(Oid relation);
 
 /* Whether any role has usage "application" or "gateway". */
 extern bool leyser_cache_has_usages(void);

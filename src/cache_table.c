@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -25,29 +26,39 @@ enum
 	TABLE_KIND = 2,
 	TABLE_ATTNUM = 3,
 	TABLE_COLUMN = 4,
+	TABLE_ENFORCEMENT = 6,
 	TABLE_SCOPE_COLUMN = 17,
 	TABLE_SCOPE_ATTNUM = 18,
 	USAGE_ROLE = 1,
-	USAGE_USAGE = 2
+	USAGE_USAGE = 2,
+	SCHEMA_SCHEMA = 1
 };
 
 static MemoryContext tables_context = NULL;
 static LeyserGoverned *governed = NULL;
 static int governed_count = 0;
-static Oid *users = NULL; /* roles with usage "application" or "gateway" */
+static int observed_count = 0; /* of them */
+static Oid *users = NULL;      /* roles with usage "application" or "gateway" */
 static int users_count = 0;
+static NameData *schemas = NULL; /* that were declared governed */
+static int schemas_count = 0;
 
-/* A column's number, 0 where it is NULL, and its name. */
+/*
+ * A column's number, 0 where there is none, and its name.  While leyser's own
+ * functions work on a row, it may have the one without the other.
+ */
 static int16
 cache_read_column(HeapTuple tuple, TupleDesc desc, int number, int name, NameData *into)
 {
-	bool isnull;
-	int16 attnum = DatumGetInt16(heap_getattr(tuple, number, desc, &isnull));
+	bool no_number;
+	bool no_name;
+	Datum attnum = heap_getattr(tuple, number, desc, &no_number);
+	Datum attname = heap_getattr(tuple, name, desc, &no_name);
 
-	if (isnull)
+	if (no_number || no_name)
 		return 0;
-	*into = *DatumGetName(heap_getattr(tuple, name, desc, &isnull));
-	return attnum;
+	*into = *DatumGetName(attname);
+	return DatumGetInt16(attnum);
 }
 
 static void
@@ -58,13 +69,15 @@ cache_read_governed(void)
 	HeapTuple tuple;
 	int size = 16;
 
-	governed_count = 0;
+	governed_count = observed_count = 0;
 	governed = MemoryContextAlloc(tables_context, size * sizeof(LeyserGoverned));
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		TupleDesc desc = RelationGetDescr(rel);
 		LeyserGoverned *row;
 		char *kind = leyser_cache_text(tuple, rel, TABLE_KIND);
+		char *enforcement = leyser_cache_text(tuple, rel, TABLE_ENFORCEMENT);
+		bool has_tenant = strcmp(kind, "own") == 0 || strcmp(kind, "own_and_global") == 0;
 		bool isnull;
 
 		if (governed_count == size)
@@ -72,17 +85,20 @@ cache_read_governed(void)
 		row = &governed[governed_count++];
 		row->relation =
 			DatumGetObjectId(heap_getattr(tuple, TABLE_RELATION, desc, &isnull));
-		row->is_protected =
-			strcmp(kind, "own") == 0 || strcmp(kind, "own_and_global") == 0;
-		row->children_follow = row->is_protected || strcmp(kind, "shared") == 0;
+		row->is_observed = has_tenant && strcmp(enforcement, "observe") == 0;
+		row->is_protected = has_tenant && !row->is_observed;
+		row->children_follow = has_tenant || strcmp(kind, "shared") == 0;
+		observed_count += row->is_observed;
 		row->tenant_attnum = cache_read_column(tuple, desc, TABLE_ATTNUM, TABLE_COLUMN,
 											   &row->tenant_column);
 		row->scope_attnum = cache_read_column(tuple, desc, TABLE_SCOPE_ATTNUM,
 											  TABLE_SCOPE_COLUMN, &row->scope_column);
 		pfree(kind);
+		pfree(enforcement);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	qsort(governed, governed_count, sizeof(LeyserGoverned), oid_cmp);
 }
 
 static void
@@ -113,7 +129,30 @@ cache_read_users(void)
 	table_close(rel, AccessShareLock);
 }
 
-/* Reads the registry of table kinds and the usages, until nothing comes in. */
+static void
+cache_read_schemas(void)
+{
+	Relation rel = table_open(leyser_cache_relations[REL_SCHEMA], AccessShareLock);
+	SysScanDesc scan = leyser_cache_begin_scan(rel, 0, NULL);
+	HeapTuple tuple;
+	int size = 4;
+
+	schemas_count = 0;
+	schemas = MemoryContextAlloc(tables_context, size * sizeof(NameData));
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool isnull;
+
+		if (schemas_count == size)
+			schemas = repalloc(schemas, (size *= 2) * sizeof(NameData));
+		schemas[schemas_count++] = *DatumGetName(
+			heap_getattr(tuple, SCHEMA_SCHEMA, RelationGetDescr(rel), &isnull));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
+/* Reads the registry of table kinds, the usages and the schemas, until nothing comes in. */
 static bool
 cache_refresh_tables(void)
 {
@@ -123,12 +162,13 @@ cache_refresh_tables(void)
 			tables_context = AllocSetContextCreate(TopMemoryContext, "leyser tables",
 												   ALLOCSET_SMALL_SIZES);
 		MemoryContextReset(tables_context);
-		governed_count = users_count = 0;
+		governed_count = observed_count = users_count = schemas_count = 0;
 		leyser_cache_stale.tables = false;
 		PG_TRY();
 		{
 			cache_read_governed();
 			cache_read_users();
+			cache_read_schemas();
 		}
 		PG_CATCH();
 		{
@@ -150,6 +190,30 @@ leyser_cache_governed(int *count)
 	}
 	*count = governed_count;
 	return governed;
+}
+
+const NameData *
+leyser_cache_governed_schemas(int *count)
+{
+	*count = cache_refresh_tables() ? schemas_count : 0;
+	return schemas;
+}
+
+bool
+leyser_cache_observes(void)
+{
+	return cache_refresh_tables() && observed_count > 0;
+}
+
+const LeyserGoverned *
+leyser_cache_observed(Oid relation)
+{
+	const LeyserGoverned *row;
+
+	if (!leyser_cache_observes())
+		return NULL;
+	row = bsearch(&relation, governed, governed_count, sizeof(LeyserGoverned), oid_cmp);
+	return row && row->is_observed ? row : NULL;
 }
 
 /* How many roles have usage "application" or "gateway". */

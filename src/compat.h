@@ -10,9 +10,14 @@
 
 #include "postgres.h"
 
+#include "commands/defrem.h"
 #include "common/jsonapi.h"
 #include "mb/pg_wchar.h"
+#include "nodes/plannodes.h"
+#include "nodes/primnodes.h"
+#include "parser/parse_relation.h"
 #include "storage/bufmgr.h"
+#include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/smgr.h"
 #include "tcop/pquery.h"
@@ -21,6 +26,13 @@
 
 #if PG_VERSION_NUM < 150000
 #error "leyser needs PostgreSQL 15 or later"
+#endif
+
+/* EnableQueryId() moved in 16. */
+#if PG_VERSION_NUM >= 160000
+#include "nodes/queryjumble.h"
+#else
+#include "utils/queryjumble.h"
 #endif
 
 /* The macros of variable-length values have a header of their own since 16. */
@@ -110,6 +122,15 @@ leyser_file_path(leyser_file file, ForkNumber fork, char *path)
 #endif
 }
 
+/* The scan of an index can be told to count its searches since 18. */
+#if PG_VERSION_NUM >= 180000
+#define leyser_index_beginscan(rel, index, snapshot, keys)                               \
+	index_beginscan((rel), (index), (snapshot), NULL, (keys), 0)
+#else
+#define leyser_index_beginscan(rel, index, snapshot, keys)                               \
+	index_beginscan((rel), (index), (snapshot), (keys), 0)
+#endif
+
 /* Runs a portal to its end; lost its run_once argument in 18. */
 static inline void
 leyser_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *completion)
@@ -118,6 +139,30 @@ leyser_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *completion
 	PortalRun(portal, FETCH_ALL, true, dest, dest, completion);
 #else
 	PortalRun(portal, FETCH_ALL, true, true, dest, dest, completion);
+#endif
+}
+
+/* Whether this session has a lock; another argument since 17. */
+static inline bool
+leyser_lock_held(const LOCKTAG *tag, LOCKMODE mode)
+{
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(tag, mode, false);
+#else
+	return LockHeldByMe(tag, mode);
+#endif
+}
+
+/* Makes an index without a look at the caller's rights; an argument more since 16. */
+static inline void
+leyser_define_index(Oid relation, IndexStmt *statement)
+{
+#if PG_VERSION_NUM >= 160000
+	(void) DefineIndex(relation, statement, InvalidOid, InvalidOid, InvalidOid, -1, false,
+					   false, false, false, true);
+#else
+	(void) DefineIndex(relation, statement, InvalidOid, InvalidOid, InvalidOid, false,
+					   false, false, false, true);
 #endif
 }
 
@@ -157,5 +202,43 @@ leyser_find_setting(const char *name)
 #else
 #define leyser_constraint_has_period(form) false
 #endif
+
+/* The role that a view reads a table as, or InvalidOid; apart from the table since 16. */
+static inline Oid
+leyser_query_check_as(const Query *query, RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	return rte->perminfoindex
+			   ? getRTEPermissionInfo(query->rteperminfos, rte)->checkAsUser
+			   : InvalidOid;
+#else
+	return rte->checkAsUser;
+#endif
+}
+
+/* Whether a plan's table is one that the statement names, no child that came with it. */
+static inline bool
+leyser_plan_names(const PlannedStmt *plan, const RangeTblEntry *rte, Oid *check_as)
+{
+#if PG_VERSION_NUM >= 160000
+	if (rte->perminfoindex == 0)
+		return false;
+	*check_as = list_nth_node(RTEPermissionInfo, plan->permInfos, rte->perminfoindex - 1)
+					->checkAsUser;
+	return true;
+#else
+	*check_as = rte->checkAsUser;
+	return rte->requiredPerms != 0;
+#endif
+}
+
+/* Which outer joins can make a column NULL: columns carry it since 16. */
+static inline void
+leyser_var_set_nulling(Var *column, Bitmapset *nulling)
+{
+#if PG_VERSION_NUM >= 160000
+	column->varnullingrels = bms_copy(nulling);
+#endif
+}
 
 #endif /* LEYSER_COMPAT_H */

@@ -61,23 +61,17 @@
  */
 #include "connection.h"
 
-#include "access/genam.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/dependency.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_depend.h"
-#include "catalog/pg_namespace.h"
+#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
-#include "utils/fmgroids.h"
 #include "utils/guc_tables.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 
 #include "cache.h"
 #include "compat.h"
+#include "relation.h"
 
 typedef struct WatchedSetting
 {
@@ -159,24 +153,9 @@ connection_has_temporary_objects(void)
 {
 	Oid namespace;
 	Oid toast_namespace;
-	Relation rel;
-	SysScanDesc scan;
-	ScanKeyData keys[2];
-	bool found;
 
 	GetTempNamespaceState(&namespace, &toast_namespace);
-	if (!OidIsValid(namespace))
-		return false;
-	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(NamespaceRelationId));
-	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(namespace));
-	rel = table_open(DependRelationId, AccessShareLock);
-	scan = systable_beginscan(rel, DependReferenceIndexId, true, NULL, 2, keys);
-	found = HeapTupleIsValid(systable_getnext(scan));
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return found;
+	return OidIsValid(namespace) && !leyser_relation_schema_is_empty(namespace);
 }
 
 const char *

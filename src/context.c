@@ -231,7 +231,8 @@ context_check_session(GucSource source, LeyserTokenError *error)
 			"ALTER ROLE … NOSUPERUSER NOBYPASSRLS, or leyser.revoke_usage() for it.");
 		return false;
 	}
-	residue = leyser_connection_residue();
+	/* what came since this transaction's first token is its own client's */
+	residue = leyser_context_is_bound() ? NULL : leyser_connection_residue();
 	if (residue)
 	{
 		leyser_context_error(error, LEYSER_ERRCODE_CONTEXT_CONFLICT,

@@ -56,6 +56,7 @@ typedef struct LeyserContextValues
 	uint64 check; /* the number of the check: another one each statement */
 	TimestampTz checked_at;
 	int64 account_id; /* 0 without an account */
+	bool is_export;   /* of an export window, not of a token */
 	bool has_int8;    /* the tenant id is the canonical text of a bigint */
 	bool has_uuid;    /* … of a uuid */
 	int64 as_int8;

@@ -26,6 +26,7 @@
 
 #include "cache.h"
 #include "compat.h"
+#include "export.h"
 #include "support.h"
 
 /* What was checked last: the same again needs no look-up. */
@@ -219,6 +220,51 @@ context_check_state(const LeyserContext *context, TimestampTz now,
 										error);
 }
 
+/* This transaction works for the context's tenant, or *error. */
+static bool
+context_check_bound(const LeyserContext *context, LeyserTokenError *error)
+{
+	if (leyser_context_bind(context))
+		return true;
+	leyser_context_error(error, LEYSER_ERRCODE_CONTEXT_CONFLICT,
+						 "context was changed within a transaction",
+						 "A transaction works for one tenant and one account.",
+						 "End the transaction, then set the other context.");
+	return false;
+}
+
+static void
+context_accept(const LeyserContext *context, TimestampTz now, bool is_export)
+{
+	if (!context_is_filled(context))
+		context_fill(context);
+	leyser_context_values.is_export = is_export;
+	leyser_context_values.checked = true;
+	leyser_context_values.checked_at = now;
+	leyser_context_values.check++;
+}
+
+/* Without a token: what a role in whose window a tenant is exported has. */
+static bool
+context_check_export(LeyserTokenError *error)
+{
+	const LeyserContext *context = leyser_export_context(error);
+
+	if (context == NULL && error->sqlerrcode == 0)
+		leyser_context_error(
+			error, LEYSER_ERRCODE_NO_CONTEXT, "no tenant context",
+			leyser_context_is_stale() ? "The token was set in an earlier transaction."
+									  : "No token is set.",
+			"Run SELECT set_config('leyser.token', $1, true) first in the "
+			"transaction.");
+	if (context == NULL || !context_check_bound(context, error))
+		return false;
+	leyser_export_note_look();
+	leyser_context_values.account_id = 0;
+	context_accept(context, GetCurrentTimestamp(), true);
+	return true;
+}
+
 bool
 leyser_context_check(LeyserTokenError *error)
 {
@@ -226,15 +272,7 @@ leyser_context_check(LeyserTokenError *error)
 	LeyserTokenLimits limits;
 
 	if (context == NULL)
-	{
-		leyser_context_error(
-			error, LEYSER_ERRCODE_NO_CONTEXT, "no tenant context",
-			leyser_context_is_stale() ? "The token was set in an earlier transaction."
-									  : "No token is set.",
-			"Run SELECT set_config('leyser.token', $1, true) first in the "
-			"transaction.");
-		return false;
-	}
+		return context_check_export(error);
 	limits = leyser_context_limits();
 	if (limits.now >= leyser_token_end(context->own, context->expires_at, &limits))
 	{
@@ -243,15 +281,7 @@ leyser_context_check(LeyserTokenError *error)
 							 "End the transaction and set a new token.");
 		return false;
 	}
-	if (!leyser_context_bind(context))
-	{
-		leyser_context_error(error, LEYSER_ERRCODE_CONTEXT_CONFLICT,
-							 "context was changed within a transaction",
-							 "A transaction works for one tenant and one account.",
-							 "End the transaction, then set the other context.");
-		return false;
-	}
-	if (!leyser_support_check(context, error))
+	if (!context_check_bound(context, error) || !leyser_support_check(context, error))
 		return false;
 	leyser_cache_catch_up();
 	if (context != checked_context || checked_generation != leyser_cache_generation() ||
@@ -264,11 +294,7 @@ leyser_context_check(LeyserTokenError *error)
 		checked_context = context;
 		checked_generation = before;
 	}
-	if (!context_is_filled(context))
-		context_fill(context);
-	leyser_context_values.checked = true;
-	leyser_context_values.checked_at = limits.now;
-	leyser_context_values.check++;
+	context_accept(context, limits.now, false);
 	return true;
 }
 

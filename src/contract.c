@@ -42,7 +42,8 @@ leyser_contract_init(void)
 		0, 0, CONTRACT_MAX_PURGE_DELAY, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomBoolVariable(
 		"leyser.second_person",
-		"Whether another role has to confirm the termination of a contract.",
-		"Until it does, nothing happens to the tenant.", &second_person, false,
-		PGC_SIGHUP, 0, NULL, NULL, NULL);
+		"Whether another role has to confirm the termination of a contract, and the "
+		"window of an export.",
+		"Until it does, nothing happens to the tenant, and nothing is exported.",
+		&second_person, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }

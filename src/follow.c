@@ -29,6 +29,7 @@
 #include "utils/syscache.h"
 
 #include "cache.h"
+#include "lookup.h"
 #include "owner.h"
 
 /* Whether a table got a child that is not among the (sorted) ones that follow. */
@@ -107,7 +108,7 @@ follow_is_needed(void)
 						: follow_has_new_child(governed[i].relation, registered, count);
 		ReleaseSysCache(tuple);
 	}
-	return found;
+	return found || leyser_lookup_is_behind();
 }
 
 /*

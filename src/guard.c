@@ -44,10 +44,13 @@
 #include "guard.h"
 
 #include "access/xact.h"
+#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
 #include "commands/extension.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/guc.h"
@@ -60,7 +63,11 @@
 #include "context.h"
 #include "duty.h"
 #include "follow.h"
+#include "observe.h"
+#include "owner.h"
 #include "protection.h"
+#include "relation.h"
+#include "undeclared.h"
 
 #define UTILITY_PARAMS                                                                   \
 	PlannedStmt *pstmt, const char *query_string, bool read_only_tree,                   \
@@ -86,18 +93,33 @@ static object_access_hook_type previous_object_access = NULL;
 /* ---- before a statement ---- */
 
 static bool
-guard_names_extension(const DropStmt *statement)
+guard_drops_leyser(Node *statement)
 {
 	ListCell *cell;
 
-	if (statement->removeType != OBJECT_EXTENSION)
+	if (!IsA(statement, DropStmt) ||
+		((DropStmt *) statement)->removeType != OBJECT_EXTENSION)
 		return false;
-	foreach (cell, statement->objects)
+	foreach (cell, ((DropStmt *) statement)->objects)
 	{
 		if (strcmp(strVal(lfirst(cell)), "leyser") == 0)
 			return true;
 	}
 	return false;
+}
+
+/* pg_cron would go on calling what is dropped. */
+static void
+guard_leave_cron(void)
+{
+	LeyserOwnerState owner;
+
+	if (!OidIsValid(leyser_cache_extension()))
+		return;
+	leyser_owner_begin(&owner);
+	if (SPI_execute("SELECT leyser.leave_cron()", false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not take jobs from pg_cron");
+	leyser_owner_end(&owner);
 }
 
 /* Refuses what was found, or tells the server log where the guards are off. */
@@ -163,7 +185,7 @@ guard_check_before(Node *statement, const LeyserProtection *before)
 						errhint("Only ALTER EXTENSION leyser UPDATE changes them.")));
 	if (IsA(statement, AlterTableStmt))
 		leyser_alter_check((AlterTableStmt *) statement);
-	else if (IsA(statement, DropStmt) && guard_names_extension((DropStmt *) statement))
+	else if (guard_drops_leyser(statement))
 		guard_tell(leyser_protection_check_drop(before));
 }
 
@@ -179,6 +201,21 @@ guard_check_after(const LeyserProtection *before, bool foreign_keys)
 	}
 	guard_tell(
 		leyser_protection_compare(before, leyser_protection_capture(foreign_keys)));
+}
+
+/*
+ * CREATE EXTENSION made the schema, which is none of the extension's members.  A
+ * restore that drops it by itself turns the guards off.
+ */
+static void
+guard_drop_schema(void)
+{
+	ObjectAddress schema;
+
+	ObjectAddressSet(schema, NamespaceRelationId, get_namespace_oid("leyser", true));
+	if (OidIsValid(schema.objectId) && !OidIsValid(leyser_cache_extension()) &&
+		leyser_relation_schema_is_empty(schema.objectId))
+		performDeletion(&schema, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
 }
 
 /* ---- the hooks ---- */
@@ -241,6 +278,7 @@ typedef struct GuardState
 	GuardReach reach;
 	bool foreign_keys; /* it may add a foreign key */
 	bool drops_roles;
+	bool drops_leyser;
 	bool duties;                    /* it may change what roles may do */
 	const LeyserProtection *tables; /* NULL: nothing is protected */
 	Datum roles;
@@ -253,8 +291,10 @@ guard_prepare(GuardState *state, Node *statement)
 
 	state->foreign_keys = leyser_alter_adds_foreign_key(statement);
 	state->duties = leyser_duty_is_touched(statement);
+	leyser_undeclared_look(statement);
 	state->reach = guard_reach(statement);
 	state->drops_roles = IsA(statement, DropRoleStmt);
+	state->drops_leyser = guard_drops_leyser(statement);
 	if (guards)
 		guard_check_materialized_view(statement);
 	if (state->reach == REACH_PROTECTION)
@@ -265,6 +305,8 @@ guard_prepare(GuardState *state, Node *statement)
 		if (state->tables && guards)
 			guard_check_before(statement, tables);
 	}
+	if (state->drops_leyser)
+		guard_leave_cron();
 	if (state->duties)
 		state->roles = leyser_duty_capture();
 	MemoryContextSwitchTo(caller);
@@ -284,6 +326,8 @@ guard_finish(const GuardState *state)
 		guard_check_after(state->tables, state->foreign_keys);
 	if (state->duties && OidIsValid(leyser_cache_extension()))
 		guard_tell(leyser_duty_compare(state->roles));
+	if (state->drops_leyser && guards)
+		guard_drop_schema();
 	if (state->reach != REACH_NOTHING && !registry_work)
 		leyser_follow_tables(state->drops_roles);
 	MemoryContextSwitchTo(caller);
@@ -330,6 +374,7 @@ guard_utility(UTILITY_PARAMS)
 	}
 	if (guards)
 		leyser_connection_check_statement(statement, leyser_context_is_set());
+	leyser_observe_utility(pstmt);
 	if (GetCommandLogLevel(statement) == LOGSTMT_DDL && guard_is_installed())
 		guard_run_ddl(UTILITY_ARGS);
 	else
@@ -342,7 +387,10 @@ guard_object_access(ObjectAccessType access, Oid class, Oid object, int subobjec
 {
 	if (previous_object_access)
 		previous_object_access(access, class, object, subobject, arg);
-	if (access != OAT_TRUNCATE || !guards || superuser() || !leyser_is_protected(object))
+	if (access != OAT_TRUNCATE || !guards || superuser())
+		return;
+	leyser_observe_truncate(object);
+	if (!leyser_is_protected(object))
 		return;
 	ereport(ERROR,
 			(errcode(LEYSER_ERRCODE_GUARD_REFUSED),
@@ -350,6 +398,12 @@ guard_object_access(ObjectAccessType access, Oid class, Oid object, int subobjec
 			 errdetail("TRUNCATE is not subject to row security and would remove every "
 					   "tenant's rows."),
 			 errhint("DELETE in a tenant's context; only superusers can truncate.")));
+}
+
+bool
+leyser_guards_are_on(void)
+{
+	return guards;
 }
 
 void

@@ -12,4 +12,7 @@
 
 extern void leyser_guard_init(void);
 
+/* leyser.guards */
+extern bool leyser_guards_are_on(void);
+
 #endif /* LEYSER_GUARD_H */

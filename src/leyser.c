@@ -19,17 +19,21 @@
 #include "cache.h"
 #include "cache_fence.h"
 #include "context.h"
+#include "context_gap.h"
 #include "contract.h"
 #include "guard.h"
 #include "support.h"
 #include "keyring.h"
 #include "launcher.h"
+#include "lookup.h"
+#include "observe.h"
 #include "password.h"
 #include "pgbackrest.h"
 #include "portal.h"
 #include "purge.h"
 #include "task.h"
 #include "token.h"
+#include "undeclared.h"
 
 PG_MODULE_MAGIC;
 
@@ -51,7 +55,11 @@ _PG_init(void)
 	leyser_context_init();
 	leyser_portal_init();
 	leyser_contract_init();
+	leyser_context_gap_init();
+	leyser_observe_init();
 	leyser_guard_init();
+	leyser_lookup_count_init();
+	leyser_undeclared_init();
 	leyser_support_init();
 	leyser_task_init();
 	leyser_launcher_init();

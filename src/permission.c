@@ -146,7 +146,8 @@ leyser_permission_ask(text *permission, text *scope, bool from_policy)
 			question.scope = NULL;
 	}
 	if (question.account_id == 0)
-		return from_policy && leyser_support_is_open();
+		return from_policy &&
+			   (leyser_context_values.is_export || leyser_support_is_open());
 	question.tenant_id = leyser_context_string(leyser_context_current(), tenant);
 	answer = leyser_cache_permission(&question);
 	if (answer == LEYSER_PERMISSION_UNKNOWN)

@@ -427,6 +427,6 @@ leyser_protection_check_drop(const LeyserProtection *protection)
 	return protection_finding(
 		"extension \"leyser\" cannot be dropped while it protects tables",
 		psprintf("Protected: %s.", names.data),
-		"SELECT leyser.unprotect(relation) for each protected table of "
-		"leyser.governed_table; for a restore, a superuser can SET leyser.guards = off.");
+		"SELECT leyser.unprotect_all(); for a restore, a superuser can SET leyser.guards "
+		"= off.");
 }

@@ -17,6 +17,7 @@
  */
 #include "support.h"
 
+#include "access/parallel.h"
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -33,9 +34,16 @@ static ExecutorFinish_hook_type prev_executor_finish = NULL;
 /* ---- looking ---- */
 
 bool
+leyser_support_only_reads(void)
+{
+	/* nothing is written in parallel mode, and workers do not know XactReadOnly */
+	return IsParallelWorker() || (XactReadOnly && writing == 0);
+}
+
+bool
 leyser_support_check(const LeyserContext *context, LeyserTokenError *error)
 {
-	if (!context->has_session || context->account != 0 || (XactReadOnly && writing == 0))
+	if (!context->has_session || context->account != 0 || leyser_support_only_reads())
 		return true;
 	leyser_context_error(error, ERRCODE_READ_ONLY_SQL_TRANSACTION,
 						 "support access only reads",

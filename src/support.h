@@ -15,6 +15,12 @@
 extern void leyser_support_init(void);
 
 /*
+ * Whether nothing can be written now: by the transaction, nor by a statement that is
+ * being executed, here or further up.
+ */
+extern bool leyser_support_only_reads(void);
+
+/*
  * False, and *error, where a context of leyser.enter_support() could write.  To be
  * asked at every check: what was read-only may be so no longer.
  */

@@ -32,16 +32,14 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#include "owner.h"
 #include "pgbackrest.h"
+#include "step.h"
 
 /* Beside launcher.c's, which has no number of a job. */
 #define LOCK_NUMBER 0x6c7a
@@ -58,49 +56,7 @@ typedef struct TickJob
 	bool more; /* it has done a part only */
 } TickJob;
 
-static const struct
-{
-	const char *name;
-	const char *value;
-} tick_settings[] = {
-	{"statement_timeout", "0"},
-	{"transaction_timeout", "0"},
-	{"lock_timeout", "3s"},
-	{"TimeZone", "UTC"},
-	{"DateStyle", "ISO, YMD"},
-	{"IntervalStyle", "postgres"},
-	{"standard_conforming_strings", "on"},
-	{"session_replication_role", "origin"},
-	{"row_security", "on"},
-	{"temp_file_limit", "-1"},
-	{"synchronous_commit", "local"},
-};
-
 /* ---- steps ---- */
-
-/* No snapshot was taken yet in this transaction, so its ways can still be chosen. */
-static void
-tick_begin(LeyserOwnerState *owner)
-{
-	XactIsoLevel = XACT_READ_COMMITTED;
-	XactReadOnly = false;
-	XactDeferrable = false;
-	leyser_owner_begin(owner);
-	for (int i = 0; i < (int) lengthof(tick_settings); i++)
-	{
-		if (GetConfigOption(tick_settings[i].name, true, false) != NULL)
-			(void) set_config_option(tick_settings[i].name, tick_settings[i].value,
-									 PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-									 false);
-	}
-}
-
-static void
-tick_end(LeyserOwnerState *owner)
-{
-	leyser_owner_end(owner);
-	SPI_commit();
-}
 
 /* One call with one argument; the result is in SPI_tuptable. */
 static void
@@ -132,11 +88,11 @@ tick_step(const char *query, const TickJob *job)
 	bool answer;
 	bool isnull;
 
-	tick_begin(&owner);
+	leyser_step_begin(&owner);
 	tick_query(query, TEXTOID, CStringGetTextDatum(job->name));
 	answer = DatumGetBool(
 		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	tick_end(&owner);
+	leyser_step_end(&owner);
 	return answer;
 }
 
@@ -145,11 +101,11 @@ tick_first(TickJob *job, bool accept_clock)
 {
 	LeyserOwnerState owner;
 
-	tick_begin(&owner);
+	leyser_step_begin(&owner);
 	tick_query("SELECT * FROM leyser.begin_tick($1)", BOOLOID,
 			   BoolGetDatum(accept_clock));
 	tick_read_job(job);
-	tick_end(&owner);
+	leyser_step_end(&owner);
 }
 
 static void
@@ -157,10 +113,10 @@ tick_next(TickJob *job)
 {
 	LeyserOwnerState owner;
 
-	tick_begin(&owner);
+	leyser_step_begin(&owner);
 	tick_query("SELECT * FROM leyser.next_job($1)", INT4OID, Int32GetDatum(job->number));
 	tick_read_job(job);
-	tick_end(&owner);
+	leyser_step_end(&owner);
 }
 
 /* ---- a job ---- */
@@ -217,18 +173,6 @@ tick_budget(FunctionCallInfo fcinfo)
 	return span;
 }
 
-/* It commits, so it cannot be part of somebody's transaction. */
-static void
-refuse_transaction_block(FunctionCallInfo fcinfo)
-{
-	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic)
-		ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-						errmsg("leyser.tick() cannot run inside a transaction block"),
-						errdetail("It commits after each job."),
-						errhint("CALL it as a statement of its own.")));
-}
-
 static void
 tick_run(TimestampTz end, bool accept_clock)
 {
@@ -270,7 +214,7 @@ leyser_tick(PG_FUNCTION_ARGS)
 
 	leyser_require_preloaded();
 	budget = tick_budget(fcinfo);
-	refuse_transaction_block(fcinfo);
+	leyser_step_refuse_block(fcinfo, "tick");
 	if (RecoveryInProgress())
 	{
 		ereport(NOTICE, (errmsg("this server is a standby: its jobs are the primary's")));

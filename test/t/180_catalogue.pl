@@ -27,11 +27,15 @@ rows_are(q{
 	WHERE p.pronamespace = 'leyser'::regnamespace AND a.grantee = 0 ORDER BY 1
 }, [
 	'EXECUTE ON leyser.account_name()',
+	'EXECUTE ON leyser.add_tenant_column(regclass,name,name,integer,interval,interval)',
 	'EXECUTE ON leyser.context_status()',
 	'EXECUTE ON leyser.enter_support(text)',
 	'EXECUTE ON leyser.has_permission(text,text)',
 	'EXECUTE ON leyser.leave()',
+	'EXECUTE ON leyser.observe_rows(bigint,boolean,integer,"any")',
 	'EXECUTE ON leyser.protect(regclass,name,text,text,boolean,boolean)',
+	'EXECUTE ON leyser.protect_schema(regnamespace,name,interval,interval)',
+	'EXECUTE ON leyser.protection_is_suspended(bigint,boolean)',
 	'EXECUTE ON leyser.require_permission(text,text)',
 	'EXECUTE ON leyser.row_permission(text,text)',
 	'EXECUTE ON leyser.scope_problem(text)',
@@ -40,7 +44,8 @@ rows_are(q{
 	'EXECUTE ON leyser.tenant_id()',
 	'EXECUTE ON leyser.tenant_id_int8()',
 	'EXECUTE ON leyser.tenant_id_problem(text)',
-	'EXECUTE ON leyser.tenant_id_uuid()'
+	'EXECUTE ON leyser.tenant_id_uuid()',
+	'EXECUTE ON leyser.validate_constraint(regclass,name)'
 ], 'functions that everybody may call');
 rows_are(q{
 	SELECT a.privilege_type FROM pg_namespace n, aclexplode(n.nspacl) a
@@ -138,14 +143,15 @@ rows_are(q{
 }, [], 'every trigger fires always');
 
 # In the dump, or consciously out of it.
-my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_record event_record
+my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_record schema_record event_record
   event_record_event_id_seq permission_record account_record account_record_account_id_seq password_record
   blocked_password role_record role_record_role_id_seq role_permission role_member grant_record
   grant_record_grant_id_seq permission_change permission_change_change_id_seq contract_policy
   termination_record hold_record external_store external_erasure purge_record purge_record_purge_id_seq
   fence_record backup_policy generation_record generation_record_generation_id_seq system_record wal_archive_record
-  wal_archive_history);
+  wal_archive_history lookup_record adoption_record adoption_record_adoption_id_seq);
 my %out_of_dump = (
+	each_tenant_record => 'what another server has begun goes on there',
 	identity => 'a restored database is another audience',
 	signing_key => 'secrets stay in their keyring',
 	proxy_keys => 'always empty',
@@ -155,6 +161,7 @@ my %out_of_dump = (
 	(map { ("proxy_accounts_$_" => 'always empty') } 0 .. 15),
 	session_record => 'sessions end with the database they were in',
 	revoked_session => 'as the sessions do',
+	export_record => 'windows end, too: they are for a role of another cluster',
 	support_record => 'support access ends, too: it may have been revoked since, or be for a role of another cluster',
 	support_record_support_id_seq => 'of that table',
 	invitation_record => 'invitations end, too',
@@ -170,7 +177,9 @@ my %out_of_dump = (
 	job_run_record => 'what another server did',
 	job_run_record_run_id_seq => 'of that table',
 	job_problem => 'what another server could not do',
-	cron_job_record => 'another server\'s pg_cron');
+	cron_job_record => 'another server\'s pg_cron',
+	work_record => 'what another server has begun',
+	work_record_work_id_seq => 'of that table');
 rows_are(q{SELECT relname FROM pg_class WHERE relnamespace = 'leyser'::regnamespace
 	AND relkind IN ('r', 'p', 'S', 'm') ORDER BY relname COLLATE "C"}, [ sort keys %in_dump, keys %out_of_dump ],
 	'every table and sequence is in one of the two lists');
@@ -184,7 +193,7 @@ rows_are(q{SELECT (SELECT count(*) FROM leyser.issuer_key), (SELECT count(*) FRO
 	['0|0|0|0'], 'the script leaves no seed rows, which a restore would meet again');
 
 # What a purge does to leyser's own tables, or consciously does not.
-my @emptied = qw(account_record event_record familiar_address grant_lock grant_record hold_record invitation_record issuer_key login_delay
+my @emptied = qw(account_record each_tenant_record event_record export_record familiar_address grant_lock grant_record hold_record invitation_record issuer_key login_delay
   password_record permission_change revoked_session role_member role_permission role_record session_record
   support_record tenant_record termination_record);
 my %not_emptied = (
@@ -206,10 +215,14 @@ my %not_emptied = (
 	job_run_record => 'of the database: names no tenant',
 	job_problem => 'a tenant\'s row goes when its purge is queued',
 	cron_job_record => 'of the database',
+	work_record => 'of the database: names no tenant',
 	identity => 'of the database',
 	signing_key => 'of the database',
 	table_record => 'of the schema',
+	lookup_record => 'of the schema',
+	adoption_record => 'of the schema',
 	usage_record => 'of the provider',
+	schema_record => 'of the schema',
 	permission_record => 'for all tenants alike',
 	blocked_password => 'for all tenants alike');
 rows_are(q{SELECT relname FROM pg_class WHERE relnamespace = 'leyser'::regnamespace AND relkind = 'r' AND relname !~ '^proxy_'

@@ -83,6 +83,11 @@ recorded(q{CREATE TABLE item_1 PARTITION OF item FOR VALUES IN (1)}, 'table.foll
 recorded(q{DROP TABLE item_1}, 'table.dropped');
 recorded(q{SELECT leyser.unprotect('item')}, 'table.unprotected');
 recorded(q{SET ROLE owner_of_tables; SELECT leyser.protect('item')}, 'table.protected');
+$node->safe_psql('postgres', q{CREATE TABLE site (tenant_id text NOT NULL, host text UNIQUE); SELECT leyser.protect('site')});
+recorded(q{SELECT leyser.create_lookup('tenant_of_host', 'site', '{host}')}, 'lookup.created');
+$node->safe_psql('postgres', q{ALTER TABLE site ADD CONSTRAINT named CHECK (host <> '')});
+recorded(q{SELECT leyser.validate_constraint('site', 'named')}, 'constraint.validated');
+recorded(q{SELECT leyser.drop_lookup('tenant_of_host(text)')}, 'lookup.dropped');
 recorded(q{SELECT leyser.declare_table('country', 'shared', 'reference data')}, 'table.declared');
 recorded("SELECT leyser.add_issuer_key('idp', \$\$$pair->{pem}\$\$, 'https://idp', 'service')", 'issuer_key.added');
 recorded(q{SELECT leyser.remove_issuer_key('idp')}, 'issuer_key.removed');
@@ -99,6 +104,9 @@ is("$rows[0]{session_role} $rows[0]{caller_role} $rows[0]{tenant_id} $rows[0]{ob
 is("$rows[0]{account_id} $rows[0]{account_name}", "$ada ada", '... and with which account from then on');
 ($result, @rows) = recorded(q{SELECT leyser.issue_token('t1', 'ada')}, 'token.issued', user => 'gateway');
 is(index(encode_json(\@rows), substr($result, -20)), -1, 'issue_token(): the token is not recorded');
+recorded(q{BEGIN; SELECT leyser.enter('t1') \g /dev/null
+	SELECT leyser.import_finish(leyser.import_table('item')); COMMIT}, 'context.entered import.finished', user => 'gateway');
+recorded(q{CALL leyser.for_each_tenant('SELECT count(*) FROM item')}, 'each_tenant.began each_tenant.entered each_tenant.ended', user => 'gateway');
 
 # What an account does: each in a transaction that enters its context first.
 sub recorded_of_ada
@@ -232,13 +240,34 @@ recorded(qq{SELECT leyser.confirm_backup_deleted($generation)}, 'backup.deleted'
 recorded(q{SELECT leyser.record_wal_archive('elsewhere', '000000010000000000000001')}, 'backup.archive_recorded', user => 'keeper');
 recorded(q{CALL leyser.tick(accept_clock => true)}, 'schedule.clock_accepted', user => 'operator');
 
+# A schema is adopted, one of its tables is left open for a while, and all is undone.
+$node->safe_psql('postgres', q{
+	CREATE SCHEMA "a schema";
+	GRANT USAGE ON SCHEMA "a schema" TO operator;
+	CREATE TABLE "a schema".customer (id int PRIMARY KEY, tenant_id text NOT NULL);
+	CREATE TABLE "a schema".note (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES "a schema".customer);
+});
+recorded(q{SELECT leyser.govern_schema('"a schema"')}, 'schema.governed');
+recorded(q{CALL leyser.add_tenant_column('"a schema".note', 'customer_id')}, 'column.added');
+recorded(q{CALL leyser.protect_schema('"a schema"')}, 'table.protected table.protected schema.protected');
+recorded(q{SELECT leyser.forget_context_gaps('"a schema".note')}, 'table.gaps_forgotten', user => 'operator');
+($result, @rows) = recorded(q{SELECT leyser.suspend_protection('"a schema".note', 'a job', '2 seconds')}, 'table.suspended', user => 'operator');
+is("$rows[0]{object} $rows[0]{detail}{reason}", '"a schema".note a job', 'suspend_protection(): what, and why');
+$node->poll_query_until('postgres', q{SELECT leyser.ended_suspensions() = '"a schema".note'::regclass});
+recorded(q{CALL leyser.tick()}, 'table.suspension_ended', user => 'operator');
+recorded(q{SELECT leyser.unprotect_all()}, join ' ', ('table.unprotected') x 5);
+recorded(q{SELECT leyser.undo_adoption()}, 'adoption.undone');
+recorded(q{SELECT leyser.ungovern_schema('"a schema"')}, 'schema.ungoverned');
+
 # Every kind of event that the script and the library record was seen, save those of
-# tests 131 (keyrings), 260 to 274 (backups), 281 (pg_cron) and 330 to 333 (restores).
+# tests 131 (keyrings), 260 to 274 (backups), 281 (pg_cron),
+# 321 (exports) and 330 to 333 (restores).
 my $script = slurp_file("$ENV{TESTDIR}/leyser--"
 	  . $node->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'leyser'}) . '.sql');
 my %kinds = map { $_ => 1 } grep { /\./ } $script =~ /record_(?:account_|lasting_|backup_)?(?:event|change)\([^';>]*'([a-z_.]+)'/g,
 	'context.entered', 'token.issued', 'grant.revoked';
 delete @kinds{qw(keyring.abandoned fence.accepted purge.replayed restore.noticed restore.released schedule.installed schedule.removed
+	export.opened export.confirmed export.closed export.read
 	backup.imported backup.noticed backup.found backup.found_again backup.orphaned backup.mended backup.expired)};
 is($node->safe_psql('postgres', q{SELECT string_agg(event, ' ' ORDER BY event COLLATE "C")
 	FROM (SELECT DISTINCT event FROM leyser.event) e}), join(' ', sort keys %kinds), 'every kind of event was seen');
@@ -307,7 +336,8 @@ for my $case (@evil)
 
 	$position = log_position($node);
 	$node->safe_psql('postgres', $sql =~ s/%s/$name/gr);
-	my @lines = grep { /leyser event/ } split(/\n/, log_since($node, $position));
+	# what goes on in a message's next line is indented
+	my @lines = grep { /^\d.* LOG:  leyser event/ } split(/\n/, log_since($node, $position));
 	is(scalar(@lines), 1, "$what: one line");
 	like($lines[0], qr/event: \{.*\\n2026-01-01/, "$what: the line break is escaped");
 }
