@@ -23,7 +23,7 @@ digest()
 }
 
 echo
-echo "== 21. Branch 4 moves to another bank: it is handed over"
+echo "== 22. Branch 4 moves to another bank: it is handed over"
 echo
 mkdir -p "$files"
 cd "$files"
