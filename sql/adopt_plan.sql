@@ -280,8 +280,7 @@ BEGIN
         RETURN QUERY SELECT s.* FROM leyser.index_steps(member.member, ARRAY[member.attnum], false) s;
     END LOOP;
     IF kind = 'own' THEN
-        FOR key IN SELECT k.* FROM leyser.narrow_keys(adoption_steps.relation, adoption_steps.tenant_column) k
-     LOOP
+        FOR key IN SELECT k.* FROM leyser.narrow_keys(adoption_steps.relation, adoption_steps.tenant_column) k LOOP
             RETURN QUERY SELECT s.* FROM leyser.key_steps(key.key_oid, key.child_attnum, key.parent_attnum) s;
         END LOOP;
     END IF;

@@ -203,8 +203,8 @@ AS $$
             format('ALTER TABLE %1$s DROP CONSTRAINT %2$I, ADD CONSTRAINT %2$I %3$s;', i.indrelid::regclass, k.conname,
                    overlay(pg_get_constraintdef(k.oid) PLACING format('(%I, ', tenant_column)
                            FROM strpos(pg_get_constraintdef(k.oid), '(') FOR 1))
-        ELSE format('CREATE UNIQUE INDEX %s%I ON %s%s %s', CASE WHEN c.relkind = 'r' THEN 'CONCURRENTLY ' END, n.new_name,
-                i.indrelid::regclass, '', overlay(d.rest PLACING format('(%I, ', tenant_column) FROM strpos(d.rest, '(') FOR 1))
+        ELSE format('CREATE UNIQUE INDEX %s%I ON %s %s', CASE WHEN c.relkind = 'r' THEN 'CONCURRENTLY ' END, n.new_name,
+                i.indrelid::regclass, overlay(d.rest PLACING format('(%I, ', tenant_column) FROM strpos(d.rest, '(') FOR 1))
             || CASE WHEN k.oid IS NULL THEN format('; DROP INDEX %s%s;', CASE WHEN c.relkind = 'r' THEN 'CONCURRENTLY ' END, i.indexrelid::regclass)
                 ELSE format('; ALTER TABLE %1$s DROP CONSTRAINT %2$I, ADD CONSTRAINT %2$I %3$s USING INDEX %4$I%5$s%6$s;', i.indrelid::regclass, k.conname,
                     CASE k.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, n.new_name,

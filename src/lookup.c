@@ -238,6 +238,7 @@ lookup_find_tenant(Lookup *lookup)
 		ereport(ERROR,
 				(errcode(LEYSER_ERRCODE_WRONG_STATE),
 				 errmsg("look-up's table is not protected"),
+				 errdetail("Its tenant column is not known."),
 				 errhint("SELECT leyser.protect(…); then leyser.create_lookup().")));
 	getTypeOutputInfo(get_atttype(lookup->relation, lookup->tenant), &output, &varlena);
 	lookup->tenant_output = output;

@@ -55,7 +55,7 @@ fails(q{BEGIN; CALL leyser.protect_schema('app')}, '25001', 'commits after each 
 fails(q{BEGIN; CALL leyser.add_tenant_column('app.invoice', 'customer_id')}, '25001', 'commits after each step', 'statement of its own', '... nor this');
 fails(q{CALL leyser.protect_schema('leyser')}, '22023', 'none of the system', 'CALL', 'not leyser\'s own schema');
 fails(q{CALL leyser.protect_schema('app', lock_wait => '1 hour')}, '22023', '0 to 3 seconds', 'default', 'no long waits for locks');
-is_refused($node, q{CALL leyser.protect_schema('app', retry_for => NULL)}, '22004', 'no null time');
+fails(q{CALL leyser.protect_schema('app', retry_for => NULL)}, '22004', '0 to 86400 seconds', 'default', 'no null time');
 fails(q{CALL leyser.add_tenant_column('app.invoice', 'customer_id', batch_size => 0)}, '22023', '1 to 1000000', 'CALL', 'no batches of nothing');
 fails(q{CALL leyser.add_tenant_column('app.invoice', NULL)}, '22023', 'foreign key', 'CALL', 'no foreign key given');
 is_refused($node, q{CALL leyser.add_tenant_column('app.nothing', 'customer_id')}, '42P01', 'no such table');
