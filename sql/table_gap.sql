@@ -10,7 +10,7 @@ AS $$
     FROM pg_class c
     WHERE c.oid = key_index_remedy.relation AND NOT EXISTS (
         SELECT FROM pg_index i
-        WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate
+        WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
           AND i.indpred IS NULL AND i.indexprs IS NULL
           AND i.indnkeyatts = cardinality(key_index_remedy.columns)
           AND string_to_array(i.indkey::text, ' ')::smallint[] @> key_index_remedy.columns)

@@ -39,6 +39,9 @@ $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_attribute WHER
 $second->query(q{UPDATE child SET note = 'held again' WHERE id = 3000});
 is($node->safe_psql('postgres', q{INSERT INTO child VALUES (4002, 2) RETURNING tenant_id}, extra_params => [ '-U', 'writer' ]), 't2', 'a new row has its tenant at once');
 is($node->safe_psql('postgres', q{UPDATE child SET parent_id = 2 WHERE id = 4002 RETURNING tenant_id}, extra_params => [ '-U', 'writer' ]), 't2', '... and one that moves');
+# a batch's rows are free with its end, not with that of the call, which waits for one
+$node->poll_query_until('postgres', q{SELECT tenant_id = 't2' FROM child WHERE id = 1}) or die 'nothing is filled';
+is_refused($node, q{SET lock_timeout = '2s'; UPDATE child SET note = 'filled' WHERE id = 1}, '', 'a row that is filled is nobody\'s any more', user => 'writer');
 my $before_end = $node->safe_psql('postgres', q{SELECT state FROM leyser.work});
 is($before_end, 'running', 'the call runs on');
 # a parent gets another tenant, and its children are partly filled

@@ -124,6 +124,9 @@ my $remedies = q{SELECT step, key_of, key_name, crossing_rows, remedy IS NULL FR
 is(as_role('operator', $remedies), "1|purchase|of a customer|1|f\n2|customer|customer_email_key||f\n2|customer|customer_host||f\n2|customer|customer_pkey||t\n2|purchase|purchase_pkey||f",
 	'what does not carry the tenant column, with the rows that refer to another tenant');
 is_refused($node, $remedies, '42501', 'not for an application', user => 'app');
+# what an interrupted build left is no index to refer to
+is($node->safe_psql('postgres', q{BEGIN; UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'customer_tenant_id_id_key'::regclass \g /dev/null
+	SELECT remedy ~ '^CREATE UNIQUE INDEX CONCURRENTLY ON public.customer \(tenant_id, id\); ALTER' FROM leyser.key_remedies() WHERE step = 1}), 't', 'an unfinished index is made again');
 
 sub paste
 {
