@@ -103,7 +103,7 @@ CREATE FUNCTION leyser.validate_constraint(relation regclass, name name) RETURNS
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_call_as';
 REVOKE ALL ON FUNCTION leyser.validate_constraint(regclass, name) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.validate_constraint(regclass, name) IS
-    'owner of the table or operator: validates a foreign key or check over the rows of all tenants; also looks again at one that is marked valid; 23503 or 23514 where rows break it (the detail counts them), 42501, 42704, 42809, 55P03 it is locked, LY007 in a context, 55000 it cannot be looked at';
+    'owner of the table or operator: validates a foreign key or check over the rows of all tenants; also looks again at one that is marked valid; 23503 or 23514 where rows break it (the detail counts them), 42501, 42704, 42809, 42P01, 55P03 it is locked, LY007 in a context, 55000 it cannot be looked at';
 
 CREATE FUNCTION leyser.validate_constraint_as(acting regrole, relation regclass, name name) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
