@@ -377,6 +377,7 @@ DECLARE
     last bigint := coalesce((place ->> 'blocks')::bigint, pg_relation_size(it.child) / current_setting('block_size')::bigint);
     wanted bigint := (place ->> 'batch_size')::bigint;
     batch record;
+    broken text;
 BEGIN
     IF first >= last THEN
         filled := 0;
@@ -386,7 +387,17 @@ BEGIN
         END IF;
         RETURN;
     END IF;
-    SELECT * INTO batch FROM leyser.fill_batch(it, first, blocks, place ->> 'phase' = 'mend');
+    BEGIN
+        SELECT * INTO batch FROM leyser.fill_batch(it, first, blocks, place ->> 'phase' = 'mend');
+    EXCEPTION WHEN integrity_constraint_violation OR data_exception OR plpgsql_error THEN
+        -- what the server and the owner's code say of a row may hold its values
+        GET STACKED DIAGNOSTICS broken = CONSTRAINT_NAME;
+        RAISE EXCEPTION USING ERRCODE = SQLSTATE,
+            MESSAGE = format('rows of "%s" cannot get their tenant', it.child),
+            DETAIL = CASE WHEN broken <> '' THEN format('They would break constraint "%s".', broken)
+                     ELSE 'An expression of the table failed for one.' END,
+            HINT = 'Mend these rows, also those that are older than a constraint, and the same CALL goes on.';
+    END;
     filled := batch.filled;
     new_place := place || jsonb_build_object('block', first + blocks, 'blocks', last,
         'filled', coalesce((place ->> 'filled')::bigint, 0) + filled,

@@ -62,11 +62,17 @@ BEGIN
     ELSE
         PERFORM leyser.run_as_owner(relation, command);
     END IF;
+EXCEPTION WHEN foreign_key_violation THEN
+    -- the server would name a row's key
+    RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation',
+        MESSAGE = format('rows of "%s" do not fit the foreign key', relation),
+        DETAIL = format('They refer to no row by it: %s', command),
+        HINT = 'Mend these rows, and the same call goes on.';
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.add_key(regclass, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.add_key(regclass, text) IS
-    'internal: adds a foreign key; where rows are looked at, with the rights of the table''s owner';
+    'internal: adds a foreign key, or validates one; where rows are looked at, with the rights of the table''s owner; 23503 without a value';
 
 -- Does one step.  What may run a table owner's code runs with the owner's rights.
 CREATE FUNCTION leyser.adoption_do(step leyser.adoption_step) RETURNS void

@@ -12,7 +12,7 @@ BEGIN
         PERFORM leyser.add_key(relation, command);
     ELSE
         PERFORM leyser.add_key(relation, command || ' NOT VALID');
-        PERFORM leyser.run_as_owner(relation, format('ALTER TABLE %s VALIDATE CONSTRAINT %I', relation, name));
+        PERFORM leyser.add_key(relation, format('ALTER TABLE %s VALIDATE CONSTRAINT %I', relation, name));
     END IF;
 END
 $$;

@@ -129,6 +129,23 @@ is($node->safe_psql('postgres', q{SELECT string_agg(id || tenant_id, ' ' ORDER B
 work_is('add_tenant_column|app.receipt|done', '... to the end');
 $node->safe_psql('postgres', q{DROP TABLE app.receipt});
 
+# Rows that cannot be changed: neither the server's word of them nor the owner's code's.
+$node->safe_psql('postgres', q{SET ROLE app_owner;
+	CREATE TABLE app.checked (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES app.customer, note text);
+	CREATE TABLE app.once (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES app.customer, note text, tenant_id text, UNIQUE (tenant_id, note));
+	CREATE TABLE app.loud (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES app.customer, note text);
+	INSERT INTO app.checked VALUES (1, 1, 'secret'); INSERT INTO app.loud VALUES (1, 1, 'secret'); INSERT INTO app.once VALUES (1, 1, 'secret'), (2, 1, 'secret');
+	CREATE FUNCTION app.shout(text) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'it is %', $1; END$$;
+	ALTER TABLE app.checked ADD CONSTRAINT quiet CHECK (note <> 'secret') NOT VALID;
+	ALTER TABLE app.loud ADD CHECK (app.shout(note)) NOT VALID});
+fails(q{CALL leyser.add_tenant_column('app.checked', 'customer_id')}, '23514', 'constraint "quiet"', 'Mend these rows', 'rows that break a check');
+fails(q{CALL leyser.add_tenant_column('app.once', 'customer_id')}, '23505', 'constraint "once_tenant_id_note_key"', 'Mend these rows', '... or a key');
+fails(q{CALL leyser.add_tenant_column('app.loud', 'customer_id')}, 'P0001', 'An expression', 'Mend these rows', '... or that the owner\'s code tells');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.work_record WHERE last_error ~ 'secret'}), '0', '... nor in the books');
+$node->safe_psql('postgres', q{DELETE FROM app.once WHERE id = 2});
+is_refused($node, q{CALL leyser.add_tenant_column('app.once', 'customer_id')}, '', 'mended, the same call goes on');
+$node->safe_psql('postgres', q{DROP TABLE app.checked, app.once, app.loud});
+
 # Long names, of which many begin alike, or have few letters for their bytes.
 my @long = ('customer_relationship_management_contact_post', 'customer_relationship_management_contact_mail', '顧客管理連絡先明細情報第一二三四五六七八九十');
 $node->safe_psql('postgres', qq{SET ROLE app_owner; CREATE TABLE app."$_" (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES app.customer)}) for @long;
