@@ -245,8 +245,7 @@ AS $$
     JOIN pg_index i ON i.indrelid = t.relation AND i.indisunique AND NOT t.tenant_attnum = ANY (i.indkey)
     JOIN pg_class x ON x.oid = i.indexrelid AND NOT x.relispartition
     WHERE (key_remedies.relation IS NULL OR t.relation = key_remedies.relation)
-      AND NOT EXISTS (SELECT FROM leyser.lookup_record l WHERE l.relation = t.relation
-                      AND l.key_attnums @> i.indkey::smallint[] AND i.indkey::smallint[] @> l.key_attnums)
+      AND NOT leyser.index_serves_lookup(i.indexrelid)
     ORDER BY 1, 2, 3
 $$;
 REVOKE ALL ON FUNCTION leyser.key_remedies(regclass) FROM PUBLIC;

@@ -125,7 +125,7 @@ for my $round (1 .. 3)
 			$seen{ $way->[0] }++;
 		}
 		eval { $run->{run}->finish; };
-		wait_for_server($node);
+		wait_for_server($node) if $way->[0] eq 'kill -9';
 		my $errors = slurp_file($run->{errors});
 		my @errors = grep { /ERROR/ && !/canceling statement due to user request/ } split /\n/, $errors;
 		is("@errors", '', "round $round: stopped by nothing else") if @errors;

@@ -116,7 +116,10 @@ is_refused($node, q{CREATE FUNCTION mine(varchar) RETURNS text LANGUAGE c AS '$l
 # A table that is observed on its way to protection has look-ups already.
 as_role('owner', q{CREATE TABLE seen (tenant_id bigint NOT NULL, n int UNIQUE); INSERT INTO seen VALUES (2, 7);
 	SELECT leyser.protect('seen', enforcement => 'observe')});
+my $gap = q{SELECT count(*) FROM leyser.governed_table t, unnest(t.gaps) g WHERE t.relation = 'seen'::regclass AND g ~ 'unique index "public.seen_n_key"'};
+is(as_role('operator', $gap), '1', 'a unique index without the tenant is a gap');
 as_role('operator', q{SELECT leyser.create_lookup('of_seen', 'seen', '{n}')});
+is(as_role('operator', $gap), '0', '... and none where a look-up needs it');
 is(as_role('app', 'SELECT of_seen(7), of_seen(8) IS NULL'), '2|t', 'a look-up of an observed table');
 as_role('owner', q{DROP TABLE seen});
 
