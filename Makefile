@@ -3,7 +3,7 @@
 #   make; make install           build and install for that server
 #   make demo                    a private cluster that tells what leyser does
 #   make check                   every test that takes minutes
-#   make check-long              kills, soaks, other PostgreSQL versions
+#   make check-long              kills, soaks, packages from npm, other PostgreSQL versions
 #   make check-versions          PostgreSQL 17 and 18 in chroots of their own
 #   make bench                   figures, both sides in one run
 #   make installcheck            the tests against a running server (PGHOST, PGPORT)

@@ -173,7 +173,7 @@ BEGIN
     END IF;
     SELECT format_type(a.atttypid, a.atttypmod) INTO theirs FROM pg_attribute a WHERE a.attrelid = it.parent AND a.attnum = it.parent_attnum;
     SELECT format_type(a.atttypid, a.atttypmod) INTO ours FROM pg_attribute a WHERE a.attrelid = it.child AND a.attnum = it.child_attnum;
-    IF ours <> theirs THEN
+    IF ours <> theirs AND ours <> leyser.plain_type(it.parent, it.parent_attnum, false) THEN
         RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
             MESSAGE = format('column "%s" of "%s" has another type than the parent''s', it.tenant_column, it.child),
             DETAIL = format('It is %s; that of "%s" is %s.', ours, it.parent, theirs),
@@ -254,6 +254,11 @@ BEGIN
     work := leyser.work_begin('add_tenant_column', it.child::text,
         jsonb_build_object('via', it.key_name, 'tenant_column', it.tenant_column));
     SELECT w.position INTO place FROM leyser.work_record w WHERE w.work_id = work;
+    -- what was done may have been taken back since, or the table be another one
+    IF (place ->> 'child')::oid <> it.child OR it.child_attnum IS NULL OR NOT EXISTS (
+            SELECT FROM pg_trigger g WHERE g.tgrelid = it.child AND g.tgname = 'zz_leyser_tenant') THEN
+        place := NULL;
+    END IF;
     IF place IS NULL AND it.child_attnum IS NULL AND (EXISTS (
             SELECT FROM pg_constraint c WHERE c.oid = it.key_oid AND NOT c.convalidated) OR EXISTS (
             SELECT FROM pg_attribute a WHERE NOT a.attnotnull AND (a.attrelid = it.parent AND a.attnum = it.parent_attnum
@@ -298,6 +303,26 @@ REVOKE ALL ON FUNCTION leyser.set_fill_trigger(leyser.child_column, boolean) FRO
 COMMENT ON FUNCTION leyser.set_fill_trigger(leyser.child_column, boolean) IS
     'internal: puts up the trigger that keeps a tenant column right';
 
+-- A domain's checks are its owner's code, and ADD COLUMN would rewrite the table for
+-- them; the foreign key lets nothing in that is not in the parent.
+CREATE FUNCTION leyser.plain_type(relation regclass, attnum smallint, with_collation boolean) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE types AS (
+        SELECT a.atttypid AS oid, a.atttypmod AS typmod, a.attcollation AS collation
+            FROM pg_attribute a WHERE a.attrelid = plain_type.relation AND a.attnum = plain_type.attnum
+        UNION ALL
+        SELECT t.typbasetype, t.typtypmod, y.collation FROM types y JOIN pg_type t USING (oid) WHERE t.typtype = 'd'
+    )
+    SELECT format_type(y.oid, y.typmod)
+        || CASE WHEN plain_type.with_collation AND y.collation <> t.typcollation THEN format(' COLLATE %I.%I', n.nspname, l.collname) ELSE '' END
+    FROM types y JOIN pg_type t ON t.oid = y.oid AND t.typtype <> 'd'
+    LEFT JOIN pg_collation l ON l.oid = y.collation LEFT JOIN pg_namespace n ON n.oid = l.collnamespace
+$$;
+REVOKE ALL ON FUNCTION leyser.plain_type(regclass, smallint, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.plain_type(regclass, smallint, boolean) IS
+    'internal: the type of a column, or the one below its domain, in SQL';
+
 -- Column and trigger, in one transaction: no row comes in between.
 CREATE FUNCTION leyser.make_child_column(it leyser.child_column) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -305,12 +330,8 @@ AS $$
 BEGIN
     EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', it.child);
     IF it.child_attnum IS NULL THEN
-        EXECUTE (SELECT format('ALTER TABLE ONLY %s ADD COLUMN %I %s%s', it.child, it.tenant_column,
-                format_type(a.atttypid, a.atttypmod),
-                CASE WHEN a.attcollation <> t.typcollation THEN format(' COLLATE %I.%I', n.nspname, l.collname) ELSE '' END)
-            FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-            LEFT JOIN pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_namespace n ON n.oid = l.collnamespace
-            WHERE a.attrelid = it.parent AND a.attnum = it.parent_attnum);
+        PERFORM leyser.run_as_owner(it.child, format('ALTER TABLE ONLY %s ADD COLUMN %I %s', it.child, it.tenant_column,
+            leyser.plain_type(it.parent, it.parent_attnum, true)));
         PERFORM leyser.note_adoption(it.child, 'column', it.tenant_column, NULL);
         it.child_attnum := (SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = it.child AND a.attname = it.tenant_column);
     END IF;
@@ -356,6 +377,7 @@ DECLARE
     last bigint := coalesce((place ->> 'blocks')::bigint, pg_relation_size(it.child) / current_setting('block_size')::bigint);
     wanted bigint := (place ->> 'batch_size')::bigint;
     batch record;
+    broken text;
 BEGIN
     IF first >= last THEN
         filled := 0;
@@ -365,7 +387,17 @@ BEGIN
         END IF;
         RETURN;
     END IF;
-    SELECT * INTO batch FROM leyser.fill_batch(it, first, blocks, place ->> 'phase' = 'mend');
+    BEGIN
+        SELECT * INTO batch FROM leyser.fill_batch(it, first, blocks, place ->> 'phase' = 'mend');
+    EXCEPTION WHEN integrity_constraint_violation OR data_exception OR plpgsql_error THEN
+        -- what the server and the owner's code say of a row may hold its values
+        GET STACKED DIAGNOSTICS broken = CONSTRAINT_NAME;
+        RAISE EXCEPTION USING ERRCODE = SQLSTATE,
+            MESSAGE = format('rows of "%s" cannot get their tenant', it.child),
+            DETAIL = CASE WHEN broken <> '' THEN format('They would break constraint "%s".', broken)
+                     ELSE 'An expression of the table failed for one.' END,
+            HINT = 'Mend these rows, also those that are older than a constraint, and the same CALL goes on.';
+    END;
     filled := batch.filled;
     new_place := place || jsonb_build_object('block', first + blocks, 'blocks', last,
         'filled', coalesce((place ->> 'filled')::bigint, 0) + filled,

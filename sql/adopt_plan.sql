@@ -26,10 +26,21 @@ REVOKE ALL ON FUNCTION leyser.column_list(regclass, smallint[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.column_list(regclass, smallint[]) IS
     'internal: names of columns, as SQL lists them';
 
+-- Names have a limit in bytes; the server would cut off their end, which tells them apart.
+CREATE FUNCTION leyser.short_name(name name, bytes integer) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT left(short_name.name::text, n) FROM generate_series(length(short_name.name::text), 0, -1) n
+    WHERE octet_length(left(short_name.name::text, n)) <= short_name.bytes LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION leyser.short_name(name, integer) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.short_name(name, integer) IS
+    'internal: as much of a name as has room in so many bytes';
+
 CREATE FUNCTION leyser.index_name_for(relation regclass, columns smallint[], is_unique boolean) RETURNS name
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT (left(c.relname, 40) || '_' || left(md5(columns::text || is_unique), 8) || '_leyser')::name
+    SELECT (leyser.short_name(c.relname, 40) || '_' || left(md5(c.relname || columns::text || is_unique), 8) || '_leyser')::name
     FROM pg_class c WHERE c.oid = relation
 $$;
 REVOKE ALL ON FUNCTION leyser.index_name_for(regclass, smallint[], boolean) FROM PUBLIC;
@@ -57,7 +68,9 @@ CREATE FUNCTION leyser.widened_key(key_oid oid, child_attnum smallint, parent_at
 AS $$
     SELECT format('FOREIGN KEY (%s) REFERENCES %s (%s)', leyser.column_list(c.conrelid, child_attnum || c.conkey),
                   c.confrelid::regclass, leyser.column_list(c.confrelid, parent_attnum || c.confkey))
-        || CASE c.confupdtype WHEN 'c' THEN ' ON UPDATE CASCADE' WHEN 'r' THEN ' ON UPDATE RESTRICT' ELSE '' END
+        || CASE WHEN c.confmatchtype = 'f' AND cardinality(c.conkey) > 1 THEN ' MATCH FULL' ELSE '' END
+        || CASE c.confupdtype WHEN 'c' THEN ' ON UPDATE CASCADE' WHEN 'r' THEN ' ON UPDATE RESTRICT'
+               WHEN 'n' THEN ' ON UPDATE SET NULL' WHEN 'd' THEN ' ON UPDATE SET DEFAULT' ELSE '' END
         || CASE c.confdeltype WHEN 'c' THEN ' ON DELETE CASCADE' WHEN 'r' THEN ' ON DELETE RESTRICT'
                WHEN 'n' THEN format(' ON DELETE SET NULL (%s)', leyser.column_list(c.conrelid, coalesce(c.confdelsetcols, c.conkey)))
                WHEN 'd' THEN format(' ON DELETE SET DEFAULT (%s)', leyser.column_list(c.conrelid, coalesce(c.confdelsetcols, c.conkey)))
@@ -267,8 +280,7 @@ BEGIN
         RETURN QUERY SELECT s.* FROM leyser.index_steps(member.member, ARRAY[member.attnum], false) s;
     END LOOP;
     IF kind = 'own' THEN
-        FOR key IN SELECT k.* FROM leyser.narrow_keys(adoption_steps.relation, adoption_steps.tenant_column) k
-     LOOP
+        FOR key IN SELECT k.* FROM leyser.narrow_keys(adoption_steps.relation, adoption_steps.tenant_column) k LOOP
             RETURN QUERY SELECT s.* FROM leyser.key_steps(key.key_oid, key.child_attnum, key.parent_attnum) s;
         END LOOP;
     END IF;

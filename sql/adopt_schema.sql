@@ -51,6 +51,29 @@ REVOKE ALL ON FUNCTION leyser.refuse_foreign_rows(regclass, name) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.refuse_foreign_rows(regclass, name) IS
     'internal: 23503 for a table with rows that refer to another tenant''s rows, with their number';
 
+-- A foreign key that is checked at once (that of a partitioned table) plans queries of
+-- both tables; one that is NOT VALID runs nobody's code.
+CREATE FUNCTION leyser.add_key(relation regclass, command text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$
+BEGIN
+    IF command ~ ' NOT VALID$' THEN
+        EXECUTE command;
+    ELSE
+        PERFORM leyser.run_as_owner(relation, command);
+    END IF;
+EXCEPTION WHEN foreign_key_violation THEN
+    -- the server would name a row's key
+    RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation',
+        MESSAGE = format('rows of "%s" do not fit the foreign key', relation),
+        DETAIL = format('They refer to no row by it: %s', command),
+        HINT = 'Mend these rows, and the same call goes on.';
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.add_key(regclass, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.add_key(regclass, text) IS
+    'internal: adds a foreign key, or validates one; where rows are looked at, with the rights of the table''s owner; 23503 without a value';
+
 -- Does one step.  What may run a table owner's code runs with the owner's rights.
 CREATE FUNCTION leyser.adoption_do(step leyser.adoption_step) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -73,6 +96,8 @@ BEGIN
                 PERFORM leyser.refuse_null_tenants(step.target, step.object);
             END;
             PERFORM leyser.note_adoption(step.target, 'not_null', step.object, NULL);
+        WHEN 'add_key' THEN
+            PERFORM leyser.add_key(step.target, step.command);
         WHEN 'validate_key' THEN
             successor := (SELECT format('leyser_key_%s', c.oid) FROM pg_constraint c WHERE c.conrelid = step.target AND c.conname = step.object);
             BEGIN
@@ -92,6 +117,26 @@ $$;
 REVOKE ALL ON FUNCTION leyser.adoption_do(leyser.adoption_step) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.adoption_do(leyser.adoption_step) IS
     'internal: does one step of an adoption; 23502 or 23503 with numbers of rows where rows are in its way';
+
+-- A foreign key leads to tables of other owners, too: who calls changes none of them, and
+-- refers to no column that it may not refer to.
+CREATE FUNCTION leyser.check_step(acting regrole, step leyser.adoption_step, tenant_column name) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    parent regclass := (SELECT c.confrelid FROM pg_constraint c
+        WHERE step.action = 'add_key' AND c.conrelid = step.target AND c.conname = step.object);
+    schema oid := (SELECT c.relnamespace FROM pg_class c WHERE c.oid = step.target);
+BEGIN
+    PERFORM leyser.check_owner(acting, step.target);
+    IF parent IS NOT NULL AND has_column_privilege(acting, parent, leyser.adopted_attnum(parent, tenant_column, schema), 'REFERENCES') IS NOT TRUE THEN
+        PERFORM leyser.check_owner(acting, parent);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.check_step(regrole, leyser.adoption_step, name) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.check_step(regrole, leyser.adoption_step, name) IS
+    'internal: 42501 where a step changes, or refers to, a table that is not the caller''s to change or refer to';
 
 -- The tables of a schema that are to be protected: those with the tenant column that
 -- are in no registry and no part of another table.
@@ -227,6 +272,7 @@ BEGIN
         RETURN;
     END IF;
     line := format('table %s of %s, %s', finished + 1, work.total, one.command);
+    PERFORM leyser.check_step((place ->> 'acting')::oid::regrole, one, wanted);
     IF one.action = 'index' THEN
         PERFORM leyser.note_adoption(one.target, 'index', one.object, NULL);
         action := 'index';
@@ -267,4 +313,4 @@ CREATE PROCEDURE leyser.protect_schema(schema regnamespace, tenant_column name D
     LANGUAGE c AS 'MODULE_PATHNAME', 'leyser_adopt_call';
 REVOKE ALL ON PROCEDURE leyser.protect_schema(regnamespace, name, interval, interval) FROM PUBLIC;
 COMMENT ON PROCEDURE leyser.protect_schema(regnamespace, name, interval, interval) IS
-    'owner of the tables or operator: protects every table of a schema that has the tenant column and no kind, by the steps of protect_plan(), a transaction each; waits at most lock_wait (up to 3 seconds) for a lock, so that nobody waits longer behind it, and tries again for retry_for (up to a day); the same call resumes after whatever stopped it; 22023, 23502 rows without a tenant, 23503 rows that refer to another tenant''s, 25001 in a transaction block, 42501, 42804 a column that cannot hold a tenant id, 55P03 a lock was not free for retry_for, or it is running already, and what protect() raises';
+    'owner of the tables or operator: protects every table of a schema that has the tenant column and no kind, by the steps of protect_plan(), a transaction each; waits at most lock_wait (up to 3 seconds) for a lock, so that nobody waits longer behind it, and tries again for retry_for (up to a day); the same call resumes after whatever stopped it; 22004, 22023, 23502 rows without a tenant, 23503 rows that refer to another tenant''s, 25001 in a transaction block, 42501, 42804 a column that cannot hold a tenant id, 55P03 a lock was not free for retry_for, or it is running already, and what protect() raises';

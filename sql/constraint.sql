@@ -103,7 +103,7 @@ CREATE FUNCTION leyser.validate_constraint(relation regclass, name name) RETURNS
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_call_as';
 REVOKE ALL ON FUNCTION leyser.validate_constraint(regclass, name) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.validate_constraint(regclass, name) IS
-    'owner of the table or operator: validates a foreign key or check over the rows of all tenants; also looks again at one that is marked valid; 23503 or 23514 where rows break it (the detail counts them), 42501, 42704, 42809, 55P03 it is locked, LY007 in a context, 55000 it cannot be looked at';
+    'owner of the table or operator: validates a foreign key or check over the rows of all tenants; also looks again at one that is marked valid; 23503 or 23514 where rows break it (the detail counts them), 42501, 42704, 42809, 42P01, 55P03 it is locked, LY007 in a context, 55000 it cannot be looked at';
 
 CREATE FUNCTION leyser.validate_constraint_as(acting regrole, relation regclass, name name) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s'
@@ -181,21 +181,17 @@ COMMENT ON FUNCTION leyser.count_crossings(pg_catalog.pg_constraint) IS
     'internal: how many rows refer to another tenant''s row through a foreign key without the tenant column';
 
 -- The foreign key with the tenant column, as strict as the one that it replaces.
-CREATE FUNCTION leyser.foreign_key_remedy(present pg_catalog.pg_constraint, remedy text) RETURNS text
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+CREATE FUNCTION leyser.foreign_key_remedy(key_oid oid, child_attnum smallint, parent_attnum smallint) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT regexp_replace(replace(remedy, ' ADD FOREIGN KEY ', format(' ADD CONSTRAINT %I FOREIGN KEY ', n.new_name)),
-        '( NOT VALID)?; ALTER TABLE (\S+|"[^"]*") DROP CONSTRAINT ',
-        replace(n.tail, '\', '\\') || '\1; ' || format('SELECT leyser.validate_constraint(%L, %L);', present.conrelid::regclass, n.new_name)
-            || ' ALTER TABLE \2 DROP CONSTRAINT ')
-    FROM (SELECT (left(present.conname, 50) || '_tenant')::name AS new_name,
-        regexp_replace(replace(substring(pg_get_constraintdef(present.oid) FROM 'REFERENCES [^(]*\([^)]*\)(.*)$'), ' NOT VALID', ''),
-            'ON DELETE SET (NULL|DEFAULT)(?! \()', format('ON DELETE SET \1 (%s)',
-            (SELECT string_agg(quote_ident(a.attname), ', ') FROM unnest(present.conkey) k
-             JOIN pg_attribute a ON a.attrelid = present.conrelid AND a.attnum = k))) AS tail) n
+    SELECT leyser.key_index_remedy(k.confrelid, parent_attnum || k.confkey)
+        || format('ALTER TABLE %1$s ADD CONSTRAINT %2$I %3$s%4$s; SELECT leyser.validate_constraint(%5$L, %2$L); ALTER TABLE %1$s DROP CONSTRAINT %6$I;',
+                  k.conrelid::regclass, (leyser.short_name(k.conname, 50) || '_tenant')::name, leyser.widened_key(k.oid, child_attnum, parent_attnum),
+                  CASE WHEN c.relkind = 'r' THEN ' NOT VALID' END, k.conrelid::regclass::text, k.conname)
+    FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid WHERE k.oid = foreign_key_remedy.key_oid
 $$;
-REVOKE ALL ON FUNCTION leyser.foreign_key_remedy(pg_catalog.pg_constraint, text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.foreign_key_remedy(pg_catalog.pg_constraint, text) IS
+REVOKE ALL ON FUNCTION leyser.foreign_key_remedy(oid, smallint, smallint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.foreign_key_remedy(oid, smallint, smallint) IS
     'internal: SQL that puts a foreign key with the tenant columns in the place of one without';
 
 -- SQL that puts the tenant column in front of a unique index's columns.
@@ -207,8 +203,8 @@ AS $$
             format('ALTER TABLE %1$s DROP CONSTRAINT %2$I, ADD CONSTRAINT %2$I %3$s;', i.indrelid::regclass, k.conname,
                    overlay(pg_get_constraintdef(k.oid) PLACING format('(%I, ', tenant_column)
                            FROM strpos(pg_get_constraintdef(k.oid), '(') FOR 1))
-        ELSE format('CREATE UNIQUE INDEX %s%I ON %s%s %s', CASE WHEN c.relkind = 'r' THEN 'CONCURRENTLY ' END, n.new_name,
-                i.indrelid::regclass, '', overlay(d.rest PLACING format('(%I, ', tenant_column) FROM strpos(d.rest, '(') FOR 1))
+        ELSE format('CREATE UNIQUE INDEX %s%I ON %s %s', CASE WHEN c.relkind = 'r' THEN 'CONCURRENTLY ' END, n.new_name,
+                i.indrelid::regclass, overlay(d.rest PLACING format('(%I, ', tenant_column) FROM strpos(d.rest, '(') FOR 1))
             || CASE WHEN k.oid IS NULL THEN format('; DROP INDEX %s%s;', CASE WHEN c.relkind = 'r' THEN 'CONCURRENTLY ' END, i.indexrelid::regclass)
                 ELSE format('; ALTER TABLE %1$s DROP CONSTRAINT %2$I, ADD CONSTRAINT %2$I %3$s USING INDEX %4$I%5$s%6$s;', i.indrelid::regclass, k.conname,
                     CASE k.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, n.new_name,
@@ -217,9 +213,11 @@ AS $$
     JOIN pg_class c ON c.oid = i.indrelid
     JOIN pg_class x ON x.oid = i.indexrelid
     LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u')
-    CROSS JOIN LATERAL (SELECT (left(x.relname, 50) || '_tenant')::name AS new_name) n
-    CROSS JOIN LATERAL (SELECT substr(pg_get_indexdef(i.indexrelid),
-        strpos(pg_get_indexdef(i.indexrelid), format(' %s USING ', i.indrelid::regclass)) + length(format(' %s ', i.indrelid::regclass))) AS rest) d
+    CROSS JOIN LATERAL (SELECT (leyser.short_name(x.relname, 50) || '_tenant')::name AS new_name) n
+    JOIN pg_namespace s ON s.oid = c.relnamespace
+    -- behind the names, which can have anything in them
+    CROSS JOIN LATERAL (SELECT substr(pg_get_indexdef(i.indexrelid), 1 + length(format('CREATE UNIQUE INDEX %I ON %s%I.%I ',
+        x.relname, CASE WHEN x.relkind = 'I' THEN 'ONLY ' END, s.nspname, c.relname))) AS rest) d
     WHERE i.indexrelid = unique_remedy.index
 $$;
 REVOKE ALL ON FUNCTION leyser.unique_remedy(oid, name) FROM PUBLIC;
@@ -230,10 +228,12 @@ CREATE FUNCTION leyser.key_remedies(relation regclass DEFAULT NULL)
     RETURNS TABLE (step integer, key_of regclass, key_name name, problem text, crossing_rows bigint, remedy text)
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 1, t.relation, c.conname, f.gap, leyser.count_crossings(c), leyser.foreign_key_remedy(c, f.remedy)
+    SELECT 1, t.relation, c.conname, f.gap, leyser.count_crossings(c),
+           leyser.foreign_key_remedy(c.oid, t.tenant_attnum, p.tenant_attnum)
     FROM leyser.table_record t
     CROSS JOIN LATERAL leyser.foreign_key_gaps(t.relation, t.tenant_attnum) f
     JOIN pg_constraint c ON c.conrelid = t.relation AND c.conname = f.constraint_name AND c.contype = 'f'
+    JOIN leyser.table_record p ON p.relation = c.confrelid
     WHERE t.tenant_attnum IS NOT NULL AND (key_remedies.relation IS NULL OR t.relation = key_remedies.relation)
       AND starts_with(f.gap, format('foreign key "%s" of "%s" ', c.conname, t.relation))
     UNION ALL
@@ -245,8 +245,7 @@ AS $$
     JOIN pg_index i ON i.indrelid = t.relation AND i.indisunique AND NOT t.tenant_attnum = ANY (i.indkey)
     JOIN pg_class x ON x.oid = i.indexrelid AND NOT x.relispartition
     WHERE (key_remedies.relation IS NULL OR t.relation = key_remedies.relation)
-      AND NOT EXISTS (SELECT FROM leyser.lookup_record l WHERE l.relation = t.relation
-                      AND l.key_attnums @> i.indkey::smallint[] AND i.indkey::smallint[] @> l.key_attnums)
+      AND NOT leyser.index_serves_lookup(i.indexrelid)
     ORDER BY 1, 2, 3
 $$;
 REVOKE ALL ON FUNCTION leyser.key_remedies(regclass) FROM PUBLIC;

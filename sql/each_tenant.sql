@@ -39,7 +39,7 @@ DECLARE
     unfit text;
 BEGIN
     IF on_error NOT IN ('continue', 'stop') OR length(label) NOT BETWEEN 1 AND 200
-            OR array_position(tenants, NULL) IS NOT NULL THEN
+            OR EXISTS (SELECT FROM unnest(tenants) t WHERE t IS NULL) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'invalid argument of leyser.for_each_tenant()',
             DETAIL = 'on_error is continue or stop; a label has 1 to 200 characters; tenants are ids, none of them null.',
@@ -180,7 +180,7 @@ CREATE PROCEDURE leyser.for_each_tenant(statement text, tenants text[] DEFAULT N
     LANGUAGE c AS 'MODULE_PATHNAME', 'leyser_for_each_tenant';
 REVOKE ALL ON PROCEDURE leyser.for_each_tenant(text, text[], text, text) FROM PUBLIC;
 COMMENT ON PROCEDURE leyser.for_each_tenant(text, text[], text, text) IS
-    'gateway: runs a statement once for each active tenant (or those given), in its context, with the caller''s rights, a transaction each; a call that was cut off or had failures goes on where the same is called again; on_error continue or stop; label names it in view leyser.work; 38000 where it failed for a tenant, 0A000 for transaction control, 25001 in a transaction block, 42501 for a role that row security does not bind, 55P03 where it is running, 22023, LY004';
+    'gateway: runs a statement once for each active tenant (or those given), in its context, with the caller''s rights, a transaction each; a call that was cut off or had failures goes on where the same is called again; on_error continue or stop; label names it in view leyser.work; 38000 where it failed for a tenant, 0A000 for transaction control, 25001 in a transaction block, 42501 for a role that row security does not bind, 55P03 where it is running, 22004 a null argument, 22023, 42601 no SQL, LY004';
 
 -- Who called it sees its works; operators and auditors see all.
 CREATE FUNCTION leyser.list_each_tenant()

@@ -48,24 +48,55 @@ REVOKE ALL ON FUNCTION leyser.require_exportable(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.require_exportable(text) IS
     'internal: locks a tenant that can be exported and returns it; 42704 for an unknown tenant, LY008 for one that is erased or being purged';
 
--- Where row security does not separate them, a table shows a role that may read it
+-- Views and materialized views that show protected tables' rows to whoever may read
+-- them, for their owner is not bound; and those that read one of these.
+CREATE FUNCTION leyser.open_views() RETURNS SETOF regclass
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE reader AS (
+        SELECT DISTINCT v.oid, d.refobjid AS source, v.relowner,
+               EXISTS (SELECT FROM pg_options_to_table(v.reloptions) o
+                       WHERE o.option_name = 'security_invoker' AND o.option_value::boolean) AS is_invoker
+        FROM pg_depend d JOIN pg_rewrite w ON w.oid = d.objid
+        JOIN pg_class v ON v.oid = w.ev_class AND v.relkind IN ('v', 'm') AND v.oid <> d.refobjid
+        WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+    ), open_view AS (
+        SELECT r.oid FROM reader r
+            JOIN leyser.table_record t ON t.relation = r.source AND t.tenant_attnum IS NOT NULL
+            JOIN pg_roles b ON b.oid = r.relowner AND (b.rolsuper OR b.rolbypassrls)
+            WHERE NOT r.is_invoker
+        UNION
+        SELECT r.oid FROM open_view o JOIN reader r ON r.source = o.oid
+    ) SELECT o.oid::regclass FROM open_view o
+$$;
+REVOKE ALL ON FUNCTION leyser.open_views() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.open_views() IS
+    'internal: views that show all tenants'' rows of protected tables to whoever may read them';
+
+-- Where row security does not separate them, a relation shows a role that may read it
 -- everybody's rows.
 CREATE FUNCTION leyser.open_tables(role regrole) RETURNS TABLE (relation regclass, reason text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.oid::regclass, CASE WHEN t.kind IS NULL THEN 'for which no kind is declared'
-                                 WHEN t.kind IN ('by_rule', 'retained') THEN format('whose kind is %s', t.kind)
-                                 ELSE format('whose protection is in state %s', t.enforcement) END
-    FROM pg_class c LEFT JOIN leyser.table_record t ON t.relation = c.oid
-    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-      AND c.relnamespace IN (SELECT g.relnamespace FROM leyser.table_record r JOIN pg_class g ON g.oid = r.relation)
-      AND (t.kind IS NULL OR t.kind IN ('by_rule', 'retained') OR t.tenant_attnum IS NOT NULL AND t.enforcement <> 'enforce')
-      AND has_any_column_privilege(open_tables.role::oid, c.oid, 'SELECT')
-    ORDER BY c.oid::regclass::text COLLATE "C"
+    SELECT o.relation, o.reason FROM (
+        SELECT c.oid::regclass, CASE WHEN c.relkind = 'f' THEN 'a foreign table, which has no row security'
+                                     WHEN t.kind IS NULL THEN 'for which no kind is declared'
+                                     WHEN t.kind IN ('by_rule', 'retained') THEN format('whose kind is %s', t.kind)
+                                     ELSE format('whose protection is in state %s', t.enforcement) END
+        FROM pg_class c LEFT JOIN leyser.table_record t ON t.relation = c.oid
+        WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
+          AND (c.relnamespace IN (SELECT g.relnamespace FROM leyser.table_record r JOIN pg_class g ON g.oid = r.relation)
+               OR c.relnamespace IN (SELECT n.oid FROM leyser.schema_record s JOIN pg_namespace n ON n.nspname = s.schema))
+          AND (t.kind IS NULL OR t.kind IN ('by_rule', 'retained') OR t.tenant_attnum IS NOT NULL AND t.enforcement <> 'enforce')
+        UNION ALL
+        SELECT v.view, 'a view whose owner row security does not bind' FROM leyser.open_views() v (view)
+    ) o (relation, reason)
+    WHERE has_any_column_privilege(open_tables.role::oid, o.relation::oid, 'SELECT')
+    ORDER BY o.relation::text COLLATE "C"
 $$;
 REVOKE ALL ON FUNCTION leyser.open_tables(regrole) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.open_tables(regrole) IS
-    'internal: tables of governed schemas in which a role may read the rows of all tenants, and why';
+    'internal: tables of governed schemas, and views, in which a role may read the rows of all tenants, and why';
 
 CREATE FUNCTION leyser.check_exporter(role regrole) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp

@@ -85,7 +85,10 @@ DECLARE
 BEGIN
     PERFORM leyser.check_import(acting, import_table.relation);
     wanted := leyser.import_columns(acting, import_table.relation, import_table.columns);
-    SELECT format('pg_temp.%I', ('leyser_import_' || c.relname)::name) INTO staging FROM pg_class c WHERE c.oid = import_table.relation;
+    SELECT format('pg_temp.%I', 'leyser_import_' || CASE WHEN octet_length(c.relname::text) < 50 THEN c.relname::text
+            -- long names may begin alike
+            ELSE leyser.short_name(c.relname, 40) || '_' || left(md5(c.relname), 8) END)
+        INTO staging FROM pg_class c WHERE c.oid = import_table.relation;
     IF to_regclass(staging) IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'LY008',
             MESSAGE = format('an import into "%s" has begun already', import_table.relation),

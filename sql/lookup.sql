@@ -35,6 +35,18 @@ ALTER TABLE leyser.lookup_record ENABLE ALWAYS TRIGGER number_lookup_columns;
 COMMENT ON TRIGGER number_lookup_columns ON leyser.lookup_record IS
     'the numbers of the columns follow from their names';
 
+-- Such an index is to hold whole keys of all tenants: it is no gap.
+CREATE FUNCTION leyser.index_serves_lookup(index oid) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pg_index i JOIN leyser.lookup_record l ON l.relation = i.indrelid
+        WHERE i.indexrelid = index_serves_lookup.index
+          AND l.key_attnums @> i.indkey::smallint[] AND i.indkey::smallint[] @> l.key_attnums)
+$$;
+REVOKE ALL ON FUNCTION leyser.index_serves_lookup(oid) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.index_serves_lookup(oid) IS
+    'internal: whether an index is over exactly the columns of a look-up';
+
 -- The functions that are there.
 CREATE FUNCTION leyser.lookup_functions()
     RETURNS TABLE (function regprocedure, function_name text, relation regclass, key_columns name[])

@@ -254,6 +254,8 @@ BEGIN
         PERFORM leyser.replace_blockers(note_purge_error.purge_id, listed);
         RETURN;
     END IF;
+    -- what it waited for before is another thing
+    PERFORM leyser.replace_blockers(note_purge_error.purge_id, NULL);
     UPDATE leyser.purge_record p SET last_error = format('%s: %s', note_purge_error.sqlstate, note_purge_error.error)
         WHERE p.purge_id = note_purge_error.purge_id;
 END

@@ -197,9 +197,11 @@ BEGIN
         WHERE r.ended_at < clock_timestamp() - interval '30 days'
            OR r.run_id <= (SELECT max(o.run_id) - 100000 FROM leyser.job_run_record o);
     GET DIAGNOSTICS runs = ROW_COUNT;
+    -- what has not come to its end can be resumed
+    DELETE FROM leyser.work_record w WHERE w.state = 'done' AND w.ended_at < clock_timestamp() - interval '30 days';
     RETURN format('removed %s runs of jobs, %s of pg_cron', runs, leyser.prune_cron());
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.prune_history() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.prune_history() IS
-    'internal: job upkeep: removes what is told by job_run and by pg_cron about runs of long ago';
+    'internal: job upkeep: removes what is told by job_run and by pg_cron about runs of long ago, and works that were done then';

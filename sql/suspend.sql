@@ -45,7 +45,7 @@ BEGIN
     IF coalesce(suspend_protection.reason, '') = '' OR coalesce(new_until <= clock_timestamp(), true) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'invalid reason or time of a suspension',
-            DETAIL = 'Auditors read why and how long a table was open; it takes at least two seconds and at most seven days.',
+            DETAIL = 'Auditors read why and how long a table was open; it takes at least a second and at most seven days.',
             HINT = format('SELECT leyser.suspend_protection(%L, ''why'', ''1 hour'');', suspend_protection.relation);
     END IF;
     EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', suspend_protection.relation);

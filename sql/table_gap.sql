@@ -1,5 +1,25 @@
 -- What of a table's rows could be reached past its protection.
 
+-- What a foreign key with the tenant columns refers to.
+CREATE FUNCTION leyser.key_index_remedy(relation regclass, columns smallint[]) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('CREATE UNIQUE INDEX%s ON %s (%s); ', CASE WHEN c.relkind = 'r' THEN ' CONCURRENTLY' END, c.oid::regclass,
+                  (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.ord) FROM unnest(key_index_remedy.columns) WITH ORDINALITY k (num, ord)
+                   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num))
+    FROM pg_class c
+    WHERE c.oid = key_index_remedy.relation AND NOT EXISTS (
+        SELECT FROM pg_index i
+        WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
+          AND i.indpred IS NULL AND i.indexprs IS NULL
+          AND i.indnkeyatts = cardinality(key_index_remedy.columns)
+          AND string_to_array(i.indkey::text, ' ')::smallint[] @> key_index_remedy.columns)
+    UNION ALL SELECT '' LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION leyser.key_index_remedy(regclass, smallint[]) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.key_index_remedy(regclass, smallint[]) IS
+    'internal: SQL that makes the unique index that a foreign key needs; empty where there is one';
+
 -- Foreign keys that tie protected tables together without the tenant column:
 -- through them a tenant can refer to another tenant's row, and ON DELETE or ON
 -- UPDATE actions reach across.  The relation counts as protected by the given
@@ -17,16 +37,7 @@ AS $$
     SELECT c.conname,
            format('foreign key "%s" of "%s" refers to "%s" without the tenant columns',
                   c.conname, c.conrelid::regclass, c.confrelid::regclass),
-           CASE WHEN NOT EXISTS (
-                    SELECT FROM pg_index i
-                    WHERE i.indrelid = c.confrelid AND i.indisunique AND i.indimmediate
-                      AND i.indpred IS NULL AND i.indexprs IS NULL
-                      AND i.indnkeyatts = cardinality(parent.tenant_attnum || c.confkey)
-                      AND string_to_array(i.indkey::text, ' ')::smallint[]
-                          @> (parent.tenant_attnum || c.confkey))
-                THEN format('CREATE UNIQUE INDEX%s ON %s (%s); ',
-                            CASE WHEN referenced.relkind = 'r' THEN ' CONCURRENTLY' END,
-                            c.confrelid::regclass, parent_columns.list) ELSE '' END
+           leyser.key_index_remedy(c.confrelid, parent.tenant_attnum || c.confkey)
            || format('ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s (%s)%s;'
                      ' ALTER TABLE %1$s DROP CONSTRAINT %6$I;',
                      c.conrelid::regclass, child_columns.list, c.confrelid::regclass,
@@ -159,6 +170,7 @@ AS $$
             FROM leyser.table_record t JOIN pg_index i ON i.indrelid = t.relation
             WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
               AND i.indisunique AND NOT t.tenant_attnum = ANY (i.indkey)
+              AND NOT leyser.index_serves_lookup(i.indexrelid)
         UNION ALL
         SELECT 3, b.note FROM leyser.table_record t, leyser.bypassing_dependents(t.relation) b
             WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL

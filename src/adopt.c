@@ -279,6 +279,8 @@ call_interval(FunctionCallInfo fcinfo, int argument, const char *name, int64 lon
 	if (PG_ARGISNULL(argument))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						errmsg("\"%s\" cannot be null", name),
+						errdetail("It is 0 to %lld seconds.",
+								  (long long) (longest / USECS_PER_SEC)),
 						errhint("Leave it out to get its default.")));
 	interval = PG_GETARG_INTERVAL_P(argument);
 	if (interval->month != 0 || interval->day != 0 || interval->time < 0 ||

@@ -70,6 +70,8 @@ refuse_nulls(FunctionCallInfo fcinfo)
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						errmsg("%s must not be null",
 							   PG_ARGISNULL(0) ? "statement" : "on_error"),
+						errdetail("A call needs what is to be done, and what becomes of "
+								  "errors: continue or stop."),
 						errhint("Give a statement; leave on_error out to go on after an "
 								"error.")));
 }

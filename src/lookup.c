@@ -196,6 +196,30 @@ lookup_find_index(Lookup *lookup, Relation rel, MemoryContext memory)
 					errhint("Create that index again.")));
 }
 
+/*
+ * A column can get another type later.  Where its values are not what the function
+ * takes, comparing them would read memory that is none of theirs.
+ */
+static void
+lookup_check_types(const Lookup *lookup, Oid function)
+{
+	Oid *types;
+	int count;
+
+	(void) get_func_signature(function, &types, &count);
+	for (int i = 0; i < lookup->keys; i++)
+	{
+		if (getBaseType(get_atttype(lookup->relation, lookup->attnums[i])) != types[i])
+			ereport(ERROR,
+					(errcode(LEYSER_ERRCODE_WRONG_STATE),
+					 errmsg("look-up's column has another type by now"),
+					 errdetail("The function takes values of the type that the column "
+							   "had when the look-up was made."),
+					 errhint("An operator calls leyser.drop_lookup(), then "
+							 "leyser.create_lookup() again.")));
+	}
+}
+
 /* Where the tenant's id stands, by the registry of table kinds. */
 static void
 lookup_find_tenant(Lookup *lookup)
@@ -207,13 +231,14 @@ lookup_find_tenant(Lookup *lookup)
 
 	for (int i = 0; i < count; i++)
 	{
-		if (governed[i].relation == lookup->relation && governed[i].is_protected)
+		if (governed[i].relation == lookup->relation)
 			lookup->tenant = governed[i].tenant_attnum;
 	}
 	if (lookup->tenant == InvalidAttrNumber)
 		ereport(ERROR,
 				(errcode(LEYSER_ERRCODE_WRONG_STATE),
 				 errmsg("look-up's table is not protected"),
+				 errdetail("Its tenant column is not known."),
 				 errhint("SELECT leyser.protect(…); then leyser.create_lookup().")));
 	getTypeOutputInfo(get_atttype(lookup->relation, lookup->tenant), &output, &varlena);
 	lookup->tenant_output = output;
@@ -235,6 +260,7 @@ lookup_prepare(FunctionCallInfo fcinfo)
 						errdetail("No look-up is registered under this name."),
 						errhint("An operator calls leyser.create_lookup().")));
 	rel = table_open(lookup->relation, AccessShareLock);
+	lookup_check_types(lookup, fcinfo->flinfo->fn_oid);
 	lookup_find_tenant(lookup);
 	lookup_find_index(lookup, rel, memory);
 	table_close(rel, NoLock);

@@ -3,6 +3,11 @@
  *		The condition that looks on is put into queries of observed tables before they
  *		are planned.  See observe.c.
  *
+ * A condition over all relations of a FROM makes the planner weigh every order in which
+ * they can be joined, three times as many with each relation.  Where there are more
+ * than JOIN_MAX of them each observed table has a condition of its own, which sees rows
+ * that the joins leave out, too: what is counted then can be too much, not too little.
+ *
  * Copyright (c) 2026, the leyser authors
  */
 #include "observe.h"
@@ -25,6 +30,8 @@
 
 #include "cache.h"
 #include "compat.h"
+
+#define JOIN_MAX 8 /* relations of a FROM that are looked at after their joins */
 
 static planner_hook_type prev_planner = NULL;
 
@@ -133,13 +140,19 @@ static void
 observe_reads(ObserveQuery *state)
 {
 	FromExpr *from = state->query->jointree;
+	int most = LEYSER_OBSERVE_TABLES_MAX;
 
 	if (from == NULL || state->query->commandType == CMD_MERGE)
 		return;
 	observe_add_from(state, (Node *) from, NULL);
+	if (list_length(state->tables) / 3 + list_length(state->anchors) > JOIN_MAX)
+	{
+		most = 1;
+		state->anchors = NIL;
+	}
 	while (state->tables != NIL)
 	{
-		int count = Min(list_length(state->tables), LEYSER_OBSERVE_TABLES_MAX * 3);
+		int count = Min(list_length(state->tables), most * 3);
 		List *tables = list_truncate(list_copy(state->tables), count);
 		List *anchors =
 			list_truncate(list_copy(state->anchors), LEYSER_OBSERVE_TABLES_MAX);

@@ -13,6 +13,7 @@
 #include "utils/uuid.h"
 
 #include "cache.h"
+#include "compat.h"
 #include "context.h"
 #include "context_gap.h"
 

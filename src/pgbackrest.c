@@ -31,13 +31,15 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "program.h"
 #include "worker.h"
 
 #define QUEUE_BYTES 65536
-#define PROGRAM_TIMEOUT 60000 /* milliseconds */
+#define PROGRAM_TIMEOUT 60000 /* milliseconds, at most */
+#define PROGRAM_MINIMUM 1000  /* it has to start, too */
 #define STANZA_MAX 64         /* bytes with the zero; backup_sync.sql checks it */
 #define MESSAGE_CATALOGUE 'd' /* beside those of the protocol for errors */
 
@@ -45,12 +47,14 @@
 typedef struct PgbackrestRequest
 {
 	Oid database;
+	int timeout;             /* milliseconds */
 	char stanza[STANZA_MAX]; /* empty: all */
 } PgbackrestRequest;
 
 StaticAssertDecl(sizeof(PgbackrestRequest) <= BGW_EXTRALEN, "a request is too long");
 
 static char *pgbackrest_command = NULL;
+static TimestampTz pgbackrest_until = 0;
 
 extern PGDLLEXPORT void leyser_pgbackrest_main(Datum arg);
 
@@ -78,23 +82,41 @@ leyser_pgbackrest_init(void)
 							   GUC_SUPERUSER_ONLY, command_check, NULL, NULL);
 }
 
+void
+leyser_pgbackrest_limit(TimestampTz until)
+{
+	pgbackrest_until = until;
+}
+
+/* Milliseconds that the program may take from now on. */
+static int
+program_timeout(void)
+{
+	long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), pgbackrest_until);
+
+	if (pgbackrest_until == 0)
+		return PROGRAM_TIMEOUT;
+	return (int) Max(PROGRAM_MINIMUM, Min(left, PROGRAM_TIMEOUT));
+}
+
 /* ---- the worker ---- */
 
 static void
-catalogue_print(const char *stanza, StringInfo output)
+catalogue_print(const PgbackrestRequest *request, StringInfo output)
 {
-	const char *argv[] = {pgbackrest_command,
-						  "info",
-						  "--output=json",
-						  "--log-level-console=off",
-						  "--log-level-stderr=error",
-						  stanza[0] == '\0' ? NULL : psprintf("--stanza=%s", stanza),
-						  NULL};
+	const char *argv[] = {
+		pgbackrest_command,
+		"info",
+		"--output=json",
+		"--log-level-console=off",
+		"--log-level-stderr=error",
+		request->stanza[0] == '\0' ? NULL : psprintf("--stanza=%s", request->stanza),
+		NULL};
 	StringInfoData errors;
 	int status;
 
 	initStringInfo(&errors);
-	status = leyser_program_run(argv, PROGRAM_TIMEOUT, output, &errors);
+	status = leyser_program_run(argv, request->timeout, output, &errors);
 	if (status != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYSTEM_ERROR), errmsg("pgBackRest failed"),
@@ -136,7 +158,7 @@ leyser_pgbackrest_main(Datum arg)
 	leyser_worker_fix_role();
 	MemoryContextSwitchTo(TopMemoryContext);
 	initStringInfo(&output);
-	catalogue_print(request.stanza, &output);
+	catalogue_print(&request, &output);
 	pq_beginmessage(&message, MESSAGE_CATALOGUE);
 	pq_sendbytes(&message, output.data, output.len);
 	pq_endmessage(&message);
@@ -240,7 +262,7 @@ catalogue_ask(const PgbackrestRequest *request)
 Datum
 leyser_pgbackrest_info(PG_FUNCTION_ARGS)
 {
-	PgbackrestRequest request = {.database = MyDatabaseId};
+	PgbackrestRequest request = {.database = MyDatabaseId, .timeout = program_timeout()};
 	char *stanza = PG_ARGISNULL(0) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	leyser_require_preloaded();

@@ -124,7 +124,9 @@ leyser_references_to(Relation rel)
 	{
 		const Trigger *trigger = &triggers->triggers[i];
 
-		if (OidIsValid(trigger->tgconstraint) && TRIGGER_FOR_DELETE(trigger->tgtype) &&
+		/* anybody may make a constraint trigger with the function of a key's */
+		if (trigger->tgisinternal && OidIsValid(trigger->tgconstraint) &&
+			TRIGGER_FOR_DELETE(trigger->tgtype) &&
 			RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_PK &&
 			is_checkable(reference_read(trigger->tgconstraint)))
 			references = list_append_unique_oid(references, trigger->tgconstraint);
@@ -157,6 +159,14 @@ leyser_reference_keys(Relation rel, List *references)
 
 /* ---- the join ---- */
 
+/* As it is without a length: "character" and "bit" would be cut to one. */
+static char *
+type_name(Oid type)
+{
+	return format_type_extended(type, -1,
+								FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+}
+
 static void
 append_comparison(StringInfo query, const Reference *reference, int i)
 {
@@ -170,12 +180,12 @@ append_comparison(StringInfo query, const Reference *reference, int i)
 					 i == 0 ? " ON" : " AND",
 					 quote_identifier(get_attname(reference->parent,
 												  reference->parent_columns[i], false)),
-					 format_type_be_qualified(operator->oprleft),
+					 type_name(operator->oprleft),
 					 quote_identifier(get_namespace_name(operator->oprnamespace)),
 					 NameStr(operator->oprname),
 					 quote_identifier(get_attname(reference->child,
 												  reference->child_columns[i], false)),
-					 format_type_be_qualified(operator->oprright));
+					 type_name(operator->oprright));
 	ReleaseSysCache(tuple);
 }
 
@@ -193,6 +203,26 @@ join_query(const Reference *reference)
 	return query.data;
 }
 
+/* Whether a column of the index is sought by the key's own comparison. */
+static bool
+column_serves(Relation index, int column, const Reference *reference)
+{
+	AttrNumber sought = index->rd_index->indkey.values[column];
+	Oid type;
+	Oid collation;
+	int32 typmod;
+
+	for (int i = 0; i < reference->count; i++)
+	{
+		if (sought != reference->child_columns[i])
+			continue;
+		get_atttypetypmodcoll(reference->child, sought, &type, &typmod, &collation);
+		return collation == index->rd_indcollation[column] &&
+			   op_in_opfamily(reference->operators[i], index->rd_opfamily[column]);
+	}
+	return false;
+}
+
 /* Whether an index leads with all columns of the key. */
 static bool
 index_serves(Oid index, const Reference *reference)
@@ -203,14 +233,8 @@ index_serves(Oid index, const Reference *reference)
 				  form->indnkeyatts >= reference->count &&
 				  RelationGetIndexPredicate(rel) == NIL;
 
-	for (int i = 0; i < reference->count && serves; i++)
-	{
-		bool leads = false;
-
-		for (int k = 0; k < reference->count; k++)
-			leads |= form->indkey.values[k] == reference->child_columns[i];
-		serves = leads;
-	}
+	for (int k = 0; k < reference->count && serves; k++)
+		serves = column_serves(rel, k, reference);
 	index_close(rel, AccessShareLock);
 	return serves;
 }

@@ -57,7 +57,9 @@ suspension_role(FmgrInfo *flinfo)
 		return role;
 	role = MemoryContextAlloc(flinfo->fn_mcxt, sizeof(SuspendedRole));
 	role->has_context = leyser_context_check(&error);
+	/* also behind SET ROLE, in a definer function */
 	role->restricted = leyser_cache_role_is_restricted(GetSessionUserId()) ||
+					   leyser_cache_role_is_restricted(GetOuterUserId()) ||
 					   leyser_cache_role_is_restricted(GetUserId());
 	flinfo->fn_extra = role;
 	return role;

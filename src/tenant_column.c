@@ -14,7 +14,9 @@
  *
  * The parent's row is locked as by the foreign key (FOR KEY SHARE), so that it does not
  * get another tenant meanwhile, and is read with the rights of its owner, whoever
- * inserts, as foreign keys do.
+ * inserts, as foreign keys do.  In a context only parents of its tenant count, once
+ * the table is protected: else an error would tell which keys other tenants have, and
+ * their rows would be waited for.
  *
  * Which columns: while the column is filled every update must pass here, and the
  * trigger's arguments name the parent's tenant column, ours, and the foreign key's.
@@ -26,10 +28,13 @@
 #include "leyser.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/hsearch.h"
@@ -38,7 +43,9 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "alter.h"
 #include "compat.h"
+#include "context.h"
 #include "owner.h"
 #include "relation.h"
 
@@ -56,7 +63,7 @@ typedef struct TenantSource
 	int key_count;
 	AttrNumber keys[INDEX_MAX_KEYS];
 	AttrNumber parent_keys[INDEX_MAX_KEYS];
-	SPIPlanPtr plan; /* NULL: not made yet */
+	SPIPlanPtr plans[2]; /* of all parents, of the context's tenant; NULL: not made yet */
 } TenantSource;
 
 static HTAB *sources = NULL;
@@ -162,9 +169,24 @@ source_take_key(TenantSource *source, const ForeignKeyCacheInfo *key,
 	return source->parent_tenant != InvalidAttrNumber;
 }
 
+static const char *
+source_getter(const TenantSource *source)
+{
+	switch (getBaseType(get_atttype(source->parent, source->parent_tenant)))
+	{
+		case UUIDOID:
+			return "leyser.tenant_id_uuid()";
+		case TEXTOID:
+		case VARCHAROID:
+			return "leyser.tenant_id()";
+		default:
+			return "leyser.tenant_id_int8()";
+	}
+}
+
 /* SELECT tenant FROM ONLY parent WHERE key = $1 … FOR KEY SHARE */
-static void
-source_prepare(TenantSource *source)
+static SPIPlanPtr
+source_prepare(const TenantSource *source, bool of_context)
 {
 	Oid types[INDEX_MAX_KEYS];
 	StringInfoData query;
@@ -184,11 +206,16 @@ source_prepare(TenantSource *source)
 			quote_identifier(get_attname(source->parent, source->parent_keys[i], false)),
 			i + 1);
 	}
+	if (of_context)
+		appendStringInfo(
+			&query, " AND p.%s = %s",
+			quote_identifier(get_attname(source->parent, source->parent_tenant, false)),
+			source_getter(source));
 	appendStringInfoString(&query, " FOR KEY SHARE OF p");
 	plan = SPI_prepare(query.data, source->key_count, types);
 	if (plan == NULL || SPI_keepplan(plan) != 0)
 		elog(ERROR, "could not prepare \"%s\"", query.data);
-	source->plan = plan;
+	return plan;
 }
 
 static void
@@ -198,9 +225,12 @@ source_fill(TenantSource *source, Relation rel, const Trigger *trigger)
 	bool found = false;
 	ListCell *cell;
 
-	if (source->plan != NULL)
-		SPI_freeplan(source->plan);
-	source->plan = NULL;
+	for (int i = 0; i < (int) lengthof(source->plans); i++)
+	{
+		if (source->plans[i] != NULL)
+			SPI_freeplan(source->plans[i]);
+		source->plans[i] = NULL;
+	}
 	source->relation = RelationGetRelid(rel);
 	source->parent = InvalidOid;
 	/* what comes in while we look counts */
@@ -236,7 +266,7 @@ source_find(const TriggerData *data)
 	if (!found)
 	{
 		source->valid = false;
-		source->plan = NULL;
+		memset(source->plans, 0, sizeof(source->plans));
 	}
 	if (!source->valid)
 		source_fill(source, data->tg_relation, data->tg_trigger);
@@ -296,6 +326,14 @@ row_needs_parent(const TenantRow *row, const TenantSource *source)
 	return row->keys_changed || row->tenant_changed;
 }
 
+/* Whether who writes may know of the context's tenant's parents only. */
+static bool
+source_is_bound(const TenantSource *source)
+{
+	return source->compared && leyser_context_is_set() &&
+		   leyser_is_protected(source->relation) && !has_bypassrls_privilege(GetUserId());
+}
+
 /* The parent's tenant; false where there is none. */
 static bool
 parent_tenant(TenantSource *source, const TenantRow *row, Datum *tenant)
@@ -303,6 +341,7 @@ parent_tenant(TenantSource *source, const TenantRow *row, Datum *tenant)
 	Form_pg_attribute attribute = TupleDescAttr(row->desc, source->tenant - 1);
 	MemoryContext caller = CurrentMemoryContext;
 	Datum values[INDEX_MAX_KEYS];
+	SPIPlanPtr *plan = &source->plans[source_is_bound(source) ? 1 : 0];
 	LeyserOwnerState owner;
 	bool isnull = true;
 
@@ -313,9 +352,9 @@ parent_tenant(TenantSource *source, const TenantRow *row, Datum *tenant)
 			return false;
 	}
 	leyser_owner_begin_as(&owner, leyser_relation_owner(source->parent));
-	if (source->plan == NULL)
-		source_prepare(source);
-	if (SPI_execute_plan(source->plan, values, NULL, false, 1) != SPI_OK_SELECT)
+	if (*plan == NULL)
+		*plan = source_prepare(source, plan != source->plans);
+	if (SPI_execute_plan(*plan, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for the parent's tenant");
 	isnull = true;
 	if (SPI_processed > 0)

@@ -15,7 +15,7 @@
  *    commits of its own.
  *  - Nothing of the session's settings counts: neither its timeouts nor its time
  *    zone, role, search_path or ways of transactions.
- *  - No job is begun once the budget is used.
+ *  - No job is begun once the budget is used, and no program waited for.
  *
  * It commits, so it is in C and no SECURITY DEFINER procedure: the steps act as
  * the extension's owner instead.
@@ -38,6 +38,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "pgbackrest.h"
 #include "step.h"
 
 /* Beside launcher.c's, which has no number of a job. */
@@ -173,9 +174,8 @@ tick_budget(FunctionCallInfo fcinfo)
 }
 
 static void
-tick_run(int64 budget, bool accept_clock)
+tick_run(TimestampTz end, bool accept_clock)
 {
-	TimestampTz end = GetCurrentTimestamp() + budget;
 	TickJob job = {.context = AllocSetContextCreate(PortalContext, "leyser tick",
 													ALLOCSET_SMALL_SIZES)};
 
@@ -188,6 +188,22 @@ tick_run(int64 budget, bool accept_clock)
 			tick_next(&job);
 	}
 	MemoryContextDelete(job.context);
+}
+
+/* pgBackRest, which a job asks, has no longer than the tick itself. */
+static void
+tick_run_until(TimestampTz end, bool accept_clock)
+{
+	leyser_pgbackrest_limit(end);
+	PG_TRY();
+	{
+		tick_run(end, accept_clock);
+	}
+	PG_FINALLY();
+	{
+		leyser_pgbackrest_limit(0);
+	}
+	PG_END_TRY();
 }
 
 /* CALL tick(time_budget interval, accept_clock boolean) */
@@ -209,7 +225,7 @@ leyser_tick(PG_FUNCTION_ARGS)
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	/* the caller's transaction has a snapshot */
 	SPI_commit();
-	tick_run(budget, PG_GETARG_BOOL(1));
+	tick_run_until(GetCurrentTimestamp() + budget, PG_GETARG_BOOL(1));
 	SPI_finish();
 	PG_RETURN_VOID();
 }

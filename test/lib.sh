@@ -2,7 +2,7 @@
 
 set -euo pipefail
 
-PG_CONFIG=${PG_CONFIG:-pg_config}
+export PG_CONFIG=${PG_CONFIG:-pg_config}
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 say()
@@ -193,7 +193,7 @@ forget_environment()
 # Called first by a script that needs servers: sees to the packages, and runs the
 # script again on a copy of the checkout, as the user whom the copy belongs to.
 # Returns in that second run only.  Whoever interrupts it leaves nothing behind.
-# Arguments: demo or check (see test/packages), the script's path in the checkout,
+# Arguments: demo, check or long (see test/packages), the script's path in the checkout,
 # its arguments.
 run_on_copy()
 {

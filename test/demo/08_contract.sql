@@ -38,6 +38,9 @@ SELECT leyser.take_backup() AS generation;
 \set QUIET on
 \set VERBOSITY default
 \c -reuse-previous=on - postgres
+\echo '   … and in those of six nights more.'
+\! for night in 2 3 4 5 6 7; do psql -X -q -At -f test/demo/day.psql -c "SET client_min_messages = warning; SELECT leyser.take_backup()" > /dev/null; done
+SELECT 1 / (count(*) = 7)::int AS checked FROM leyser.backup_generation WHERE state = 'verified' \gset
 \set others 'SELECT count(DISTINCT a.bid) AS branches, count(*) AS "rows", sum(a.abalance) AS balances, sum(hashtextextended(a::text, 0)::numeric) AS digest_of_all_rows FROM pgbench_accounts a WHERE a.bid <> 3'
 \echo '   The other branches, before:'
 :others;

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Eight days of backups in a minute, and the oldest of them restored.  A day passes by
-# making all that the books have recorded a day older; the backups are real.
+# Eight days of backups in a minute, on each of which the oldest goes; the last one from
+# before the purge is restored.  The backups are real; a day passes by day.psql.
 set -eu
 bindir=$("$PG_CONFIG" --bindir)
 home=$PGHOST
@@ -19,22 +19,9 @@ stop_restored()
 }
 trap stop_restored EXIT
 
-let_a_day_pass()
-{
-	ask <<- 'SQL'
-		SELECT format('UPDATE %s SET %s;', c.oid::regclass,
-		              string_agg(format('%1$I = %1$I - interval ''1 day''', a.attname), ', '))
-		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-		WHERE c.relname IN ('generation_record', 'purge_record', 'system_record', 'tick_record', 'job_record')
-		  AND c.relnamespace = 'leyser'::regnamespace AND a.atttypid = 'timestamptz'::regtype AND NOT a.attisdropped
-		GROUP BY c.oid
-		\gexec
-	SQL
-}
-
 one_day()
 {
-	let_a_day_pass
+	ask -f "$(dirname "$0")/day.psql"
 	ask -U bank_backup -c "SET client_min_messages = warning; SELECT leyser.take_backup()" > /dev/null
 	ask -U bank_backup -c "SELECT leyser.expire_backups()" > /dev/null
 	ask -c "SELECT leyser.clean_backups()" > /dev/null
@@ -43,7 +30,7 @@ one_day()
 			(SELECT count(*) FROM leyser.backup_generation WHERE state = 'verified'),
 			(SELECT extract(day FROM now() - min(started_at)) FROM leyser.backup_generation WHERE state = 'verified'),
 			CASE WHEN gone_at IS NULL
-				THEN format('may still be in generation %s, due to be gone in %s days at the latest',
+				THEN format('may still be in generations %s, due to be gone in %s days at the latest',
 					array_to_string(generations, ', '), ceil(extract(epoch FROM due_at - now()) / 86400))
 				ELSE 'is gone from all backups' END)
 		FROM leyser.erasure_horizon WHERE tenant_id = '3'"

@@ -1,6 +1,6 @@
 \set SHOW_CONTEXT never
 \echo
-\echo '== 19. A table is adopted while the application runs: a forgotten job shows before it breaks'
+\echo '== 20. A table is adopted while the application runs: a forgotten job shows before it breaks'
 \echo
 SET client_min_messages = error;
 CREATE TABLE standing_order (bid int NOT NULL, aid int NOT NULL, amount int NOT NULL);

@@ -1,6 +1,6 @@
 \set SHOW_CONTEXT never
 \echo
-\echo '== 20. The job of the month''s end, for each branch in its own context'
+\echo '== 21. The job of the month''s end, for each branch in its own context'
 \echo
 CREATE ROLE bank_jobs LOGIN;
 GRANT SELECT, UPDATE ON pgbench_tellers TO bank_jobs;

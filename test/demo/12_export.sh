@@ -19,11 +19,12 @@ digest()
 			SELECT 'a' || a::text AS r FROM pgbench_accounts a WHERE bid = 4
 			UNION ALL SELECT 't' || t::text FROM pgbench_tellers t WHERE bid = 4
 			UNION ALL SELECT 'b' || b::text FROM pgbench_branches b WHERE bid = 4
-			UNION ALL SELECT 'h' || h::text FROM pgbench_history h WHERE bid = 4) q"
+			UNION ALL SELECT 'h' || h::text FROM pgbench_history h WHERE bid = 4
+			UNION ALL SELECT 's' || s::text FROM standing_order s WHERE bid = 4) q"
 }
 
 echo
-echo "== 21. Branch 4 moves to another bank: it is handed over"
+echo "== 22. Branch 4 moves to another bank: it is handed over"
 echo
 mkdir -p "$files"
 cd "$files"
@@ -40,8 +41,12 @@ done
 ask -U bank_exporter -1 -f copy.psql
 ask -U bank_exporter -c "SELECT leyser.close_export()" > /dev/null
 wc -l ./*.copy | sed 's/^/   /'
-echo "   Rows of other branches in these files: $(cat ./*accounts.copy | cut -f 2 | grep -cvx 4)"
-[ "$(cat ./*accounts.copy | cut -f 2 | sort -u)" = 4 ]
+others=$({
+	cut -f 1 ./*branches.copy ./*standing_order.copy
+	cut -f 2 ./*accounts.copy ./*tellers.copy ./*history.copy
+} | grep -cvx 4 || true)
+echo "   Rows of other branches in these files: $others"
+[ "$others" = 0 ]
 
 echo "   The new bank has a database of its own:"
 ask -c "CREATE DATABASE new_bank TEMPLATE template0"
@@ -54,10 +59,12 @@ ask -d new_bank > /dev/null <<- 'SQL'
 	ALTER TABLE pgbench_accounts ALTER bid SET NOT NULL;
 	ALTER TABLE pgbench_tellers ALTER bid SET NOT NULL;
 	ALTER TABLE pgbench_history ALTER bid SET NOT NULL;
-	SELECT leyser.protect(t::regclass, 'bid') FROM unnest('{pgbench_branches,pgbench_tellers,pgbench_accounts,pgbench_history}'::text[]) t;
+	CREATE TABLE standing_order (bid int NOT NULL, aid int NOT NULL, amount int NOT NULL);
+	SELECT leyser.protect(t::regclass, 'bid')
+		FROM unnest('{pgbench_branches,pgbench_tellers,pgbench_accounts,pgbench_history,standing_order}'::text[]) t;
 	SELECT leyser.create_tenant('4');
 	CREATE ROLE new_bank_import LOGIN;
-	GRANT SELECT, INSERT ON pgbench_branches, pgbench_tellers, pgbench_accounts, pgbench_history TO new_bank_import;
+	GRANT SELECT, INSERT ON pgbench_branches, pgbench_tellers, pgbench_accounts, pgbench_history, standing_order TO new_bank_import;
 	SELECT leyser.grant_usage('new_bank_import', 'gateway');
 SQL
 echo "   new_bank_import=> BEGIN; SELECT leyser.enter('4'); \\i import.psql"

@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use Exporter qw(import);
-our @EXPORT = qw(adopted_node schema_dump load_tenants add_root_columns children_without_column
+our @EXPORT = qw(adopted_node schema_dump load_tenants add_root_columns drop_root_columns tables_with_column children_without_column
   adopt_children declare_rest start_load finish_load gaps_are_noted each_table_separates);
 
 my $folder = '/usr/share/zabbix-server-pgsql';
@@ -159,6 +159,23 @@ sub add_root_columns
 			END LOOP;
 		END \$\$;
 	});
+	return;
+}
+
+# The tables that have the column.
+sub tables_with_column
+{
+	my ($node) = @_;
+
+	return $node->safe_psql('adopted', q{SELECT r.oid::regclass FROM pg_class r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attname = 'tenant_id'
+		WHERE r.relnamespace = 'public'::regnamespace AND r.relkind = 'r' ORDER BY 1});
+}
+
+sub drop_root_columns
+{
+	my ($node) = @_;
+
+	$node->safe_psql('adopted', join "\n", map { "ALTER TABLE $_ DROP COLUMN tenant_id;" } split /\n/, tables_with_column($node));
 	return;
 }
 

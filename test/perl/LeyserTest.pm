@@ -157,13 +157,22 @@ sub log_since
 	return slurp_file($node->logfile, $position);
 }
 
-# Waits until a server that restarts by itself takes connections: before, psql would not
-# even read the query that a poll hands it.
+# Waits until a server of which something was killed takes connections again: before, psql
+# would not even read the query that a poll hands it.  For a moment the server does not
+# know yet, and takes them still; its log says when it does.
+my %crashes;
+
 sub wait_for_server
 {
 	my ($node) = @_;
+	my $known = $crashes{ $node->logfile } // 0;
 
-	usleep(200_000);
+	for (1 .. 20)
+	{
+		$crashes{ $node->logfile } = () = slurp_file($node->logfile) =~ /was terminated by signal/g;
+		last if $crashes{ $node->logfile } > $known;
+		usleep(100_000);
+	}
 	for (1 .. 1800)
 	{
 		return if system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) == 0;

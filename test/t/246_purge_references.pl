@@ -119,6 +119,43 @@ foreach my $key (['int', 'bigint'], ['text', 'varchar(9)'], ['short', 'short'], 
 	$node->safe_psql('postgres', "DROP TABLE $children, $parents");
 }
 
+# Keys that begin alike are others; a trigger that calls the function of a foreign
+# key's, as old dumps have them, is a user's trigger.
+foreach my $type ('char(4)', 'bpchar', 'bit(4)', 'bit varying')
+{
+	my $tenant = 'alike' . ++$made;
+
+	$node->safe_psql('postgres', qq{
+		SELECT leyser.create_tenant('$tenant');
+		CREATE TABLE coin (tenant_id text NOT NULL, code $type PRIMARY KEY);
+		CREATE TABLE purse (code $type REFERENCES coin);
+		SELECT leyser.protect('coin', accept_gaps => true);
+		SELECT leyser.declare_table('purse', 'ignored', 'nothing in it counts');
+		CREATE CONSTRAINT TRIGGER by_hand AFTER DELETE ON coin FROM purse FOR EACH ROW
+			EXECUTE FUNCTION "RI_FKey_noaction_del"('by_hand', 'purse', 'coin', 'UNSPECIFIED', 'code', 'code');
+		INSERT INTO coin VALUES ('$tenant', '1010'), ('other', '1011');
+		INSERT INTO purse VALUES ('1011')});
+	queue_purges($node, '', $tenant);
+	is_erased($node, $tenant, "a key of $type that begins like one of another is not that one");
+	is($node->safe_psql('postgres', 'SELECT c.tenant_id, c.code FROM coin c JOIN purse USING (code)'), 'other|1011', '... which stays');
+	$node->safe_psql('postgres', 'DROP TABLE purse, coin');
+}
+
+# A row that somebody has not committed yet is waited for; then it stops the purge, and
+# nobody is waited for any longer.
+fill('waits', $first);
+$node->safe_psql('postgres', 'SET leyser.guards = off; ALTER TABLE note ADD FOREIGN KEY (page) REFERENCES page (id)');
+my $writer = open_session($node);
+$writer->query("BEGIN; INSERT INTO note VALUES ('other', 1, NULL, $first)");
+queue_purges($node, '', 'waits');
+wait_for_purge($node, 'waits', q{state = 'waiting' AND blockers[1] ~ 'has locked public.note'}, 'who has inserted a row that refers to one that goes is waited for');
+$writer->query('COMMIT');
+$writer->quit;
+wait_for_purge($node, 'waits', q{last_error ~ 'table "(public\.)?note" stops it' AND blockers = '{}'}, '... until it is there, and stops the purge');
+is($node->safe_psql('postgres', 'SELECT tenant_id, page FROM note'), "other|$first", '... and it is what it was');
+$node->safe_psql('postgres', 'DELETE FROM note');
+is_erased($node, 'waits', '... until it is gone');
+
 # A rule keeps the rows, or a copy of them.
 foreach my $rule ('INSTEAD NOTHING', 'ALSO INSERT INTO copy_of_item VALUES (OLD.*)')
 {

@@ -189,5 +189,11 @@ usleep(100_000) while kill(0, $pid) && $tries-- > 0;
 ok(!kill(0, $pid), '... and does not stay');
 is($node->safe_psql('postgres', 'SELECT 1'), '1', 'the server works');
 
+# A tick gives it what is left of the tick's own time.
+$node->safe_psql('postgres', q{CALL leyser.tick('5 seconds')});
+my ($told) = $node->safe_psql('postgres', q{SELECT detail FROM leyser.job_run WHERE job = 'sync pgbackrest' AND state = 'failed'})
+  =~ /did not end in time.* killed after (\d+) ms/;
+cmp_ok($told // 60000, '<=', 5000, 'a tick waits for pgBackRest no longer than its budget');
+
 $node->stop('immediate');
 done_testing();

@@ -151,7 +151,7 @@ for my $round (1 .. $rounds)
 {
 	for (1 .. int(rand(4)))
 	{
-		my @parents = grep { $backups{$_}{there} } keys %backups;
+		my @parents = grep { $backups{$_}{there} } sort keys %backups;
 		my $parent = @parents && rand() < 0.5 ? $parents[ rand @parents ] : undef;
 		my $new = { label => 'B' . ++$made, start => $clock += 3600, lsn => 0x2000028 + $clock - $begin,
 			type => defined $parent ? (rand() < 0.5 ? 'diff' : 'incr') : 'full', prior => $parent, error => rand() < 0.15, there => 1 };
@@ -159,10 +159,12 @@ for my $round (1 .. $rounds)
 		$model{ $new->{label} } = $new->{error} ? 'failed' : 'complete';
 	}
 	# damage, and removal: with what needs it, or (a damaged repository) without
-	for my $backup (grep { $_->{there} } values %backups)
+	for my $backup (grep { $_->{there} } map { $backups{$_} } sort keys %backups)
 	{
 		$backup->{error} = 1 if rand() < 0.05;
-		$backup->{there} = 0 if rand() < 0.1;
+		# what another one needs was seen once: without it a catalogue is none
+		my $needed = !$backup->{seen} && grep { ($_->{prior} // '') eq $backup->{label} } values %backups;
+		$backup->{there} = 0 if rand() < 0.1 && !$needed;
 		$model{ $backup->{label} } = 'failed' if $backup->{there} && $backup->{error};
 	}
 	my @there = sort { $a->{start} <=> $b->{start} } grep { $_->{there} } values %backups;

@@ -127,9 +127,15 @@ is($node->safe_psql('postgres', $noted), 'postgres CALL leyser.tick() 6, postgre
 # Our own, too.
 $node->safe_psql('postgres', q{INSERT INTO leyser.job_run_record (job, started_at, ended_at, state)
 	SELECT 'upkeep', t, t, 'done' FROM (SELECT clock_timestamp() - n * interval '1 day' FROM generate_series(28, 33) n) s (t);
+	INSERT INTO leyser.work_record (kind, subject, arguments, state, started_by, ended_at)
+		SELECT 'for_each_tenant', state || n, '{}', state, 'another', clock_timestamp() - n * interval '1 day'
+		FROM (VALUES ('done', 29), ('done', 31), ('failed', 31)) w (state, n);
+	INSERT INTO leyser.each_tenant_record (work_id, tenant_id, state) SELECT work_id, 'a', 'done' FROM leyser.work_record;
 	UPDATE leyser.job_record SET due_at = clock_timestamp() - interval '1 second' WHERE job = 'upkeep'});
 tick($node);
 is(as_operator($node, q{SELECT detail FROM leyser.job_run ORDER BY run_id DESC LIMIT 1}), 'removed 4 runs of jobs, 0 of pg_cron', 'runs of a month ago are removed');
+is($node->safe_psql('postgres', q{SELECT string_agg(subject, ' ' ORDER BY subject), (SELECT count(*) FROM leyser.each_tenant_record) FROM leyser.work_record}), 'done29 failed31|2',
+	'... and works that were done then');
 
 # pg_cron goes away, and comes back.
 is(as_operator($node, 'SELECT leyser.unschedule()'), '3', 'an operator takes the jobs away, also another\'s');

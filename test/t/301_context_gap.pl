@@ -54,6 +54,18 @@ is($node->safe_psql('postgres', 'SELECT relation, gap, sqlstate, role, count FRO
 	'a prepared statement is counted, too');
 $early->quit;
 
+# A condition over all of many relations would multiply the orders in which they can be
+# joined: then each observed table has its own, and counts still.
+foreach my $many (7, 8)
+{
+	my $from = join ', ', 'invoice i', 'customer c', map { "plain p$_" } 1 .. $many - 1;
+	my $where = join ' AND ', 'i.id = c.id', 'p1.id = i.id', map { 'p' . ($_ - 1) . ".id = p$_.id" } 2 .. $many - 1;
+	my $plan = $node->safe_psql('postgres', "EXPLAIN (VERBOSE, COSTS off) SELECT 1 FROM $from WHERE $where");
+
+	is(scalar(() = $plan =~ /observe_rows\(/g), $many == 7 ? 1 : 2, 'conditions of a join of ' . ($many + 1));
+	is(gaps_of("SELECT 1 FROM $from WHERE $where", context => '2'), 'customer foreign 1, invoice foreign 1', '... which counts foreign rows') if $many == 8;
+}
+
 # Without a context: each statement, whether it finds a row or not.
 is(gaps_of('SELECT * FROM invoice'), 'invoice missing LY001 1', 'a query without a context');
 is(gaps_of('DELETE FROM invoice WHERE id < 0'), 'invoice missing LY001 1', '... that finds nothing');

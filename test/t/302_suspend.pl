@@ -60,6 +60,15 @@ is($node->safe_psql('postgres', q{SET timezone = 'Asia/Tokyo'; SET datestyle = '
 is_refused($node, q{SET ROLE keeper; DROP POLICY leyser_tenant ON invoice}, 'LY007', 'the guards stay', user => 'migrator');
 is_refused($node, q{SET ROLE keeper; ALTER TABLE invoice DISABLE ROW LEVEL SECURITY}, 'LY007', '... all of them', user => 'migrator');
 
+# Nor one that SET ROLE made of a superuser, also behind a function of the table's owner.
+$node->safe_psql('postgres', q{
+	CREATE ROLE pool LOGIN SUPERUSER;
+	CREATE FUNCTION all_invoices() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM public.invoice';
+	ALTER FUNCTION all_invoices() OWNER TO keeper;
+});
+is($node->safe_psql('postgres', 'SELECT all_invoices()', extra_params => [ '-U', 'migrator' ]), '20', 'a function of the owner is let through for whom the table is');
+is_refused($node, "$_ SELECT all_invoices()", 'LY001', '... and not for an application' . ($_ && ' that SET ROLE made'), user => $_ ? 'pool' : 'app') for '', 'SET ROLE app;';
+
 # A context is a context, also one that was left: hostile SQL would leave its own first.
 suspend('invoice', '1 hour', 'true');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM invoice', extra_params => [ '-U', 'app' ]), '20', 'with for_applications they see all, too');

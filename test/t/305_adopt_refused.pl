@@ -55,7 +55,7 @@ fails(q{BEGIN; CALL leyser.protect_schema('app')}, '25001', 'commits after each 
 fails(q{BEGIN; CALL leyser.add_tenant_column('app.invoice', 'customer_id')}, '25001', 'commits after each step', 'statement of its own', '... nor this');
 fails(q{CALL leyser.protect_schema('leyser')}, '22023', 'none of the system', 'CALL', 'not leyser\'s own schema');
 fails(q{CALL leyser.protect_schema('app', lock_wait => '1 hour')}, '22023', '0 to 3 seconds', 'default', 'no long waits for locks');
-is_refused($node, q{CALL leyser.protect_schema('app', retry_for => NULL)}, '22004', 'no null time');
+fails(q{CALL leyser.protect_schema('app', retry_for => NULL)}, '22004', '0 to 86400 seconds', 'default', 'no null time');
 fails(q{CALL leyser.add_tenant_column('app.invoice', 'customer_id', batch_size => 0)}, '22023', '1 to 1000000', 'CALL', 'no batches of nothing');
 fails(q{CALL leyser.add_tenant_column('app.invoice', NULL)}, '22023', 'foreign key', 'CALL', 'no foreign key given');
 is_refused($node, q{CALL leyser.add_tenant_column('app.nothing', 'customer_id')}, '42P01', 'no such table');
@@ -113,6 +113,47 @@ is_refused($node, $call, '', 'the same call goes on');
 work_is('add_tenant_column|app.invoice|done', '... to the end');
 is($node->safe_psql('postgres', 'SELECT id, tenant_id FROM app.invoice ORDER BY id'), "1|t1\n2|t2", '... every row has its tenant');
 
+# Stopped in the middle, taken back, and begun again: from the beginning.
+$node->safe_psql('postgres', q{SET ROLE app_owner;
+	CREATE TABLE app.receipt (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES app.customer);
+	INSERT INTO app.receipt VALUES (1, 1), (2, 2);
+	CREATE TABLE app.in_the_way (id int)});
+my $index = $node->safe_psql('postgres', q{SELECT leyser.index_name_for('app.receipt', '{3,2}', false)});
+$node->safe_psql('postgres', qq{SET ROLE app_owner; CREATE INDEX "$index" ON app.in_the_way (id)});
+my $again = q{CALL leyser.add_tenant_column('app.receipt', 'customer_id')};
+is_refused($node, $again, '42P07', 'an index of the same name is in the way');
+$node->safe_psql('postgres', q{DROP TABLE app.in_the_way; ALTER TABLE app.receipt DROP COLUMN tenant_id;
+	DROP TRIGGER zz_leyser_tenant ON app.receipt});
+is_refused($node, $again, '', 'the same call where its column is gone');
+is($node->safe_psql('postgres', q{SELECT string_agg(id || tenant_id, ' ' ORDER BY id) FROM app.receipt}), '1t1 2t2', '... fills it again');
+work_is('add_tenant_column|app.receipt|done', '... to the end');
+$node->safe_psql('postgres', q{DROP TABLE app.receipt});
+
+# Rows that cannot be changed: neither the server's word of them nor the owner's code's.
+$node->safe_psql('postgres', q{SET ROLE app_owner;
+	CREATE TABLE app.checked (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES app.customer, note text);
+	CREATE TABLE app.once (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES app.customer, note text, tenant_id text, UNIQUE (tenant_id, note));
+	CREATE TABLE app.loud (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES app.customer, note text);
+	INSERT INTO app.checked VALUES (1, 1, 'secret'); INSERT INTO app.loud VALUES (1, 1, 'secret'); INSERT INTO app.once VALUES (1, 1, 'secret'), (2, 1, 'secret');
+	CREATE FUNCTION app.shout(text) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'it is %', $1; END$$;
+	ALTER TABLE app.checked ADD CONSTRAINT quiet CHECK (note <> 'secret') NOT VALID;
+	ALTER TABLE app.loud ADD CHECK (app.shout(note)) NOT VALID});
+fails(q{CALL leyser.add_tenant_column('app.checked', 'customer_id')}, '23514', 'constraint "quiet"', 'Mend these rows', 'rows that break a check');
+fails(q{CALL leyser.add_tenant_column('app.once', 'customer_id')}, '23505', 'constraint "once_tenant_id_note_key"', 'Mend these rows', '... or a key');
+fails(q{CALL leyser.add_tenant_column('app.loud', 'customer_id')}, 'P0001', 'An expression', 'Mend these rows', '... or that the owner\'s code tells');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.work_record WHERE last_error ~ 'secret'}), '0', '... nor in the books');
+$node->safe_psql('postgres', q{DELETE FROM app.once WHERE id = 2});
+is_refused($node, q{CALL leyser.add_tenant_column('app.once', 'customer_id')}, '', 'mended, the same call goes on');
+$node->safe_psql('postgres', q{DROP TABLE app.checked, app.once, app.loud});
+
+# Long names, of which many begin alike, or have few letters for their bytes.
+my @long = ('customer_relationship_management_contact_post', 'customer_relationship_management_contact_mail', '顧客管理連絡先明細情報第一二三四五六七八九十');
+$node->safe_psql('postgres', qq{SET ROLE app_owner; CREATE TABLE app."$_" (id int PRIMARY KEY, customer_id int NOT NULL REFERENCES app.customer)}) for @long;
+is_refused($node, qq{CALL leyser.add_tenant_column('app."$_"', 'customer_id')}, '', "a long name: $_") for @long;
+$node->safe_psql('postgres', qq{SET ROLE app_owner; CREATE TABLE app.leaf (id int PRIMARY KEY, up int NOT NULL REFERENCES app."$long[2]")});
+is_refused($node, q{CALL leyser.add_tenant_column('app.leaf', 'up')}, '', '... and a second index of it');
+$node->safe_psql('postgres', qq{DROP TABLE app.leaf, app."$long[0]", app."$long[1]", app."$long[2]"});
+
 # protect_schema: rows without a tenant, rows that refer to another tenant's.
 $node->safe_psql('postgres', q{SET ROLE app_owner; UPDATE app.customer SET tenant_id = NULL WHERE id = 3});
 fails(q{CALL leyser.protect_schema('app')}, '23502', 'null in 1 rows', 'own_and_global', 'rows without a tenant');
@@ -141,6 +182,16 @@ $lock->query('COMMIT');
 $first->query('SELECT 1');
 work_is('add_tenant_column|app.grandchild|done', 'the first one ends');
 $_->quit for $holder, $lock, $first;
+
+# The way back takes nobody's constraints with a column.
+$node->safe_psql('postgres', q{SELECT leyser.unprotect_all();
+	ALTER TABLE app.invoice DROP CONSTRAINT invoice_pkey CASCADE, ADD CONSTRAINT invoice_id UNIQUE (tenant_id, id), ADD CONSTRAINT "of t" CHECK (tenant_id <> 'none')});
+is_refused($node, q{ALTER TABLE app.grandchild DROP CONSTRAINT grandchild_invoice_id_fkey}, '', 'a key is dropped');
+fails(q{SELECT leyser.undo_adoption()}, '2BP01', 'lost with it: invoice_id, "of t"', 'in their place', 'constraints that need the column', user => 'op');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_constraint WHERE conrelid = 'app.invoice'::regclass AND conname IN ('invoice_id', 'of t')}), '2', '... stay');
+$node->safe_psql('postgres', q{ALTER TABLE app.invoice DROP CONSTRAINT "of t", DROP CONSTRAINT invoice_id, ADD PRIMARY KEY (id)});
+is_refused($node, q{SELECT leyser.undo_adoption()}, '', '... until there are others', user => 'op');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_attribute WHERE attrelid = 'app.invoice'::regclass AND attname = 'tenant_id'}), '0', '... and the column is gone');
 
 # Auditors see the plan and the works.
 $node->safe_psql('postgres', q{CREATE ROLE auditor LOGIN; SELECT leyser.grant_usage('auditor', 'auditor')});

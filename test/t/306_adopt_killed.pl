@@ -107,19 +107,25 @@ for my $round (1 .. 3)
 	{
 		my $run = start_calls($database);
 		my $way = $ways[ rand @ways ];
+		my $calling = q{SELECT pid FROM pg_stat_activity WHERE application_name = 'adopting' AND state = 'active' ORDER BY backend_start DESC LIMIT 1};
 		my $pid = '';
 
-		usleep(40_000 + rand 250_000);
+		# later each time, so that it is disturbed, and ends
+		for (1 .. 100)
+		{
+			last if ($pid = $node->safe_psql($database, $calling)) ne '';
+			usleep(5_000);
+		}
 		$node->psql($database, $writing, on_error_die => 0);
-		$pid = $node->safe_psql($database, q{SELECT pid FROM pg_stat_activity WHERE application_name = 'adopting' AND state = 'active' ORDER BY backend_start DESC LIMIT 1});
-		if ($pid ne '')
+		usleep(rand(20_000 * (1 + $disturbed)));
+		if ($pid ne '' && $pid eq $node->safe_psql($database, $calling))
 		{
 			$way->[1]->($pid);
 			$disturbed++;
 			$seen{ $way->[0] }++;
 		}
 		eval { $run->{run}->finish; };
-		wait_for_server($node);
+		wait_for_server($node) if $way->[0] eq 'kill -9';
 		my $errors = slurp_file($run->{errors});
 		my @errors = grep { /ERROR/ && !/canceling statement due to user request/ } split /\n/, $errors;
 		is("@errors", '', "round $round: stopped by nothing else") if @errors;

@@ -39,6 +39,9 @@ $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_attribute WHER
 $second->query(q{UPDATE child SET note = 'held again' WHERE id = 3000});
 is($node->safe_psql('postgres', q{INSERT INTO child VALUES (4002, 2) RETURNING tenant_id}, extra_params => [ '-U', 'writer' ]), 't2', 'a new row has its tenant at once');
 is($node->safe_psql('postgres', q{UPDATE child SET parent_id = 2 WHERE id = 4002 RETURNING tenant_id}, extra_params => [ '-U', 'writer' ]), 't2', '... and one that moves');
+# a batch's rows are free with its end, not with that of the call, which waits for one
+$node->poll_query_until('postgres', q{SELECT tenant_id = 't2' FROM child WHERE id = 1}) or die 'nothing is filled';
+is_refused($node, q{SET lock_timeout = '2s'; UPDATE child SET note = 'filled' WHERE id = 1}, '', 'a row that is filled is nobody\'s any more', user => 'writer');
 my $before_end = $node->safe_psql('postgres', q{SELECT state FROM leyser.work});
 is($before_end, 'running', 'the call runs on');
 # a parent gets another tenant, and its children are partly filled
@@ -70,6 +73,29 @@ system_or_bail('psql', '-XAtq', '-o', '/dev/null', '-v', 'ON_ERROR_STOP=1', '-d'
 is($node->safe_psql('restored', q{INSERT INTO child (id, up) VALUES (5003, 1) RETURNING owner_id}), 't1', 'it works in a restored database');
 is($node->safe_psql('restored', 'SELECT count(*) > 0, (SELECT count(*) FROM leyser.work) FROM leyser.adoption_record'), 't|0', '... which knows what was changed, and of no works');
 
-$_->quit for $holder, $second, $call;
+# In a context, once both are protected: a parent of another tenant is no parent, so an
+# error does not tell which keys others have.
+$node->safe_psql('postgres', q{
+	DELETE FROM child WHERE id > 1; UPDATE child SET up = 1, owner_id = 't1'; INSERT INTO parent VALUES (9, 't1');
+	CREATE ROLE app LOGIN; SELECT leyser.grant_usage('app', 'gateway');
+	SELECT leyser.protect('parent', 'tenant', accept_gaps => true); SELECT leyser.protect('child', 'owner_id', accept_gaps => true);
+	GRANT SELECT, INSERT, UPDATE ON child TO app;
+});
+sub in_t1
+{
+	my ($sql) = @_;
+	my ($state, $message) = sqlstate_of($node, qq{BEGIN; SET LOCAL lock_timeout = '2s'; SELECT leyser.enter('t1'); $sql; COMMIT}, user => 'app');
+
+	return $state . ' ' . ($message =~ s/\n.*//sr) =~ s/.*ERROR:  //r;
+}
+my $held = open_session($node);
+$held->query(q{BEGIN; SELECT FROM parent WHERE id = 2 FOR UPDATE});
+like(in_t1('UPDATE child SET up = 777 WHERE id = 1'), qr/^23503/, 'a row moves to no parent');
+is(in_t1('UPDATE child SET up = 2 WHERE id = 1'), in_t1('UPDATE child SET up = 777 WHERE id = 1'), '... and another tenant\'s is none, without a wait');
+is(in_t1('INSERT INTO child (id, up, owner_id) VALUES (6, 2, NULL)'), in_t1('INSERT INTO child (id, up, owner_id) VALUES (6, 777, NULL)'), '... nor for a new row');
+is(in_t1('INSERT INTO child (id, up, owner_id) VALUES (6, 9, NULL); UPDATE child SET up = 9 WHERE id = 1'), ' ', '... where one of its own is');
+is($node->safe_psql('postgres', q{SELECT string_agg(id || owner_id || up, ' ' ORDER BY id) FROM child}), '1t19 6t19', '... and is followed');
+
+$_->quit for $holder, $second, $call, $held;
 $node->stop;
 done_testing();

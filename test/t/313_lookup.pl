@@ -113,6 +113,16 @@ is_refused($node, q{CREATE OR REPLACE FUNCTION tenant_of_host(varchar) RETURNS t
 is_refused($node, q{CREATE FUNCTION mine(varchar) RETURNS text LANGUAGE c AS '$libdir/leyser', 'leyser_lookup'}, '42501', '... nor make one', user => 'owner');
 is_refused($node, q{CREATE FUNCTION mine(varchar) RETURNS text LANGUAGE c AS '$libdir/leyser', 'leyser_lookup'; SELECT mine('one')}, 'LY008', 'a function that is not registered is no look-up');
 
+# A table that is observed on its way to protection has look-ups already.
+as_role('owner', q{CREATE TABLE seen (tenant_id bigint NOT NULL, n int UNIQUE); INSERT INTO seen VALUES (2, 7);
+	SELECT leyser.protect('seen', enforcement => 'observe')});
+my $gap = q{SELECT count(*) FROM leyser.governed_table t, unnest(t.gaps) g WHERE t.relation = 'seen'::regclass AND g ~ 'unique index "public.seen_n_key"'};
+is(as_role('operator', $gap), '1', 'a unique index without the tenant is a gap');
+as_role('operator', q{SELECT leyser.create_lookup('of_seen', 'seen', '{n}')});
+is(as_role('operator', $gap), '0', '... and none where a look-up needs it');
+is(as_role('app', 'SELECT of_seen(7), of_seen(8) IS NULL'), '2|t', 'a look-up of an observed table');
+as_role('owner', q{DROP TABLE seen});
+
 # It is seen how often it is asked.
 my $before = as_role('operator', q{SELECT asked FROM leyser.lookup WHERE function = 'tenant_of_host'::regproc});
 as_role('app', q{SELECT tenant_of_host('guess ' || g) FROM generate_series(1, 1000) g});
@@ -144,6 +154,14 @@ is($node->safe_psql('restored', q{SELECT tenant_of_host('one'), "tenant of"('jp'
 is_refused($node, q{SELECT tenant_of_host('one')}, '42501', '... to the same roles', user => 'stranger', database => 'restored');
 is($node->safe_psql('restored', q{SELECT function, key_columns FROM leyser.lookup ORDER BY 2}),
 	qq{"tenant of"(text,integer)|{region,number}\ntenant_of_host(character varying)|{"the host"}}, '... and are registered');
+
+# A column that has another type by now: its values are not what the function takes.
+as_role('operator', q{SELECT leyser.create_lookup('by_number', 'client', '{number, region}')});
+as_role('owner', q{ALTER TABLE client ALTER number TYPE text});
+is_refused($node, q{SELECT by_number(5, 'jp')}, 'LY008', 'a number is not read as a text', user => 'app');
+as_role('owner', q{ALTER TABLE client ALTER number TYPE int USING number::int});
+is(as_role('app', q{SELECT by_number(1, 'jp')}), '1', '... and the type as it was answers again');
+as_role('operator', q{SELECT leyser.drop_lookup('by_number(int, text)')});
 
 is_refused($node, q{SELECT leyser.drop_lookup('lower(text)')}, 'LY008', 'what is none is not dropped as one', user => 'operator');
 as_role('operator', q{SELECT leyser.drop_lookup('"tenant of"(text, int)')});

@@ -162,7 +162,7 @@ sub is_bad
 	my ($got, $message) = call($arguments);
 
 	is($got, $sqlstate, $name) or diag($message);
-	like($message, qr/HINT:  \S/, '... with a hint');
+	like($message, qr/DETAIL:  \S.*HINT:  \S/s, '... with a detail and a hint');
 	return;
 }
 is_bad("'$_'", '0A000', "statement \"$_\"") for 'COMMIT', 'BEGIN; UPDATE item SET n = 1; COMMIT', 'SELECT 1; ROLLBACK', 'SAVEPOINT a',

@@ -227,5 +227,12 @@ is(rows(q{SELECT count(*) FROM leyser.purge_plan('1') WHERE relation::text ~ 'im
 is((import_as('1', $good . q{SELECT leyser.import_finish(:'staging');}))[0], '', 'again');
 is(rows(q{SELECT count(*) FROM "Order ü"}), $expected, '... with the same end');
 
+# Long names that begin alike, in one transaction.
+my @long = map { "a_table_whose_name_takes_all_the_room_that_there_is_for_it_$_" } 'one', 'two';
+$node->safe_psql('postgres', qq{CREATE TABLE $_ (tenant_id bigint NOT NULL, n int); SELECT leyser.protect('$_'); GRANT INSERT, SELECT ON $_ TO gateway},
+	extra_params => [ '-U', 'owner' ]) for @long;
+my ($both, $told) = import_as('1', join "\n", map { qq{SELECT leyser.import_table('$_') AS staging \\gset\nINSERT INTO :staging VALUES (1);} } @long);
+is($both, '', 'two imports into tables with long names') or diag($told);
+
 $node->stop;
 done_testing();

@@ -124,6 +124,9 @@ my $remedies = q{SELECT step, key_of, key_name, crossing_rows, remedy IS NULL FR
 is(as_role('operator', $remedies), "1|purchase|of a customer|1|f\n2|customer|customer_email_key||f\n2|customer|customer_host||f\n2|customer|customer_pkey||t\n2|purchase|purchase_pkey||f",
 	'what does not carry the tenant column, with the rows that refer to another tenant');
 is_refused($node, $remedies, '42501', 'not for an application', user => 'app');
+# what an interrupted build left is no index to refer to
+is($node->safe_psql('postgres', q{BEGIN; UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'customer_tenant_id_id_key'::regclass \g /dev/null
+	SELECT remedy ~ '^CREATE UNIQUE INDEX CONCURRENTLY ON public.customer \(tenant_id, id\); ALTER' FROM leyser.key_remedies() WHERE step = 1}), 't', 'an unfinished index is made again');
 
 sub paste
 {
@@ -147,6 +150,23 @@ is($node->safe_psql('postgres', q{SELECT pg_get_indexdef('customer_host_tenant':
 	q{CREATE UNIQUE INDEX customer_host_tenant ON public.customer USING btree (tenant_id, lower(host)) WHERE (host <> '(none)'::text)}, '... and so does an index of an expression');
 is($node->safe_psql('postgres', q{SELECT gaps FROM leyser.governed_table WHERE relation = 'purchase'::regclass}), '{}', 'no gap is left');
 is(as_role('app', q{SELECT tenant_of_host('hb')}), '2', 'and the look-up has its index');
+
+# Names that would make other SQL of it.
+as_role('owner', q{
+	CREATE TABLE "odd ADD FOREIGN KEY x" (tenant_id bigint NOT NULL, id int PRIMARY KEY, up int,
+		CONSTRAINT "; CREATE TABLE taken_1 (); --" FOREIGN KEY (up) REFERENCES "odd ADD FOREIGN KEY x" ON UPDATE SET NULL);
+	CREATE UNIQUE INDEX " public.plain USING b (x); CREATE TABLE taken_2 (); --" ON "odd ADD FOREIGN KEY x" (up);
+	CREATE TABLE plain (tenant_id bigint NOT NULL, x int, "(" int);
+	CREATE UNIQUE INDEX " public.plain USING btree (x); CREATE TABLE taken_3 ();--" ON plain (x, "(");
+	SELECT leyser.protect('"odd ADD FOREIGN KEY x"', accept_gaps => true);
+	SELECT leyser.protect('plain');
+});
+unlike(paste(), qr/ERROR/, 'names with SQL in them are names');
+unlike(paste(), qr/ERROR/, '... in what is left after that, too');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relname ~ '^taken_.$'}), '0', '... and nothing in them runs');
+is(as_role('operator', $remedies), '', '... and nothing is left');
+is($node->safe_psql('postgres', q{SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = '"odd ADD FOREIGN KEY x"'::regclass AND contype = 'f'}),
+	'FOREIGN KEY (tenant_id, up) REFERENCES "odd ADD FOREIGN KEY x"(tenant_id, id) ON UPDATE SET NULL', '... the key is as strict as it was');
 
 $node->stop;
 done_testing();

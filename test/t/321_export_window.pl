@@ -78,6 +78,24 @@ is_refused($node, q{SELECT leyser.open_export('active', '1 hour')}, '0LP01', '..
 like(as('exporter', q{SELECT step, relation, note FROM leyser.export_plan('active') WHERE copy_command IS NULL}),
 	qr/\A0\|shop\.forgotten\|no kind is declared: it is not exported\z/, '... which the plan names');
 $node->safe_psql('postgres', 'DROP TABLE shop.forgotten');
+$node->safe_psql('postgres', q{
+	CREATE SCHEMA reports; GRANT USAGE ON SCHEMA reports TO exporter;
+	CREATE VIEW reports.items AS SELECT * FROM shop.item;
+	CREATE VIEW reports.upon WITH (security_invoker) AS SELECT * FROM reports.items;
+	CREATE VIEW reports.own WITH (security_invoker) AS SELECT * FROM shop.item;
+	CREATE MATERIALIZED VIEW reports.kept AS SELECT * FROM shop.item;
+	CREATE ROLE reporter; GRANT SELECT ON shop.item, reports.items TO reporter; GRANT CREATE, USAGE ON SCHEMA reports TO reporter;
+	SET ROLE reporter; CREATE VIEW reports.above AS SELECT * FROM reports.items; RESET ROLE;
+	SELECT leyser.govern_schema('reports'); CREATE TABLE reports.loose (n int)});
+foreach my $relation (qw(items kept above loose))
+{
+	$node->safe_psql('postgres', "GRANT SELECT ON reports.$relation TO exporter");
+	is_refused($node, q{SELECT leyser.open_export('active', '1 hour')}, '0LP01', "... nor one that can read reports.$relation", user => 'exporter');
+	$node->safe_psql('postgres', "REVOKE SELECT ON reports.$relation FROM exporter");
+}
+$node->safe_psql('postgres', 'GRANT SELECT ON reports.own TO exporter');
+is_refused($node, q{BEGIN; SELECT leyser.open_export('active', '1 hour'); ROLLBACK}, '', '... while a view that asks with its reader\'s rights is none', user => 'exporter');
+$node->safe_psql('postgres', q{SELECT leyser.ungovern_schema('reports'); DROP SCHEMA reports CASCADE; DROP OWNED BY reporter; DROP ROLE reporter});
 
 # ---- how long ----
 is_refused($node, "SELECT leyser.open_export('active', $_)", '22023', "not for $_", user => 'exporter')
