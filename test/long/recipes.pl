@@ -12,7 +12,7 @@ use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use File::Copy qw(copy);
 use IPC::Run;
-use LeyserReadme;
+use LeyserDocument;
 use LeyserRecipes;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -79,12 +79,12 @@ sub try_way
 }
 
 install_packages();
-my $node = readme_node('max_connections = 40');
-my @blocks = readme_blocks();
+my $node = document_node('max_connections = 40');
+my @blocks = document_blocks('README.md');
 pop @blocks while !$blocks[-1]{long};
 foreach my $block (@blocks)
 {
-	test_readme_block($block, $folder);
+	test_block($block, $folder);
 }
 
 try_way('direct', 10);

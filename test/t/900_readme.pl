@@ -4,17 +4,8 @@
 use strict;
 use warnings;
 
-use LeyserReadme;
-use PostgreSQL::Test::Utils;
+use LeyserDocument;
 use Test::More;
 
-my $folder = PostgreSQL::Test::Utils::tempdir;
-my $node = readme_node();
-
-foreach my $block (grep { !$_->{long} } readme_blocks())
-{
-	test_readme_block($block, $folder);
-}
-
-$node->stop;
+test_document('README.md');
 done_testing();

@@ -8,7 +8,7 @@
 use strict;
 use warnings;
 
-use LeyserReadme;
+use LeyserDocument;
 use LeyserRecipes;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -18,12 +18,12 @@ my $server_connections = 3;
 my $transactions = 240;
 
 local $ENV{PYTHONDONTWRITEBYTECODE} = 1;
-my $node = readme_node('max_connections = 40');
-my @blocks = grep { !$_->{long} } readme_blocks();
+my $node = document_node('max_connections = 40');
+my @blocks = grep { !$_->{long} } document_blocks('README.md');
 pop @blocks while $blocks[-1]{language} ne 'python';
 foreach my $block (@blocks)
 {
-	test_readme_block($block, $folder);
+	test_block($block, $folder);
 }
 
 # Arguments: how the database is reached, how many connections the server may see.

@@ -1,8 +1,9 @@
-# LeyserReadme.pm
+# LeyserDocument.pm
 #
-# Runs the code blocks of README.md as a reader would paste them:
+# Runs the code blocks of README.md and of doc/*.md as a reader would paste them:
 #
-#   ```sql     one psql session; its first line says "-- as ROLE in DATABASE"
+#   ```sql     one psql session; its first line says "-- as ROLE in DATABASE", and
+#              "on NAME" behind that where it is the server of whose port PORT_OF_NAME tells
 #   ```text    right after another block: what that one prints.  "…" stands for
 #              whatever a run makes anew: ids, times, tokens
 #   ```sh      in a folder of its own, which keeps its files from block to block;
@@ -16,9 +17,10 @@
 # Those for Ruby and Node.js, and of sh those that begin with "# with npm", need what only
 # "make check-long" installs.
 # A block without a following ```text block must work to its end.  Other blocks
-# (```ini …) are not run.
+# (```ini …) are not run.  Those in an HTML comment are: a reader finds the same done,
+# say a server that is lost.
 
-package LeyserReadme;
+package LeyserDocument;
 
 use strict;
 use warnings;
@@ -31,7 +33,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use Exporter qw(import);
-our @EXPORT = qw(readme_node readme_blocks test_readme_block);
+our @EXPORT = qw(document_node document_blocks test_block test_document);
+
+my $root = dirname(dirname(dirname(abs_path(__FILE__))));
 
 # Python's packages are Debian's, whatever other python3 is in the PATH.
 my %lookers = (python => [ '-m', 'py_compile' ], ruby => ['-c'], js => ['--check']);
@@ -43,13 +47,15 @@ my %interpreters = (
 	js => ['node'],
 );
 
+my $nodes = 0;
+
 # A node without leyser yet, which psql and the drivers find by the environment.
 # Arguments: more lines of postgresql.conf.
-sub readme_node
+sub document_node
 {
 	my @settings = @_;
 	my $backups = PostgreSQL::Test::Utils::tempdir;
-	my $node = new_node('readme',
+	my $node = new_node('document_' . ++$nodes,
 		init => { allows_streaming => 1 },
 		extension => 0,
 		conf => join("\n", "listen_addresses = 'localhost'",
@@ -62,14 +68,15 @@ sub readme_node
 	return $node;
 }
 
-# The blocks of README.md that can be run: language, text, line, and expected output.
-sub readme_blocks
+# The blocks of a document that can be run: language, text, line, and expected output.
+# Arguments: its path in the checkout.
+sub document_blocks
 {
+	my ($document) = @_;
 	my (@blocks, $block);
 	my $line = 0;
 
-	foreach my $text (
-		split /\n/, slurp_file(dirname(dirname(dirname(abs_path(__FILE__)))) . '/README.md'))
+	foreach my $text (split /\n/, slurp_file("$root/$document"))
 	{
 		$line++;
 		if ($block && $text eq '```')
@@ -92,7 +99,7 @@ sub readme_blocks
 		}
 		elsif ($text =~ /^```(\w+)$/)
 		{
-			$block = { language => $1, text => '', line => $line };
+			$block = { document => $document, language => $1, text => '', line => $line };
 		}
 	}
 	return @blocks;
@@ -145,10 +152,11 @@ sub run_block
 
 	if ($block->{language} eq 'sql')
 	{
-		my ($role, $database) = $block->{text} =~ /\A-- as (\w+) in (\w+)\n/
+		my ($role, $database, $server) = $block->{text} =~ /\A-- as (\w+) in (\w+)(?: on (\w+))?\n/
 		  or return (0, 'its first line is not "-- as ROLE in DATABASE"');
 		push @command, '-v', 'ON_ERROR_STOP=1' unless defined $block->{expected};
 		push @command, '-U', $role, '-d', $database;
+		push @command, '-p', $ENV{"PORT_OF_$server"} if defined $server;
 	}
 	push @command, keep_file($block, $folder, file_of($block)) if defined file_of($block);
 	IPC::Run::run(\@command, '<', \$block->{text}, '>&', \$output,
@@ -156,24 +164,37 @@ sub run_block
 	return ($? == 0, $output);
 }
 
-# One test: the block works, or prints what the README says.
+# One test: the block works, or prints what the document says.
 # Arguments: a block, the folder to run it in.
-sub test_readme_block
+sub test_block
 {
 	my ($block, $folder) = @_;
 	my ($works, $output) = run_block($block, $folder);
-	my $name = "the $block->{language} block at line $block->{line}";
+	my $name = "$block->{document}: the $block->{language} block at line $block->{line}";
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	if (defined $block->{expected})
 	{
-		ok(matches(tidy($output), tidy($block->{expected})), "$name prints what the README says")
+		ok(matches(tidy($output), tidy($block->{expected})), "$name prints what it says")
 		  or diag($output);
 	}
 	else
 	{
 		ok($works, "$name works") or diag($output);
 	}
+	return;
+}
+
+# A document from its first block to its last, on a node of its own.
+# Arguments: its path in the checkout.
+sub test_document
+{
+	my ($document) = @_;
+	my $folder = PostgreSQL::Test::Utils::tempdir;
+	my $node = document_node();
+
+	test_block($_, $folder) foreach grep { !$_->{long} } document_blocks($document);
+	$node->stop;
 	return;
 }
 
