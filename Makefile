@@ -150,6 +150,7 @@ SQL_PARTS = \
 	sql/adopt_tables.sql \
 	sql/export_tables.sql \
 	sql/check_tables.sql \
+	sql/white_paper_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \
@@ -238,6 +239,13 @@ SQL_PARTS = \
 	sql/check_copy.sql \
 	sql/check_server.sql \
 	sql/check.sql \
+	sql/white_paper_text.sql \
+	sql/white_paper_base.sql \
+	sql/attestation.sql \
+	sql/clause_outside.sql \
+	sql/clause_access.sql \
+	sql/clause_data.sql \
+	sql/white_paper.sql \
 	sql/scrub.sql \
 	sql/privileges.sql
 

@@ -25,7 +25,9 @@ AS $$
         (11, 'check security', NULL, time '17:30', false),
         (12, 'seal events', interval '0', NULL, false),
         (13, 'make months for events', interval '1 hour', NULL, false),
-        (14, 'drop months of events', interval '1 hour', NULL, true)
+        (14, 'drop months of events', interval '1 hour', NULL, true),
+        (15, 'verify events', interval '1 day', NULL, false),
+        (16, 'note clauses', interval '1 hour', NULL, false)
     ) k (number, job, every, daily_at, held)
 $$;
 REVOKE ALL ON FUNCTION leyser.job_kinds() FROM PUBLIC;
@@ -238,6 +240,8 @@ BEGIN
         WHEN 'drop months of events' THEN done := leyser.drop_event_months();
         WHEN 'upkeep' THEN done := leyser.prune_history();
         WHEN 'check security' THEN done := leyser.note_findings();
+        WHEN 'verify events' THEN done := leyser.note_verification();
+        WHEN 'note clauses' THEN done := leyser.note_clauses();
     END CASE;
     more := coalesce(more, false);
 END

@@ -150,7 +150,7 @@ my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_rec
   termination_record hold_record external_store external_erasure purge_record purge_record_purge_id_seq
   fence_record backup_policy generation_record generation_record_generation_id_seq system_record wal_archive_record
   wal_archive_history lookup_record adoption_record adoption_record_adoption_id_seq waiver_record
-  event_pending event_seal event_checkpoint event_retention);
+  event_pending event_seal event_checkpoint event_retention attestation_record attestation_record_attestation_id_seq);
 my %out_of_dump = (
 	each_tenant_record => 'what another server has begun goes on there',
 	identity => 'a restored database is another audience',
@@ -180,6 +180,8 @@ my %out_of_dump = (
 	job_problem => 'what another server could not do',
 	cron_job_record => 'another server\'s pg_cron',
 	finding_record => 'what is found is found anew',
+	clause_record => 'how clauses are is seen anew',
+	verification_record => 'what another server has verified',
 	work_record => 'what another server has begun',
 	work_record_work_id_seq => 'of that table');
 rows_are(q{SELECT relname FROM pg_class WHERE relnamespace = 'leyser'::regnamespace
@@ -222,6 +224,9 @@ my %not_emptied = (
 	job_problem => 'a tenant\'s row goes when its purge is queued',
 	cron_job_record => 'of the database',
 	finding_record => 'of the database: names no tenant',
+	clause_record => 'of the database: names no tenant',
+	verification_record => 'of the database: names no tenant',
+	attestation_record => 'of the provider',
 	waiver_record => 'of the provider',
 	work_record => 'of the database; of tenants it names ids at most, as tombstones do',
 	identity => 'of the database',

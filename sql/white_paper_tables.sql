@@ -1,0 +1,77 @@
+-- Tables of the white paper: what was attested, and since when each clause has been as
+-- it is.
+--
+-- Nobody has rights on them, as on all of leyser's tables.
+
+CREATE TABLE leyser.attestation_record (
+    attestation_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    clause text COLLATE "C" NOT NULL,
+    statement text NOT NULL CHECK (statement <> ''),
+    attested_by text NOT NULL CHECK (attested_by <> ''),    -- a person or a body, as the document names it
+    document_sha256 bytea NOT NULL CHECK (octet_length(document_sha256) = 32),
+    valid_until timestamptz NOT NULL,
+    recorded_by text NOT NULL,          -- the role
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    withdrawn_at timestamptz
+);
+COMMENT ON TABLE leyser.attestation_record IS
+    'what no database can know, by whose word, resting on which document, and until when';
+
+-- As the heartbeat saw it last.
+CREATE TABLE leyser.clause_record (
+    clause text COLLATE "C" PRIMARY KEY,
+    status text NOT NULL,
+    since timestamptz NOT NULL,
+    seen_at timestamptz NOT NULL
+);
+COMMENT ON TABLE leyser.clause_record IS 'the clauses of the white paper: how each is, and since when';
+
+-- The last time that the whole event log was verified.
+CREATE TABLE leyser.verification_record (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    verified_at timestamptz NOT NULL,
+    problems bigint NOT NULL,
+    first_problem text,                 -- the oldest event with one, and what it is
+    broken_since timestamptz            -- when a problem was seen first, while there are any
+);
+COMMENT ON TABLE leyser.verification_record IS 'what came of verifying the event log last';
+
+-- What was seen is seen anew; an attestation is somebody's word, and goes with the tables.
+SELECT pg_catalog.pg_extension_config_dump('leyser.attestation_record', '');
+SELECT pg_catalog.pg_extension_config_dump('leyser.attestation_record_attestation_id_seq', '');
+
+-- What the judges of the clauses are given …
+CREATE TYPE leyser.clause_finding AS (
+    check_id text,
+    severity text,
+    fails text,
+    object text,
+    finding text,
+    remedy text,
+    since timestamptz,
+    waived_until timestamptz
+);
+COMMENT ON TYPE leyser.clause_finding IS 'a finding of the security check, waived or not';
+CREATE TYPE leyser.clause_alert AS (
+    alert text,
+    subject text,
+    since timestamptz,
+    detail text,
+    remedy text
+);
+COMMENT ON TYPE leyser.clause_alert IS 'a row of view backup_alert';
+CREATE TYPE leyser.clause_look AS (
+    language text,
+    findings leyser.clause_finding[],
+    alerts leyser.clause_alert[]
+);
+COMMENT ON TYPE leyser.clause_look IS 'what one call of white_paper() has seen, in which language it tells';
+
+-- … and what they say: one row for each thing that they looked at.
+CREATE TYPE leyser.clause_point AS (
+    state text,                         -- kept, told, outside, attested, at risk, broken
+    evidence text,
+    since timestamptz,
+    remedy text
+);
+COMMENT ON TYPE leyser.clause_point IS 'one thing that speaks for or against a clause; told: neither';
