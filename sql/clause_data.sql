@@ -126,6 +126,7 @@ DECLARE
     seen_at timestamptz := clock_timestamp();
     found_problems bigint;
     first text;
+    former timestamptz := (SELECT v.broken_since FROM leyser.verification_record v);
 BEGIN
     -- no month goes meanwhile
     LOCK TABLE leyser.event_checkpoint IN ACCESS SHARE MODE;
@@ -138,14 +139,14 @@ BEGIN
         VALUES (seen_at, found_problems, first, CASE WHEN found_problems > 0 THEN seen_at END)
         ON CONFLICT (singleton) DO UPDATE SET verified_at = excluded.verified_at, problems = excluded.problems, first_problem = excluded.first_problem,
             broken_since = CASE WHEN excluded.problems > 0 THEN coalesce(v.broken_since, excluded.broken_since) END;
-    IF found_problems > 0 THEN
-        PERFORM leyser.log_line(format('the event log is broken: %s problems, the first: %s', found_problems, first));
+    IF found_problems > 0 AND former IS NULL THEN
+        PERFORM leyser.record_event('events.broken', NULL, NULL, jsonb_build_object('problems', found_problems, 'first', first));
     END IF;
-    RETURN format('problems of the event log: %s', found_problems);
+    RETURN (SELECT format('problems of the event log: %s', found_problems) WHERE found_problems > 0);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.note_verification() FROM PUBLIC;
-COMMENT ON FUNCTION leyser.note_verification() IS 'internal: job verify events: verifies the whole event log, and notes what came of it';
+COMMENT ON FUNCTION leyser.note_verification() IS 'internal: job verify events: verifies the whole event log, and notes what came of it; that it is broken now, and was not, is an event';
 
 CREATE FUNCTION leyser.event_log_points(look leyser.clause_look) RETURNS SETOF leyser.clause_point
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

@@ -74,7 +74,7 @@ AS $$
     ('outer 2.10', 'the leg between the public and the application', '利用者からアプリケーションまでの区間'),
     ('outer 2.17', 'the examination from outside', '外部による診断'),
     -- findings and alerts
-    ('finding', '%s (%s): %s.', '点検規則 %2$s に該当: %3$s。'),
+    ('finding', '%s (%s): %s.', '点検規則 %2$s「%1$s」に該当: %3$s。'),
     ('waived', 'Accepted until %s: %s, %s.', '%sまで容認: %s、%s。'),
     ('rules', 'No finding among %s rules of the security check that speak of it.', '関係する点検規則%s件に該当はありません。'),
     ('alert', '%s: %s.', '%s: %s。'),

@@ -240,6 +240,8 @@ recorded(qq{SELECT leyser.confirm_backup_deleted($generation)}, 'backup.deleted'
 recorded(q{SELECT leyser.record_wal_archive('elsewhere', '000000010000000000000001')}, 'backup.archive_recorded', user => 'keeper');
 recorded(q{CALL leyser.tick(accept_clock => true)}, 'schedule.clock_accepted', user => 'operator');
 recorded(q{SELECT leyser.set_event_retention('1 year')}, 'events.retention_set', user => 'operator');
+recorded(q{SELECT leyser.attest('2.2', 'the provider', 'the board', repeat('0', 64), now() + interval '1 day')}, 'attestation.recorded', user => 'operator');
+recorded(q{SELECT leyser.withdraw_attestation(1)}, 'attestation.withdrawn', user => 'operator');
 recorded(q{SELECT leyser.audit('country')}, 'table.audited', user => 'operator');
 recorded(q{SELECT leyser.unaudit('country')}, 'table.unaudited', user => 'operator');
 
@@ -264,14 +266,15 @@ recorded(q{SELECT leyser.ungovern_schema('"a schema"')}, 'schema.ungoverned');
 
 # Every kind of event that the script and the library record was seen, save those of
 # tests 131 (keyrings), 260 to 274 (backups), 281 (pg_cron),
-# 321 (exports), 330 to 333 (restores), 400 (the security check) and 421 (the end of retention).
+# 321 (exports), 330 to 333 (restores), 400 (the security check), 421 (the end of retention)
+# and 510 (the white paper).
 my $script = slurp_file("$ENV{TESTDIR}/leyser--"
 	  . $node->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'leyser'}) . '.sql');
 my %kinds = map { $_ => 1 } grep { /\./ } $script =~ /record_(?:account_|lasting_|backup_)?(?:event|change)\([^';>]*'([a-z_.]+)'/g,
 	'context.entered', 'token.issued', 'grant.revoked';
 delete @kinds{qw(keyring.abandoned fence.accepted purge.replayed restore.noticed restore.released schedule.installed schedule.removed
 	export.opened export.confirmed export.closed export.read
-	events.dropped check.found check.waived check.waiver_lifted
+	events.dropped events.broken white_paper.changed check.found check.waived check.waiver_lifted
 	backup.imported backup.noticed backup.found backup.found_again backup.orphaned backup.mended backup.expired)};
 is($node->safe_psql('postgres', q{SELECT string_agg(event, ' ' ORDER BY event COLLATE "C")
 	FROM (SELECT DISTINCT event FROM leyser.event) e}), join(' ', sort keys %kinds), 'every kind of event was seen');
