@@ -66,6 +66,7 @@ OBJS = \
 	src/event_verify.o \
 	src/program.o \
 	src/program_stray.o \
+	src/mail.o \
 	src/pgbackrest.o \
 	src/backup.o \
 	src/backup_directory.o \
@@ -151,6 +152,7 @@ SQL_PARTS = \
 	sql/export_tables.sql \
 	sql/check_tables.sql \
 	sql/white_paper_tables.sql \
+	sql/notice_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
 	sql/tenant.sql \
@@ -204,6 +206,16 @@ SQL_PARTS = \
 	sql/erasure_horizon.sql \
 	sql/purge.sql \
 	sql/replay.sql \
+	sql/notice_policy.sql \
+	sql/contact.sql \
+	sql/notice_text.sql \
+	sql/notice.sql \
+	sql/notice_feed.sql \
+	sql/mail_message.sql \
+	sql/mail.sql \
+	sql/mail_outcome.sql \
+	sql/mail_command.sql \
+	sql/mail_alert.sql \
 	sql/schedule_cron.sql \
 	sql/schedule_work.sql \
 	sql/schedule_job.sql \

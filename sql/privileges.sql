@@ -49,7 +49,7 @@ CREATE FUNCTION leyser.usage_rights()
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT r.usage, 'USAGE', 'SCHEMA', 'leyser' FROM unnest(ARRAY['application', 'gateway',
-        'provisioner', 'operator', 'key_custodian', 'backup', 'exporter', 'auditor']) r (usage)
+        'provisioner', 'operator', 'key_custodian', 'backup', 'exporter', 'mailer', 'auditor']) r (usage)
     UNION ALL
     -- gateways may do all that applications may
     SELECT unnest(CASE r.usage WHEN 'application' THEN '{application,gateway}' ELSE ARRAY[r.usage] END),
@@ -222,7 +222,20 @@ AS $$
         ('operator', 'leyser.close_export(regrole)'),
         ('operator', 'leyser.export_policies(text, text)'),
         ('operator', 'leyser.unprotect_all()'),
-        ('backup', 'leyser.take_backup(text)')
+        ('backup', 'leyser.take_backup(text)'),
+        ('operator', 'leyser.set_notice_policy(interval, text, text)'),
+        ('operator', 'leyser.set_notice_audience(text, text, text)'),
+        ('operator', 'leyser.add_contact(text, text, text, text)'),
+        ('operator', 'leyser.remove_contact(bigint)'),
+        ('operator', 'leyser.announce(text, text, text, text, timestamptz, timestamptz, text, jsonb, text[], boolean, text)'),
+        ('operator', 'leyser.update_notice(bigint, text, text, text, timestamptz, timestamptz, text, jsonb, text[], text)'),
+        ('operator', 'leyser.end_notice(bigint, text, text, timestamptz, text, jsonb)'),
+        ('operator', 'leyser.retry_mail(bigint)'),
+        ('operator', 'leyser.notice_feed(text, text, integer)'),
+        ('mailer', 'leyser.notice_feed(text, text, integer)'),
+        ('mailer', 'leyser.claim_mail(integer, interval)'),
+        ('mailer', 'leyser.complete_mail(uuid, text)'),
+        ('mailer', 'leyser.fail_mail(uuid, text, boolean)')
     ) r (usage, object)
     UNION ALL
     SELECT r.usage, 'EXECUTE', 'FUNCTION', f.function::text
@@ -249,6 +262,7 @@ AS $$
         ('application', 'leyser.account'),
         ('application', 'leyser.account_event'),
         ('application', 'leyser.tenant_event'),
+        ('application', 'leyser.tenant_notice'),
         ('application', 'leyser.session'),
         ('application', 'leyser.role'),
         ('application', 'leyser.granted'),
@@ -292,6 +306,15 @@ AS $$
         ('auditor', 'leyser.tenant'),
         ('auditor', 'leyser.governed_table'),
         ('auditor', 'leyser.granted_usage'),
+        ('operator', 'leyser.contact'),
+        ('operator', 'leyser.notice'),
+        ('auditor', 'leyser.notice'),
+        ('operator', 'leyser.notice_update'),
+        ('auditor', 'leyser.notice_update'),
+        ('operator', 'leyser.mail'),
+        ('auditor', 'leyser.mail'),
+        ('operator', 'leyser.mail_delivery'),
+        ('auditor', 'leyser.mail_delivery'),
         ('operator', 'leyser.audited_table'),
         ('auditor', 'leyser.audited_table'),
         ('auditor', 'leyser.event')

@@ -121,6 +121,10 @@ AS $$
         ('leyser.role_record', 'tenant_id = $1', NULL),
         ('leyser.account_record', 'tenant_id = $1', NULL),
         ('leyser.issuer_key', 'tenant_id = $1', NULL),
+        ('leyser.mail_attempt', 'tenant_id = $1', NULL),
+        ('leyser.mail_record', 'tenant_id = $1', NULL),
+        ('leyser.contact_record', 'tenant_id = $1', NULL),
+        ('leyser.notice_tenant', 'tenant_id = $1', NULL),
         -- none while a purge runs, but the bytes of former ones
         ('leyser.hold_record', 'tenant_id = $1', NULL),
         ('leyser.termination_record', 'tenant_id = $1 AND reason IS NOT NULL', 'reason = NULL'),

@@ -130,10 +130,11 @@ AS $$
     UNION ALL SELECT * FROM leyser.horizon_alerts()
     UNION ALL SELECT * FROM leyser.guard_alerts()
     UNION ALL SELECT * FROM leyser.event_alerts()
+    UNION ALL SELECT * FROM leyser.mail_alerts()
 $$;
 REVOKE ALL ON FUNCTION leyser.list_alerts() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.list_alerts() IS 'internal: the rows of view backup_alert';
 
 CREATE VIEW leyser.backup_alert AS SELECT a.alert, a.subject, a.since, a.detail, a.remedy FROM leyser.list_alerts() a;
 COMMENT ON VIEW leyser.backup_alert IS
-    'what needs somebody, about backups, erasure and the schedule: since when, and what to do (operator, backup, auditor)';
+    'what needs somebody, about backups, erasure, the schedule and mail: since when, and what to do (operator, backup, auditor)';

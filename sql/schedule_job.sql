@@ -27,7 +27,9 @@ AS $$
         (13, 'make months for events', interval '1 hour', NULL, false),
         (14, 'drop months of events', interval '1 hour', NULL, true),
         (15, 'verify events', interval '1 day', NULL, false),
-        (16, 'note clauses', interval '1 hour', NULL, false)
+        (16, 'note clauses', interval '1 hour', NULL, false),
+        -- the last one: it takes what is left of the budget
+        (99, 'send mail', interval '0', NULL, false)
     ) k (number, job, every, daily_at, held)
 $$;
 REVOKE ALL ON FUNCTION leyser.job_kinds() FROM PUBLIC;
@@ -49,6 +51,7 @@ BEGIN
         WHEN 'clean backups' THEN current_setting('leyser.backup_directory', true) <> ''
         WHEN 'seal events' THEN EXISTS (SELECT FROM leyser.event_pending)
         WHEN 'look at pg_cron' THEN EXISTS (SELECT FROM leyser.cron_job_record)
+        WHEN 'send mail' THEN leyser.mail_can_be_sent()
         ELSE true END IS TRUE;
 END
 $$;
@@ -242,6 +245,8 @@ BEGIN
         WHEN 'check security' THEN done := leyser.note_findings();
         WHEN 'verify events' THEN done := leyser.note_verification();
         WHEN 'note clauses' THEN done := leyser.note_clauses();
+        -- src/mail.c has sent it
+        WHEN 'send mail' THEN done := leyser.told_mail();
     END CASE;
     more := coalesce(more, false);
 END

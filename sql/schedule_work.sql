@@ -199,9 +199,9 @@ BEGIN
     GET DIAGNOSTICS runs = ROW_COUNT;
     -- what has not come to its end can be resumed
     DELETE FROM leyser.work_record w WHERE w.state = 'done' AND w.ended_at < clock_timestamp() - interval '30 days';
-    RETURN format('removed %s runs of jobs, %s of pg_cron', runs, leyser.prune_cron());
+    RETURN format('removed %s runs of jobs, %s of pg_cron, %s mails', runs, leyser.prune_cron(), leyser.prune_mail());
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.prune_history() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.prune_history() IS
-    'internal: job upkeep: removes what is told by job_run and by pg_cron about runs of long ago, and works that were done then';
+    'internal: job upkeep: removes what is told by job_run and by pg_cron about runs of long ago, works that were done then, and mails of half a year ago';

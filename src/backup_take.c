@@ -130,7 +130,7 @@ program_run(List *arguments, StringInfo errors)
 	for (int i = 0; i < list_length(arguments); i++)
 		argv[i] = list_nth(arguments, i);
 	argv[0] = leyser_program_path(argv[0]);
-	return leyser_program_run(argv, 0, NULL, errors);
+	return leyser_program_run(argv, 0, NULL, NULL, errors);
 }
 
 /* ---- copying ---- */

@@ -26,6 +26,7 @@
 #include "keyring.h"
 #include "launcher.h"
 #include "lookup.h"
+#include "mail.h"
 #include "observe.h"
 #include "password.h"
 #include "pgbackrest.h"
@@ -68,6 +69,7 @@ _PG_init(void)
 	leyser_password_init();
 	leyser_password_log_init();
 	leyser_pgbackrest_init();
+	leyser_mail_init();
 	MarkGUCPrefixReserved("leyser");
 }
 

@@ -116,7 +116,7 @@ catalogue_print(const PgbackrestRequest *request, StringInfo output)
 	int status;
 
 	initStringInfo(&errors);
-	status = leyser_program_run(argv, request->timeout, output, &errors);
+	status = leyser_program_run(argv, request->timeout, NULL, output, &errors);
 	if (status != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYSTEM_ERROR), errmsg("pgBackRest failed"),

@@ -6,7 +6,7 @@
  * execve() as they are.  The rules:
  *
  *  - The program has an environment of its own, "/" as its directory, the default
- *    action for each signal, and no files of ours but its three pipes.
+ *    action for each signal, and no files of ours but its pipes.
  *  - It leads a process group.  An error, a cancel, the end of our process or the
  *    time being up kill the whole group.  The leader is reaped last: until then
  *    its number, which is the group's, cannot be another's.
@@ -44,9 +44,12 @@
 
 typedef struct Program
 {
-	pid_t pid; /* and its group; 0: none to be reaped */
+	pid_t pid;    /* and its group; 0: none to be reaped */
+	int input_fd; /* -1: closed */
 	int output_fd;
-	int errors_fd; /* -1: closed */
+	int errors_fd;
+	const char *input; /* what it has not read yet */
+	int input_length;
 	StringInfo output;
 	StringInfo errors;
 } Program;
@@ -54,6 +57,7 @@ typedef struct Program
 /* The ends of the child's pipes while it is started: for reading and writing. */
 typedef struct ProgramPipes
 {
+	int input[2]; /* only where it has input */
 	int output[2];
 	int errors[2];
 	int status[2];
@@ -75,9 +79,9 @@ child_close_files(int first)
 static bool
 child_connect(const ProgramPipes *pipes)
 {
-	int null = open("/dev/null", O_RDONLY);
+	int input = pipes->input[0] >= 0 ? pipes->input[0] : open("/dev/null", O_RDONLY);
 
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
+	if (input < 0 || dup2(input, STDIN_FILENO) < 0 ||
 		dup2(pipes->output[1], STDOUT_FILENO) < 0 ||
 		dup2(pipes->errors[1], STDERR_FILENO) < 0)
 		return false;
@@ -146,6 +150,7 @@ pipes_close(ProgramPipes *pipes)
 {
 	for (int i = 0; i < 2; i++)
 	{
+		pipe_close(&pipes->input[i]);
 		pipe_close(&pipes->output[i]);
 		pipe_close(&pipes->errors[i]);
 		pipe_close(&pipes->status[i]);
@@ -153,10 +158,12 @@ pipes_close(ProgramPipes *pipes)
 }
 
 static void
-pipes_open(ProgramPipes *pipes)
+pipes_open(ProgramPipes *pipes, bool with_input)
 {
 	memset(pipes, -1, sizeof(ProgramPipes));
-	if (pipe2(pipes->output, O_CLOEXEC) == 0 && pipe2(pipes->errors, O_CLOEXEC) == 0 &&
+	if ((!with_input || (pipe2(pipes->input, O_CLOEXEC) == 0 &&
+						 fcntl(pipes->input[1], F_SETFL, O_NONBLOCK) == 0)) &&
+		pipe2(pipes->output, O_CLOEXEC) == 0 && pipe2(pipes->errors, O_CLOEXEC) == 0 &&
 		pipe2(pipes->status, O_CLOEXEC) == 0 &&
 		fcntl(pipes->output[0], F_SETFL, O_NONBLOCK) == 0 &&
 		fcntl(pipes->errors[0], F_SETFL, O_NONBLOCK) == 0)
@@ -209,7 +216,7 @@ program_start(Program *program, const char *const *argv)
 
 	if (!is_absolute_path(argv[0]))
 		elog(ERROR, "program \"%s\" is no absolute path", argv[0]);
-	pipes_open(&pipes);
+	pipes_open(&pipes, program->input != NULL);
 	program->pid = program_fork(argv, &pipes);
 	if (program->pid < 0)
 	{
@@ -220,9 +227,10 @@ program_start(Program *program, const char *const *argv)
 	}
 	/* the child does it, too: whoever comes first */
 	(void) setpgid(program->pid, program->pid);
+	program->input_fd = pipes.input[1];
 	program->output_fd = pipes.output[0];
 	program->errors_fd = pipes.errors[0];
-	pipes.output[0] = pipes.errors[0] = -1;
+	pipes.input[1] = pipes.output[0] = pipes.errors[0] = -1;
 	pipe_close(&pipes.status[1]);
 	error = status_read(pipes.status[0]);
 	pipes_close(&pipes);
@@ -273,6 +281,7 @@ program_cleanup(int code, Datum arg)
 
 	if (program->pid > 0)
 		(void) program_reap(program);
+	pipe_close(&program->input_fd);
 	pipe_close(&program->output_fd);
 	pipe_close(&program->errors_fd);
 }
@@ -319,14 +328,40 @@ program_read_both(Program *program)
 	program_read(&program->errors_fd, program->errors, ERRORS_MAX, false);
 }
 
-/* Its end closes its output, so that wakes us, too. */
+/* As much as it takes by now; closes the pipe after all of it, or where nobody reads. */
+static void
+program_write(Program *program)
+{
+	while (program->input_fd >= 0 && program->input_length > 0)
+	{
+		ssize_t length = write(program->input_fd, program->input, program->input_length);
+
+		if (length > 0)
+		{
+			program->input += length;
+			program->input_length -= (int) length;
+		}
+		else if (length < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return;
+		else if (length == 0 || errno != EINTR)
+			break;
+	}
+	pipe_close(&program->input_fd);
+}
+
+/* Its end closes its pipes, so that wakes us, too. */
 static void
 program_wait(const Program *program)
 {
 	int fd = program->output_fd >= 0 ? program->output_fd : program->errors_fd;
 	int events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
 
-	if (fd >= 0)
+	if (program->input_fd >= 0)
+	{
+		fd = program->input_fd;
+		events |= WL_SOCKET_WRITEABLE;
+	}
+	else if (fd >= 0)
 		events |= WL_SOCKET_READABLE;
 	(void) WaitLatchOrSocket(MyLatch, events, fd >= 0 ? fd : PGINVALID_SOCKET, LOOK_WAIT,
 							 PG_WAIT_EXTENSION);
@@ -348,6 +383,7 @@ program_watch(Program *program, const char *name, int timeout_ms)
 							errmsg("program \"%s\" did not end in time", name),
 							errdetail("It was killed after %d ms.", timeout_ms)));
 		program_wait(program);
+		program_write(program);
 		program_read_both(program);
 	}
 	status = program_reap(program);
@@ -373,14 +409,19 @@ errors_make_fit(StringInfo errors)
 }
 
 int
-leyser_program_run(const char *const *argv, int timeout_ms, StringInfo output,
-				   StringInfo errors)
+leyser_program_run(const char *const *argv, int timeout_ms, const char *input,
+				   StringInfo output, StringInfo errors)
 {
 	Program *program = palloc(sizeof(Program));
 	volatile int status = 0;
 
-	*program =
-		(Program){.output_fd = -1, .errors_fd = -1, .output = output, .errors = errors};
+	*program = (Program){.input_fd = -1,
+						 .output_fd = -1,
+						 .errors_fd = -1,
+						 .input = input,
+						 .input_length = input == NULL ? 0 : (int) strlen(input),
+						 .output = output,
+						 .errors = errors};
 	PG_ENSURE_ERROR_CLEANUP(program_cleanup, PointerGetDatum(program));
 	{
 		program_start(program, argv);

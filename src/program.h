@@ -14,6 +14,7 @@
 /*
  * Runs argv[0], an absolute path, with the arguments up to the NULL, and waits for
  * its end: its exit status, or 128 and the number of the signal that ended it.
+ * "input" is what it finds on its standard input (NULL: nothing); it need not read it.
  * Appends to "output" what it wrote to its standard output (bytes as they came:
  * pg_any_to_server() before they become text), to "errors" the beginning of what
  * it wrote to its standard error, fit to be shown; either may be NULL.
@@ -23,8 +24,8 @@
  * 58000 when the time is up, and what a cancel raises; then the program and all it
  * has started are gone.
  */
-extern int leyser_program_run(const char *const *argv, int timeout_ms, StringInfo output,
-							  StringInfo errors);
+extern int leyser_program_run(const char *const *argv, int timeout_ms, const char *input,
+							  StringInfo output, StringInfo errors);
 
 /* The path (palloc'd) of a program that came with the server. */
 extern char *leyser_program_path(const char *name);

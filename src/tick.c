@@ -15,7 +15,8 @@
  *    commits of its own.
  *  - Nothing of the session's settings counts: neither its timeouts nor its time
  *    zone, role, search_path or ways of transactions.
- *  - No job is begun once the budget is used, and no program waited for.
+ *  - No job is begun once the budget is used, and no program waited for, save the
+ *    one that delivers a mail, until leyser.mail_timeout.
  *
  * It commits, so it is in C and no SECURITY DEFINER procedure: the steps act as
  * the extension's owner instead.
@@ -38,6 +39,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "mail.h"
 #include "pgbackrest.h"
 #include "step.h"
 
@@ -45,6 +47,9 @@
 #define LOCK_NUMBER 0x6c7a
 
 #define MAX_BUDGET USECS_PER_HOUR
+
+/* The one that commits many times itself, as sql/schedule_job.sql names it. */
+#define MAIL_JOB "send mail"
 
 PG_FUNCTION_INFO_V1(leyser_tick);
 
@@ -122,15 +127,19 @@ tick_next(TickJob *job)
 /* ---- a job ---- */
 
 static void
-job_perform(TickJob *job)
+job_perform(TickJob *job, TimestampTz end)
 {
-	job->more = tick_step("SELECT leyser.start_job($1)", job) &&
-				tick_step("SELECT leyser.run_job($1)", job);
+	job->more = false;
+	if (!tick_step("SELECT leyser.start_job($1)", job))
+		return;
+	if (strcmp(job->name, MAIL_JOB) == 0)
+		leyser_mail_drain(end);
+	job->more = tick_step("SELECT leyser.run_job($1)", job);
 }
 
 /* Runs a job unless another session does. */
 static void
-job_run(TickJob *job)
+job_run(TickJob *job, TimestampTz end)
 {
 	LOCKTAG tag;
 
@@ -141,7 +150,7 @@ job_run(TickJob *job)
 		return;
 	PG_TRY();
 	{
-		job_perform(job);
+		job_perform(job, end);
 	}
 	PG_FINALLY();
 	{
@@ -183,7 +192,7 @@ tick_run(TimestampTz end, bool accept_clock)
 	while (job.name != NULL && GetCurrentTimestamp() < end)
 	{
 		CHECK_FOR_INTERRUPTS();
-		job_run(&job);
+		job_run(&job, end);
 		if (!job.more)
 			tick_next(&job);
 	}
