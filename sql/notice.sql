@@ -124,7 +124,7 @@ BEGIN
         FROM leyser.notice_texts(add_notice_change.language, add_notice_change.subject, add_notice_change.body,
                                  add_notice_change.translations) t;
     mails := leyser.queue_mails(notice.notice_id, new_number);
-    PERFORM leyser.record_event('notice.' || add_notice_change.change, NULL, notice.notice_id::text, jsonb_strip_nulls(jsonb_build_object(
+    PERFORM leyser.record_event(format('notice.%s', add_notice_change.change), NULL, notice.notice_id::text, jsonb_strip_nulls(jsonb_build_object(
         'kind', notice.kind, 'severity', notice.severity, 'number', new_number, 'starts_at', notice.starts_at, 'ends_at', notice.ends_at,
         'ended_at', notice.ended_at, 'short_notice_reason', add_notice_change.short_notice_reason, 'mails', mails)));
     RETURN new_number;

@@ -150,7 +150,9 @@ my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_rec
   termination_record hold_record external_store external_erasure purge_record purge_record_purge_id_seq
   fence_record backup_policy generation_record generation_record_generation_id_seq system_record wal_archive_record
   wal_archive_history lookup_record adoption_record adoption_record_adoption_id_seq waiver_record
-  event_pending event_seal event_checkpoint event_retention attestation_record attestation_record_attestation_id_seq);
+  event_pending event_seal event_checkpoint event_retention attestation_record attestation_record_attestation_id_seq
+  notice_policy notice_audience notice_record notice_record_notice_id_seq notice_change notice_text notice_tenant
+  contact_record contact_record_contact_id_seq mail_record mail_record_mail_id_seq mail_attempt);
 my %out_of_dump = (
 	each_tenant_record => 'what another server has begun goes on there',
 	identity => 'a restored database is another audience',
@@ -197,14 +199,19 @@ rows_are(q{SELECT (SELECT count(*) FROM leyser.issuer_key), (SELECT count(*) FRO
 	['0|0|0|0'], 'the script leaves no seed rows, which a restore would meet again');
 
 # What a purge does to leyser's own tables, or consciously does not.
-my @emptied = qw(account_record each_tenant_record event_record export_record familiar_address grant_lock grant_record hold_record invitation_record issuer_key login_delay
-  password_record permission_change revoked_session role_member role_permission role_record session_record
+my @emptied = qw(account_record contact_record each_tenant_record event_record export_record familiar_address grant_lock grant_record hold_record
+  invitation_record issuer_key login_delay mail_attempt mail_record notice_tenant password_record permission_change revoked_session role_member role_permission role_record session_record
   support_record tenant_record termination_record);
 my %not_emptied = (
 	event_pending => 'hashes of what stays',
 	event_seal => 'hashes of what stays',
 	event_checkpoint => 'hashes of what stays',
 	event_retention => 'of the provider',
+	notice_policy => 'of the provider',
+	notice_audience => 'of the provider',
+	notice_record => 'of the provider: names no tenant',
+	notice_change => 'of the provider',
+	notice_text => 'the provider\'s words to all',
 	contract_policy => 'of the provider',
 	backup_policy => 'of the provider',
 	generation_record => 'of the whole database',

@@ -239,6 +239,19 @@ recorded(qq{SELECT leyser.verify_backup($generation, false, 'torn')}, 'backup.fa
 recorded(qq{SELECT leyser.confirm_backup_deleted($generation)}, 'backup.deleted', user => 'keeper');
 recorded(q{SELECT leyser.record_wal_archive('elsewhere', '000000010000000000000001')}, 'backup.archive_recorded', user => 'keeper');
 recorded(q{CALL leyser.tick(accept_clock => true)}, 'schedule.clock_accepted', user => 'operator');
+
+# Notices, contacts and mail that was given up.
+recorded(q{SELECT leyser.set_notice_policy(mail_sender => 'status@service.example')}, 'notice.policy_set', user => 'operator');
+recorded(q{SELECT leyser.set_notice_audience('low', 'all')}, 'notice.audience_set', user => 'operator');
+my ($contact) = recorded(q{SELECT leyser.add_contact('t1', 'extra', 'somebody@t1.example')}, 'contact.added', user => 'operator');
+my ($notice) = recorded(q{SELECT leyser.announce('incident', 'low', 'Slow', 'Pages are slow.')}, 'notice.announced', user => 'operator');
+recorded(qq{SELECT leyser.update_notice($notice, 'Slow', 'They still are.')}, 'notice.updated', user => 'operator');
+recorded(qq{SELECT leyser.end_notice($notice, 'Fast', 'They are fast again.')}, 'notice.ended', user => 'operator');
+$node->safe_psql('postgres', q{CREATE ROLE mailer LOGIN; SELECT leyser.grant_usage('mailer', 'mailer')});
+recorded(q{SELECT leyser.fail_mail(claim, 'no', true) FROM leyser.claim_mail(1)}, 'mail.claimed mail.given_up', user => 'mailer');
+recorded(q{SELECT leyser.retry_mail()}, 'mail.retried', user => 'operator');
+recorded(qq{SELECT leyser.remove_contact($contact)}, 'contact.removed', user => 'operator');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.event e WHERE to_jsonb(e)::text ~ 'somebody'}), '0', 'no event tells an address');
 recorded(q{SELECT leyser.set_event_retention('1 year')}, 'events.retention_set', user => 'operator');
 recorded(q{SELECT leyser.attest('2.2', 'the provider', 'the board', repeat('0', 64), now() + interval '1 day')}, 'attestation.recorded', user => 'operator');
 recorded(q{SELECT leyser.withdraw_attestation(1)}, 'attestation.withdrawn', user => 'operator');
@@ -271,7 +284,7 @@ recorded(q{SELECT leyser.ungovern_schema('"a schema"')}, 'schema.ungoverned');
 my $script = slurp_file("$ENV{TESTDIR}/leyser--"
 	  . $node->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'leyser'}) . '.sql');
 my %kinds = map { $_ => 1 } grep { /\./ } $script =~ /record_(?:account_|lasting_|backup_)?(?:event|change)\([^';>]*'([a-z_.]+)'/g,
-	'context.entered', 'token.issued', 'grant.revoked';
+	'context.entered', 'token.issued', 'grant.revoked', 'notice.announced', 'notice.updated', 'notice.ended';
 delete @kinds{qw(keyring.abandoned fence.accepted purge.replayed restore.noticed restore.released schedule.installed schedule.removed
 	export.opened export.confirmed export.closed export.read
 	events.dropped events.broken white_paper.changed check.found check.waived check.waiver_lifted
