@@ -257,6 +257,7 @@ SQL_PARTS = \
 	sql/clause_outside.sql \
 	sql/clause_access.sql \
 	sql/clause_data.sql \
+	sql/clause_notice.sql \
 	sql/white_paper.sql \
 	sql/scrub.sql \
 	sql/privileges.sql

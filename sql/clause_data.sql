@@ -109,7 +109,7 @@ CREATE FUNCTION leyser.unguarded_events() RETURNS TABLE (relation text, remedy t
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT format('%s.%s', e.relation::regclass, w.name),
-           format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I;', e.relation::regclass, w.name)
+           format('SET leyser.guards = off; ALTER TABLE %s ENABLE ALWAYS TRIGGER %I; RESET leyser.guards;', e.relation::regclass, w.name)
     FROM (SELECT 'leyser.event_record'::regclass AS relation UNION ALL SELECT m.relation FROM leyser.event_months() m) e
     CROSS JOIN (VALUES ('refuse_change'), ('refuse_removal')) w (name)
     WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = e.relation AND t.tgname = w.name AND t.tgenabled = 'A'
@@ -151,7 +151,7 @@ COMMENT ON FUNCTION leyser.note_verification() IS 'internal: job verify events: 
 CREATE FUNCTION leyser.event_log_points(look leyser.clause_look) RETURNS SETOF leyser.clause_point
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'told', leyser.tell(look.language, 'retention', leyser.present_event_retention()::text,
+    SELECT 'told', leyser.tell(look.language, 'retention', leyser.told_span(look.language, leyser.present_event_retention()),
         (SELECT leyser.told_day(e.at) FROM leyser.event_record e ORDER BY e.event_id LIMIT 1)), NULL::timestamptz, NULL
     UNION ALL
     SELECT CASE WHEN v.problems > 0 THEN 'broken' WHEN v.verified_at > clock_timestamp() - interval '2 days' THEN 'kept' ELSE 'at risk' END,

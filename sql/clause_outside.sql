@@ -28,12 +28,6 @@ AS $$ SELECT * FROM leyser.attestation_points(look, '2.14', 'declared') $$;
 REVOKE ALL ON FUNCTION leyser.judge_2_14(leyser.clause_look) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_2_14(leyser.clause_look) IS 'internal: labelling';
 
-CREATE FUNCTION leyser.judge_2_16(look leyser.clause_look) RETURNS SETOF leyser.clause_point
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT * FROM leyser.attestation_points(look, '2.16') $$;
-REVOKE ALL ON FUNCTION leyser.judge_2_16(leyser.clause_look) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.judge_2_16(leyser.clause_look) IS 'internal: announcements';
-
 -- The checklist is the security check: whatever lets somebody see more breaks it.
 CREATE FUNCTION leyser.judge_2_17(look leyser.clause_look) RETURNS SETOF leyser.clause_point
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -54,12 +48,6 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION leyser.judge_2_17(leyser.clause_look) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_2_17(leyser.clause_look) IS 'internal: the checklist, and examinations from outside';
-
-CREATE FUNCTION leyser.judge_2_18(look leyser.clause_look) RETURNS SETOF leyser.clause_point
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT * FROM leyser.attestation_points(look, '2.18') $$;
-REVOKE ALL ON FUNCTION leyser.judge_2_18(leyser.clause_look) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.judge_2_18(leyser.clause_look) IS 'internal: incidents';
 
 CREATE FUNCTION leyser.judge_2_19(look leyser.clause_look) RETURNS SETOF leyser.clause_point
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

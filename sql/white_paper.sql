@@ -143,6 +143,7 @@ DECLARE
     former text;
     changed integer := 0;
 BEGIN
+    PERFORM leyser.note_versions();
     FOR one IN SELECT e.clause, split_part(e.status, ' until', 1) AS status, e.evidence, least(e.cause_since, seen_at) AS cause_since
                FROM leyser.examine_clauses('en') e LOOP
         former := (SELECT r.status FROM leyser.clause_record r WHERE r.clause = one.clause);

@@ -28,6 +28,18 @@ AS $$ SELECT to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD') $$;
 REVOKE ALL ON FUNCTION leyser.told_day(timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.told_day(timestamptz) IS 'internal: a day of UTC for people';
 
+-- Whatever intervalstyle the session has.
+CREATE FUNCTION leyser.told_span(language text, span interval) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(string_agg(leyser.tell(language, p.unit, p.amount::text), ' ' ORDER BY p.place), leyser.tell(language, 'none'))
+    FROM (VALUES (1, 'years', extract(year FROM span)), (2, 'months', extract(month FROM span)), (3, 'days', extract(day FROM span)),
+                 (4, 'hours', extract(hour FROM span))) p (place, unit, amount)
+    WHERE p.amount <> 0
+$$;
+REVOKE ALL ON FUNCTION leyser.told_span(text, interval) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.told_span(text, interval) IS 'internal: a span of time for people';
+
 -- ---- which checks and alerts speak of which clause ----
 
 -- A pattern that ends with a dot is a family.  Without a state the severity tells it.
@@ -62,6 +74,9 @@ AS $$
         ('2.11', '{failed,orphan,running too long,unverified,archiving failing,archiving late,archiving off,heartbeat silent,job failing,job late}', 'at risk'),
         ('2.12', '{clock moved back}', 'broken'),
         ('2.13', '{server log overwritten,server log silent}', 'broken'),
+        ('2.16', '{notice overdue,mail not sent,mail put off,dead letters}', 'at risk'),
+        ('2.18', '{dead letters}', 'broken'),
+        ('2.18', '{notice overdue,mail not sent,mail put off}', 'at risk'),
         ('2.13', '{events not sealed,server log not rotated,server log readable,heartbeat silent}', 'at risk')
     ) c (clause, alerts, state) CROSS JOIN LATERAL unnest(c.alerts::text[]) a (alert)
 $$;

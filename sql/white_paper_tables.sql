@@ -26,6 +26,17 @@ CREATE TABLE leyser.clause_record (
 );
 COMMENT ON TABLE leyser.clause_record IS 'the clauses of the white paper: how each is, and since when';
 
+-- What ran here, as the heartbeat saw it.
+CREATE TABLE leyser.version_record (
+    part text COLLATE "C" NOT NULL,
+    version text NOT NULL,
+    since timestamptz NOT NULL,
+    is_first boolean NOT NULL,          -- the one that was there when somebody looked first
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (part, since)
+);
+COMMENT ON TABLE leyser.version_record IS 'versions of the server and of leyser: since when each has been running';
+
 -- The last time that the whole event log was verified.
 CREATE TABLE leyser.verification_record (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),

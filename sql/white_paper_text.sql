@@ -64,6 +64,10 @@ AS $$
     ('not examined', 'It could not be examined: SQLSTATE %s.', '確認できませんでした(SQLSTATE %s)。'),
     ('and more', '%s and %s more', '%s ほか%s件'),
     ('none', 'none', 'なし'),
+    ('years', '%s years', '%s年'),
+    ('months', '%s months', '%sか月'),
+    ('days', '%s days', '%s日'),
+    ('hours', '%s hours', '%s時間'),
     -- attestations
     ('attested', 'Attested by %s on %s, until %s: %s (document SHA-256 %s).', '%2$sに%1$sが証明(有効期限 %3$s): %4$s(文書のSHA-256 %5$s)。'),
     ('not attested', 'Nobody has attested it; the database cannot know.', '証明は登録されていません。データベースからは確認できません。'),
@@ -111,6 +115,10 @@ AS $$
     ('a no fence yet', 'There is no fence', 'フェンスなし'),
     ('a tenant came back', 'An erased tenant came back with a restore', '消去済みのお客様データが復元で復活'),
     ('a changes lost', 'A restore lost changes', '復元により変更が失われた'),
+    ('a dead letters', 'Mails that were given up', '送信を断念したメール'),
+    ('a mail not sent', 'Mails wait', '送信待ちのメール'),
+    ('a mail put off', 'Mails failed and are tried again', '再送待ちのメール'),
+    ('a notice overdue', 'The planned end of a notice is past', '終了予定を過ぎたお知らせ'),
     ('a no signing key', 'No key signs', '署名鍵なし'),
     -- what the judges say
     ('accounts', 'Accounts, about: %s. Passwords of %s characters at least, bcrypt of cost %s.', 'アカウント数(概数): %s。パスワードは%s文字以上、bcryptのコストは%s。'),
@@ -153,7 +161,14 @@ AS $$
     ('tables open', 'Protected tables: %s; observed or suspended: %s.', '保護された表: %s件。うち監視のみまたは停止中: %s。'),
     ('checklist', 'Rules of the checklist: %s; open findings: %s; accepted ones: %s.', 'チェックリストの規則: %s件、未対応の指摘: %s件、容認: %s件。'),
     ('checklist failed', 'Findings by which somebody may see or change more than they should: %s.', '本来より多くを閲覧・変更できてしまう指摘: %s。'),
-    ('no notices', 'Nothing that tells of notices is there to be examined.', 'お知らせに関する記録がないため確認できません。')
+    ('announced', 'Lead time of the policy: %s; upgrades and maintenance announced in a year: %s; ahead: %s.', '方針の事前告知期間: %s。1年間に告知したバージョンアップと保守: %s件。予定: %s。'),
+    ('announced late', 'Announced later than the policy says, with the reason: %s.', '方針より短い期間で告知(理由): %s。'),
+    ('not announced', 'New versions that no notice told of: %s.', '告知なしに変わったバージョン: %s。'),
+    ('incidents', 'Incidents told in a year: %s; open: %s.', '1年間に公表したインシデント: %s件。対応中: %s。'),
+    ('not published', 'Incidents that were not published: %s.', '公表していないインシデント: %s。'),
+    ('no update', 'Open incidents of which nothing was told for a day: %s.', '1日以上続報のないインシデント: %s。'),
+    ('no address', 'Customers without an address for mail: %s (%s).', 'メールの宛先がないお客様: %s件(%s)。'),
+    ('no sender', 'No sender of mail is set.', 'メールの差出人が設定されていません。')
 $$;
 REVOKE ALL ON FUNCTION leyser.white_paper_phrases() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.white_paper_phrases() IS

@@ -120,29 +120,29 @@ $node->safe_psql('postgres', $alerts);
 is(as_role('auditor', q{SELECT string_agg(clause, ' ') FROM leyser.white_paper() WHERE evidence ~ 'SQLSTATE'}), '', 'all can be examined again');
 
 # Since when, as the heartbeat saw it; a change is an event.
-sub note
+sub note_clauses
 {
 	make_due($node, 'note clauses', '1 second');
 	as_role('operator', 'CALL leyser.tick()');
 	return;
 }
 
-note();
+note_clauses();
 my $since = of_clause('2.5', 'since');
 usleep(1_100_000);
-note();
+note_clauses();
 is(of_clause('2.5', 'status, since'), "kept|$since", 'since when it is kept');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.event WHERE event = 'white_paper.changed' AND object = '2.5'}), '0', '... without an event');
 $node->safe_psql('postgres', 'CREATE ROLE shadow BYPASSRLS');
 is(of_clause('2.5', "status, since > '$since'"), 'broken|t', 'broken since it was looked at');
-note();
+note_clauses();
 my $broken = of_clause('2.5', 'since');
 usleep(1_100_000);
 is(of_clause('2.5', 'status, since'), "broken|$broken", '... and once it is noted, since then');
 is($node->safe_psql('postgres', q{SELECT detail ->> 'former', detail ->> 'status', detail ->> 'evidence' ~ 'role shadow' FROM leyser.event
 	WHERE event = 'white_paper.changed' AND object = '2.5'}), 'kept|broken|t', '... an event tells of the change');
 $node->safe_psql('postgres', 'DROP ROLE shadow');
-note();
+note_clauses();
 is(of_clause('2.5', "status, since > '$broken'"), 'kept|t', 'kept anew');
 $node->safe_psql('postgres', q{UPDATE leyser.tick_record SET last_tick_at = '2020-01-02 03:04:05Z'});
 is(of_clause('2.13', q{status, since AT TIME ZONE 'UTC'}), 'at risk|2020-01-02 03:04:05', 'since the cause, where that is known');
@@ -152,7 +152,7 @@ as_role('operator', 'CALL leyser.tick()');
 is(as_role('auditor', 'BEGIN READ ONLY; SELECT count(*) FROM leyser.white_paper(); COMMIT'), '20', 'in a read-only transaction');
 is(as_role('auditor', q{SET search_path = pg_temp; CREATE FUNCTION pg_temp.format(text, VARIADIC text[]) RETURNS text LANGUAGE sql AS $$ SELECT 'taken over' $$;
 	SELECT count(*) FROM leyser.white_paper() WHERE evidence ~ 'taken over'}), '0', 'a caller\'s functions');
-is(as_role('auditor', q{SET timezone = 'Asia/Tokyo'; SET datestyle = 'German, DMY'; SET intervalstyle = 'postgres_verbose'; SET lc_messages = 'C';
+is(as_role('auditor', q{SET timezone = 'Asia/Tokyo'; SET datestyle = 'German, DMY'; SET intervalstyle = 'postgres_verbose';
 	SELECT count(*) FROM leyser.white_paper() WHERE evidence ~ '\d\.\d\d\.\d{4}|@ 6'}), '0', '... nor its settings');
 
 $node->stop;

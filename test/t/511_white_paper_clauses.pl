@@ -1,0 +1,209 @@
+# Each clause of the white paper is driven from what it is at best to what breaks it, and
+# back, by changing the thing that it speaks of; the evidence names it.
+
+use strict;
+use warnings;
+
+use LeyserCheck;
+use LeyserSchedule qw(make_due);
+use LeyserTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = check_node('clauses');
+my $rules = rules_of($node);
+
+sub as_role
+{
+	my ($role, $sql) = @_;
+	return $node->safe_psql('postgres', $sql, extra_params => [ '-U', $role ]);
+}
+
+sub of_clause
+{
+	my ($clause, $columns) = @_;
+	return as_role('auditor', "SELECT $columns FROM leyser.white_paper() WHERE clause = '$clause'");
+}
+
+sub tick
+{
+	my (@jobs) = @_;
+
+	make_due($node, $_, '1 second') foreach @jobs;
+	as_role('operator', 'CALL leyser.tick()');
+	return;
+}
+
+# Waits until a setting is in force for new sessions.
+sub setting_is
+{
+	my ($name, $value) = @_;
+	return $node->poll_query_until('postgres', "SELECT current_setting('$name') = '$value'") || die "$name is not $value";
+}
+
+# Three tests: breaking a clause, what its evidence then names, and its end.
+# mend: SQL or a function; without one, the remedy is pasted.
+sub drive
+{
+	my ($clause, $best, $break, $worst, $names, $mend) = @_;
+	my $do = sub { ref $_[0] ? $_[0]->() : paste($node, $_[0]) };
+
+	like(of_clause($clause, 'status'), $best, "$clause: at its best") or diag(of_clause($clause, 'evidence'));
+	$do->($break);
+	like(of_clause($clause, q{status || ': ' || evidence}), qr/^$worst: .*$names/s, "$clause: $worst, and the evidence names it");
+	is(as_role('auditor', "SELECT strpos(j.evidence, x) > 0 FROM leyser.white_paper('ja') j, substring((SELECT e.evidence FROM leyser.white_paper() e
+		WHERE e.clause = '$clause'), '([A-Za-z0-9_.-]*$names)') x WHERE j.clause = '$clause'"), 't', "$clause: ... in Japanese, too") if $names =~ /^[a-z_.0-9]+$/;
+	$do->($mend // of_clause($clause, 'remedy'));
+	like(of_clause($clause, 'status'), $best, "$clause: ... and back") or diag(of_clause($clause, 'evidence'));
+	return;
+}
+
+my $kept = qr/^kept$/;
+my $attested = qr/^attested until /;
+
+# What lies outside: attested for a time.
+sub attest
+{
+	my ($clause, $until) = @_;
+	return as_role('operator', sprintf q{SELECT leyser.attest('%s', 'what is so about %1$s', 'a body', repeat('0', 64), now() + interval '%s')}, $clause, $until // '1 year');
+}
+
+sub withdraw
+{
+	my ($clause) = @_;
+	as_role('operator', "SELECT leyser.withdraw_attestation(attestation_id) FROM leyser.attestation WHERE clause = '$clause' AND is_valid");
+	return;
+}
+
+foreach my $clause (qw(1.2 2.1 2.2 2.14 2.19))
+{
+	my $absent = $clause eq '2.14' ? 'declared' : 'outside the database';
+
+	is(of_clause($clause, 'status'), $absent, "$clause: nothing is attested");
+	attest($clause);
+	drive($clause, $attested, sub { withdraw($clause) }, $absent, 'a body', sub { attest($clause) });
+	like(of_clause($clause, 'evidence'), qr/what is so about \Q$clause\E/, "$clause: ... which the evidence quotes");
+}
+
+# What the database sees a part of: never kept, whoever attests the rest.
+foreach my $clause (qw(2.6 2.10 2.17))
+{
+	is(of_clause($clause, 'status'), 'declared', "$clause: the part that the database sees is well, and the rest is not attested");
+	attest($clause);
+	drive($clause, $attested, sub { withdraw($clause) }, 'declared', 'a body', sub { attest($clause) });
+}
+
+# 2.3, 2.4, 2.5, 2.7, 2.9, 2.15, 2.17: what the security check finds; remedies are pasted.
+sub reload
+{
+	my ($sql, $name, $value) = @_;
+	return sub { paste($node, "$sql; SELECT pg_reload_conf()"); setting_is($name, $value) };
+}
+
+drive('2.3', $kept, reload(q{ALTER SYSTEM SET leyser.password_cost = 6}, 'leyser.password_cost', 6), 'broken', 'server.password_cost',
+	sub { paste($node, of_clause('2.3', 'remedy')); setting_is('leyser.password_cost', 10) });
+drive('2.3', $kept, reload(q{ALTER SYSTEM SET leyser.password_min_length = 8}, 'leyser.password_min_length', 8), 'at risk', 'server.password_length',
+	sub { paste($node, of_clause('2.3', 'remedy')); setting_is('leyser.password_min_length', 15) });
+drive('2.4', $kept, q{SET leyser.guards = off; DROP POLICY leyser_permission_read ON shop.payment}, 'broken', 'shop.payment')
+  if $node->safe_psql('postgres', q{SELECT count(*) FROM pg_policies WHERE policyname = 'leyser_permission_read'});
+drive('2.4', $kept, $rules->{'widen.permissive_true'}{example}, 'broken', 'widen.permissive_true');
+drive('2.5', $kept, 'CREATE ROLE shadow BYPASSRLS', 'broken', 'role shadow');
+drive('2.5', $kept, $rules->{'key.custodian_acts'}{example}, 'broken', 'key.custodian_acts');
+drive('2.7', $kept, $rules->{'key.all_data'}{example}, 'broken', 'key.all_data');
+drive('2.9', $kept, $rules->{'token.in_setting'}{example}, 'broken', 'token.in_setting');
+drive('2.9', $kept, reload(q{ALTER SYSTEM SET leyser.max_token_lifetime = '2d'}, 'leyser.max_token_lifetime', '2d'), 'at risk', 'token.lifetime',
+	sub { paste($node, of_clause('2.9', 'remedy')); setting_is('leyser.max_token_lifetime', '1d') });
+drive('2.15', $kept, q{SET leyser.guards = off; ALTER TABLE shop.invoice DISABLE ROW LEVEL SECURITY}, 'broken', 'shop.invoice');
+drive('2.15', $kept, q{SELECT leyser.suspend_protection('shop.line', 'a job', '1 hour')}, 'broken', 'shop.line');
+drive('2.17', $attested, 'CREATE ROLE "Ob ""scure" BYPASSRLS', 'broken', 'bypass.bypassrls role Ob "scure', 'DROP ROLE "Ob ""scure"');
+$node->safe_psql('postgres', 'DROP ROLE shadow');
+
+# What somebody accepts keeps no promise, and breaks none.
+drive('2.5', $kept, q{CREATE ROLE shadow BYPASSRLS; SELECT leyser.waive_check('bypass.bypassrls', 'role shadow', 'a report of the night', now() + interval '1 day')},
+	'at risk', 'Accepted until .* bypass.bypassrls, role shadow', 'DROP ROLE shadow');
+
+# 2.6: a backup, and a tenant, elsewhere.
+my $generation;
+sub back_up
+{
+	my ($region) = @_;
+
+	$generation = $node->safe_psql('postgres', sprintf q{SELECT leyser.begin_backup('by hand', '/backups', '%s')}, $region);
+	$node->safe_psql('postgres', "SELECT leyser.complete_backup($generation, pg_current_wal_lsn(), pg_current_wal_lsn(), 1, NULL); SELECT leyser.verify_backup($generation, true, 'read')");
+	return;
+}
+
+like(of_clause('2.11', q{status || ': ' || evidence}), qr/^at risk: The books know of no backup yet/, '2.11: before the first backup');
+back_up('JP');
+# the policy was another one when it was taken
+sub back_up_abroad
+{
+	$node->safe_psql('postgres', q{SELECT leyser.set_backup_policy(regions => '{JP,US}')});
+	back_up('US');
+	$node->safe_psql('postgres', q{SELECT leyser.set_backup_policy(regions => '{JP}')});
+	return;
+}
+
+drive('2.6', $attested, \&back_up_abroad, 'broken', 'A backup lies outside the regions', sub { $node->safe_psql('postgres', "SELECT leyser.confirm_backup_deleted($generation)") });
+drive('2.6', $attested, q{SELECT leyser.create_tenant('abroad', region => 'US')}, 'broken', 'abroad \(US\)', q{SELECT leyser.set_backup_policy(regions => '{JP,US}')});
+$node->safe_psql('postgres', q{SELECT leyser.terminate_contract('abroad', now())});
+$node->safe_psql('postgres', q{CALL leyser.purge('abroad')});
+$node->safe_psql('postgres', q{SELECT leyser.set_backup_policy(regions => '{JP}')});
+like(of_clause('2.6', 'status'), $attested, '2.6: an erased tenant counts no longer');
+
+# 2.8: held by law, late, and erased.
+$node->safe_psql('postgres', q{INSERT INTO shop.invoice (tenant_id, number) VALUES (2, 'two'); SELECT leyser.terminate_contract('2', now())});
+drive('2.8', $kept, q{SELECT leyser.hold_purge('2', 'Tax law, article 7', current_date + 90)}, 'broken', '2 \(Tax law, article 7, review on \d{4}-\d\d-\d\d\)');
+like(of_clause('2.8', 'evidence'), qr/Being erased now: 2\./, '2.8: released, it is being erased');
+drive('2.8', $kept, q{UPDATE leyser.tenant_record SET ends_at = now() - interval '2 days' WHERE tenant_id = '2'}, 'broken', 'the erasure is not done: 2');
+like(of_clause('2.8', 'evidence'), qr/^Customers erased: 2; of these, until backups have gone: 2, the last by \d{4}-/, '2.8: ... and erased');
+is(of_clause('2.8', q{evidence ~ 'shop.ledger'}), 't', '2.8: what the provider keeps is named');
+
+# 2.10: the settings; a connection is looked at where there is a network.
+drive('2.10', $attested, reload(q{ALTER SYSTEM SET ssl_min_protocol_version = 'TLSv1'}, 'ssl_min_protocol_version', 'TLSv1'), 'broken', 'server.tls_version',
+	sub { paste($node, of_clause('2.10', 'remedy')); setting_is('ssl_min_protocol_version', 'TLSv1.2') });
+
+# 2.11: a missed day, and a backup that turns out to be torn.
+drive('2.11', $kept, sub { $node->safe_psql('postgres', q{UPDATE leyser.generation_record SET recorded_at = recorded_at - interval '3 days'}) }, 'broken',
+	'No good backup on: ' . $node->safe_psql('postgres', q{SELECT to_char((now() AT TIME ZONE 'UTC')::date - 3, 'YYYY-MM-DD')}),
+	sub { $node->safe_psql('postgres', q{UPDATE leyser.generation_record SET recorded_at = recorded_at + interval '3 days'}) });
+drive('2.11', $kept, sub { $node->safe_psql('postgres', q{SELECT leyser.verify_backup(min(generation_id), false, 'torn') FROM leyser.generation_record}) }, 'at risk',
+	'A backup failed: \d+ "by hand"', sub { $node->safe_psql('postgres', q{UPDATE leyser.generation_record SET state = 'verified', failed_at = NULL WHERE generation_id = (SELECT min(generation_id) FROM leyser.generation_record)}) });
+
+# 2.13: the log's guards, its content, the server's settings, the heartbeat.
+drive('2.13', $kept, 'SET leyser.guards = off; ALTER TABLE leyser.event_record DISABLE TRIGGER refuse_change', 'broken', 'leyser.event_record.refuse_change');
+my ($table, $event) = split /\|/, $node->safe_psql('postgres', q{SELECT tableoid::regclass, event_id FROM leyser.event_record WHERE event = 'tenant.created' ORDER BY event_id LIMIT 1});
+my $tamper = "SET leyser.guards = off; BEGIN; ALTER TABLE $table DISABLE TRIGGER refuse_change; UPDATE $table SET object = %s WHERE event_id = $event; ALTER TABLE $table ENABLE ALWAYS TRIGGER refuse_change; COMMIT";
+my $object = $node->safe_psql('postgres', "SELECT quote_nullable(object) FROM leyser.event_record WHERE event_id = $event");
+drive('2.13', $kept, sub { paste($node, sprintf $tamper, q{'something else'}); tick('verify events') }, 'broken', "event $event changed",
+	sub { paste($node, sprintf $tamper, $object); tick('verify events') });
+is($node->safe_psql('postgres', q{SELECT detail ->> 'first' FROM leyser.event WHERE event = 'events.broken'}), "event $event changed", '2.13: ... and an event tells of it');
+drive('2.13', $kept, sub { $node->safe_psql('postgres', q{UPDATE leyser.verification_record SET verified_at = verified_at - interval '3 days'}) }, 'at risk', 'not verified in the last two days',
+	sub { tick('verify events') });
+drive('2.13', $kept, reload(q{ALTER SYSTEM SET log_min_messages = 'panic'}, 'log_min_messages', 'panic'), 'broken', 'log_min_messages', reload('ALTER SYSTEM RESET log_min_messages', 'log_min_messages', 'warning'));
+drive('2.13', $kept, q{UPDATE leyser.tick_record SET last_tick_at = last_tick_at - interval '6 minutes'}, 'at risk', 'Nobody calls leyser.tick\(\)', sub { tick() });
+
+# 2.16 and 2.18: what people are told.
+my $tell = q{SELECT leyser.announce('%s', 'high', 'A "subject" of %1$s', 'What is so.'%s)};
+$node->safe_psql('postgres', $_) foreach q{SELECT leyser.set_notice_policy(mail_sender => 'status@example.com')}, q{SELECT leyser.add_contact('1', 'contract_holder', 'one@example.com')};
+tick('note clauses');
+drive('2.16', $kept, sprintf($tell, 'upgrade', q{, starts_at => now() + interval '2 days', short_notice_reason => 'a hole in the server'}), 'at risk', 'A "subject" of upgrade": a hole in the server',
+	sub { $node->safe_psql('postgres', q{SELECT leyser.end_notice(max(notice_id), 'called off', 'not needed') FROM leyser.notice; UPDATE leyser.notice_record SET ended_at = now() - interval '40 days'}) });
+drive('2.16', $kept, q{UPDATE leyser.version_record SET version = '150001' WHERE part = 'PostgreSQL'}, 'broken', 'New versions that no notice told of: PostgreSQL 15',
+	q{UPDATE leyser.version_record SET version = current_setting('server_version_num') WHERE part = 'PostgreSQL'});
+$node->safe_psql('postgres', q{UPDATE leyser.version_record SET version = '0.0.9' WHERE part = 'leyser'});
+tick('note clauses');
+like(of_clause('2.16', q{status || evidence}), qr/^broken.*leyser \d/, '2.16: an upgrade of leyser that nobody announced');
+$node->safe_psql('postgres', sprintf($tell, 'maintenance', q{, starts_at => now() + interval '15 days'}));
+$node->safe_psql('postgres', q{UPDATE leyser.notice_record SET announced_at = announced_at - interval '20 days', starts_at = now() - interval '1 minute', ends_at = now() + interval '1 hour'
+	WHERE kind = 'maintenance'});
+like(of_clause('2.16', 'status'), $kept, '2.16: ... and one that was');
+drive('2.18', $kept, q{SELECT leyser.create_tenant('silent')}, 'at risk', 'without an address for mail: 1 \(silent\)', q{SELECT leyser.add_contact('silent', 'contract_holder', 'silent@example.com')});
+drive('2.18', $kept, sprintf($tell, 'incident', ', published => false'), 'broken', 'not published: \d+ "A "subject" of incident"', q{UPDATE leyser.notice_record SET published = true});
+drive('2.18', $kept, q{UPDATE leyser.notice_change SET at = at - interval '2 days' WHERE notice_id = (SELECT max(notice_id) FROM leyser.notice)}, 'at risk', 'nothing was told for a day: \d+ "A "subject" of incident"',
+	q{SELECT leyser.end_notice(max(notice_id), 'over', 'It is over.') FROM leyser.notice});
+drive('2.18', $kept, q{UPDATE leyser.mail_record SET state = 'dead', ended_at = now() WHERE mail_id = (SELECT max(mail_id) FROM leyser.mail_record)}, 'broken', 'Mails that were given up',
+	q{SELECT leyser.retry_mail(max(mail_id)) FROM leyser.mail_record});
+
+$node->stop;
+done_testing();
