@@ -109,6 +109,7 @@ OBJS = \
 	src/password_log.o \
 	src/session.o \
 	src/support.o \
+	src/disclosure.o \
 	src/export.o \
 	src/context_gap.o \
 	src/observe.o \
@@ -150,6 +151,7 @@ SQL_PARTS = \
 	sql/work_tables.sql \
 	sql/adopt_tables.sql \
 	sql/export_tables.sql \
+	sql/disclosure_tables.sql \
 	sql/check_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
@@ -219,6 +221,7 @@ SQL_PARTS = \
 	sql/import.sql \
 	sql/usage.sql \
 	sql/export.sql \
+	sql/disclosure.sql \
 	sql/export_plan.sql \
 	sql/export_policies.sql \
 	sql/event.sql \

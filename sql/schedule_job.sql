@@ -25,7 +25,8 @@ AS $$
         (11, 'check security', NULL, time '17:30', false),
         (12, 'seal events', interval '0', NULL, false),
         (13, 'make months for events', interval '1 hour', NULL, false),
-        (14, 'drop months of events', interval '1 hour', NULL, true)
+        (14, 'drop months of events', interval '1 hour', NULL, true),
+        (15, 'tell of disclosures', interval '0', NULL, false)
     ) k (number, job, every, daily_at, held)
 $$;
 REVOKE ALL ON FUNCTION leyser.job_kinds() FROM PUBLIC;
@@ -42,6 +43,7 @@ BEGIN
         WHEN 'queue purges' THEN
             leyser.next_due_purge() IS NOT NULL OR EXISTS (SELECT FROM leyser.settled_problems())
         WHEN 'end suspensions' THEN EXISTS (SELECT FROM leyser.ended_suspensions())
+        WHEN 'tell of disclosures' THEN EXISTS (SELECT FROM leyser.due_disclosures())
         WHEN 'daily backup' THEN
             current_setting('leyser.backup_directory', true) <> '' AND (leyser.present_backup_policy()).daily_backup
         WHEN 'clean backups' THEN current_setting('leyser.backup_directory', true) <> ''
@@ -233,6 +235,9 @@ BEGIN
         WHEN 'end suspensions' THEN
             SELECT format('suspensions that have ended: %s', count(leyser.tidy_suspension(e.relation))) INTO done
                 FROM leyser.ended_suspensions() e (relation);
+        WHEN 'tell of disclosures' THEN
+            SELECT format('disclosures of which tenants were told: %s', count(leyser.tell_tenant(d.disclosure_id))) INTO done
+                FROM leyser.due_disclosures() d (disclosure_id);
         WHEN 'seal events' THEN PERFORM leyser.seal_events();
         WHEN 'make months for events' THEN PERFORM leyser.add_event_months();
         WHEN 'drop months of events' THEN done := leyser.drop_event_months();

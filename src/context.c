@@ -40,6 +40,7 @@
 #include "cache.h"
 #include "compat.h"
 #include "connection.h"
+#include "disclosure.h"
 
 typedef enum ContextScope
 {
@@ -283,7 +284,8 @@ context_check_token(char **newval, void **extra, GucSource source)
 	if (!leyser_token_verify(*newval, leyser_cache_key, &limits, &claims, &error))
 		return context_check_failed(&error);
 	leyser_context_build(&built.context, &claims, context_lxid());
-	if (!leyser_cache_tenant_is_active(claims.tenant))
+	if (!leyser_cache_tenant_is_active(claims.tenant) &&
+		!leyser_disclosure_is_open(&built.context))
 	{
 		leyser_context_error(
 			&error, LEYSER_ERRCODE_TENANT_NOT_ACTIVE, "tenant is not active",

@@ -26,6 +26,7 @@
 
 #include "cache.h"
 #include "compat.h"
+#include "disclosure.h"
 #include "export.h"
 #include "support.h"
 
@@ -200,7 +201,7 @@ context_check_state(const LeyserContext *context, TimestampTz now,
 					LeyserTokenError *error)
 {
 	checked_until = leyser_cache_tenant_end(leyser_context_string(context, tenant));
-	if (now >= checked_until)
+	if (now >= checked_until && !leyser_disclosure_is_open(context))
 	{
 		leyser_context_error(
 			error, LEYSER_ERRCODE_TENANT_NOT_ACTIVE, "tenant is not active",
@@ -324,6 +325,7 @@ leyser_context_require(void)
 static void
 context_executor_start(QueryDesc *queryDesc, int eflags)
 {
+	leyser_disclosure_note_statement();
 	leyser_context_new_statement();
 	if (prev_executor_start)
 		prev_executor_start(queryDesc, eflags);

@@ -150,7 +150,7 @@ my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_rec
   termination_record hold_record external_store external_erasure purge_record purge_record_purge_id_seq
   fence_record backup_policy generation_record generation_record_generation_id_seq system_record wal_archive_record
   wal_archive_history lookup_record adoption_record adoption_record_adoption_id_seq waiver_record
-  event_pending event_seal event_checkpoint event_retention);
+  event_pending event_seal event_checkpoint event_retention disclosure_record disclosure_record_disclosure_id_seq);
 my %out_of_dump = (
 	each_tenant_record => 'what another server has begun goes on there',
 	identity => 'a restored database is another audience',
@@ -163,6 +163,7 @@ my %out_of_dump = (
 	session_record => 'sessions end with the database they were in',
 	revoked_session => 'as the sessions do',
 	export_record => 'windows end, too: they are for a role of another cluster',
+	disclosure_window => 'as exports do: none comes back open',
 	support_record => 'support access ends, too: it may have been revoked since, or be for a role of another cluster',
 	support_record_support_id_seq => 'of that table',
 	invitation_record => 'invitations end, too',
@@ -195,7 +196,7 @@ rows_are(q{SELECT (SELECT count(*) FROM leyser.issuer_key), (SELECT count(*) FRO
 	['0|0|0|0'], 'the script leaves no seed rows, which a restore would meet again');
 
 # What a purge does to leyser's own tables, or consciously does not.
-my @emptied = qw(account_record each_tenant_record event_record export_record familiar_address grant_lock grant_record hold_record invitation_record issuer_key login_delay
+my @emptied = qw(account_record disclosure_record disclosure_window each_tenant_record event_record export_record familiar_address grant_lock grant_record hold_record invitation_record issuer_key login_delay
   password_record permission_change revoked_session role_member role_permission role_record session_record
   support_record tenant_record termination_record);
 my %not_emptied = (
