@@ -60,6 +60,7 @@ OBJS = \
 	src/audit_image.o \
 	src/audit_memory.o \
 	src/audit_table.o \
+	src/refusal.o \
 	src/event_digest.o \
 	src/event_insert.o \
 	src/event_month.o \
@@ -225,11 +226,13 @@ SQL_PARTS = \
 	sql/export_plan.sql \
 	sql/export_policies.sql \
 	sql/event.sql \
+	sql/daily_usage.sql \
 	sql/event_seal.sql \
 	sql/event_month.sql \
 	sql/event_retention.sql \
 	sql/event_verify.sql \
 	sql/audit.sql \
+	sql/anomaly.sql \
 	sql/check_base.sql \
 	sql/check_bypass.sql \
 	sql/check_bypass_read.sql \

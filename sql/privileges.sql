@@ -149,6 +149,9 @@ AS $$
         ('operator', 'leyser.unaudit(regclass)'),
         -- view tenant_event calls it with the rights of whoever reads the view
         ('application', 'leyser.audit_images(bytea)'),
+        -- view anomaly calls it with the rights of whoever reads the view
+        ('operator', 'leyser.list_anomalies()'),
+        ('auditor', 'leyser.list_anomalies()'),
         ('auditor', 'leyser.verify_events(text, timestamptz, timestamptz, text)'),
         ('auditor', 'leyser.event_digest()'),
         ('operator', 'leyser.suspend_protection(regclass, text, interval, boolean)'),
@@ -255,6 +258,7 @@ AS $$
         ('application', 'leyser.account'),
         ('application', 'leyser.account_event'),
         ('application', 'leyser.tenant_event'),
+        ('application', 'leyser.tenant_usage'),
         ('application', 'leyser.session'),
         ('application', 'leyser.role'),
         ('application', 'leyser.granted'),
@@ -300,6 +304,10 @@ AS $$
         ('auditor', 'leyser.granted_usage'),
         ('operator', 'leyser.audited_table'),
         ('auditor', 'leyser.audited_table'),
+        ('operator', 'leyser.daily_usage'),
+        ('auditor', 'leyser.daily_usage'),
+        ('operator', 'leyser.anomaly'),
+        ('auditor', 'leyser.anomaly'),
         ('auditor', 'leyser.event')
     ) r (usage, object)
 $$;

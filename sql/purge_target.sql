@@ -115,6 +115,7 @@ AS $$
         ('leyser.disclosure_record', 'tenant_id = $1 AND num_nonnulls(legal_basis, untold_reason) > 0', 'legal_basis = NULL, untold_reason = NULL'),
         ('leyser.familiar_address', 'account_id IN (SELECT a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),
         ('leyser.grant_lock', 'tenant_id = $1', NULL),
+        ('leyser.daily_usage_record', 'tenant_id = $1', NULL),
         ('leyser.invitation_record', 'account_id IN (SELECT a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),
         ('leyser.password_record', 'account_id IN (SELECT a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),
         ('leyser.grant_record', 'account_id IN (SELECT a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),

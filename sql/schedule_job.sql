@@ -26,7 +26,8 @@ AS $$
         (12, 'seal events', interval '0', NULL, false),
         (13, 'make months for events', interval '1 hour', NULL, false),
         (14, 'drop months of events', interval '1 hour', NULL, true),
-        (15, 'tell of disclosures', interval '0', NULL, false)
+        (15, 'tell of disclosures', interval '0', NULL, false),
+        (16, 'count refusals', interval '0', NULL, false)
     ) k (number, job, every, daily_at, held)
 $$;
 REVOKE ALL ON FUNCTION leyser.job_kinds() FROM PUBLIC;
@@ -48,6 +49,7 @@ BEGIN
             current_setting('leyser.backup_directory', true) <> '' AND (leyser.present_backup_policy()).daily_backup
         WHEN 'clean backups' THEN current_setting('leyser.backup_directory', true) <> ''
         WHEN 'seal events' THEN EXISTS (SELECT FROM leyser.event_pending)
+        WHEN 'count refusals' THEN leyser.refusals_wait()
         WHEN 'look at pg_cron' THEN EXISTS (SELECT FROM leyser.cron_job_record)
         ELSE true END IS TRUE;
 END
@@ -240,7 +242,10 @@ BEGIN
                 FROM leyser.due_disclosures() d (disclosure_id);
         WHEN 'seal events' THEN PERFORM leyser.seal_events();
         WHEN 'make months for events' THEN PERFORM leyser.add_event_months();
-        WHEN 'drop months of events' THEN done := leyser.drop_event_months();
+        WHEN 'drop months of events' THEN
+            done := leyser.drop_event_months();
+            PERFORM leyser.drop_daily_usage();
+        WHEN 'count refusals' THEN PERFORM leyser.count_refusals();
         WHEN 'upkeep' THEN done := leyser.prune_history();
         WHEN 'check security' THEN done := leyser.note_findings();
     END CASE;

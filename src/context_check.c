@@ -28,6 +28,7 @@
 #include "compat.h"
 #include "disclosure.h"
 #include "export.h"
+#include "refusal.h"
 #include "support.h"
 
 /* What was checked last: the same again needs no look-up. */
@@ -302,6 +303,10 @@ leyser_context_check(LeyserTokenError *error)
 void
 leyser_context_raise(const LeyserTokenError *error)
 {
+	const LeyserContext *context = leyser_context_current();
+
+	leyser_refusal_count(error->sqlerrcode,
+						 context ? leyser_context_string(context, tenant) : NULL);
 	ereport(ERROR, (errcode(error->sqlerrcode), errmsg("%s", error->message),
 					error->detail[0] ? errdetail("%s", error->detail) : 0,
 					error->log_detail[0] ? errdetail_log("%s", error->log_detail) : 0,

@@ -32,6 +32,7 @@
 #include "pgbackrest.h"
 #include "portal.h"
 #include "purge.h"
+#include "refusal.h"
 #include "task.h"
 #include "token.h"
 #include "undeclared.h"
@@ -63,6 +64,7 @@ _PG_init(void)
 	leyser_undeclared_init();
 	leyser_support_init();
 	leyser_audit_memory_init();
+	leyser_refusal_init();
 	leyser_task_init();
 	leyser_launcher_init();
 	leyser_backup_init();

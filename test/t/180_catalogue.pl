@@ -78,7 +78,7 @@ rows_are(q{
 rows_are(q{
 	SELECT DISTINCT s FROM pg_proc p, unnest(p.proconfig) s
 	WHERE p.pronamespace = 'leyser'::regnamespace ORDER BY s
-}, [ 'jit=off', 'leyser.registry_work=on', 'lock_timeout=3s', 'search_path=pg_catalog, pg_temp', 'standard_conforming_strings=on' ],
+}, [ 'enable_hashjoin=off', 'enable_mergejoin=off', 'jit=off', 'leyser.registry_work=on', 'lock_timeout=3s', 'search_path=pg_catalog, pg_temp', 'standard_conforming_strings=on' ],
 	'settings of functions');
 rows_are(q{
 	SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
@@ -150,7 +150,7 @@ my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_rec
   termination_record hold_record external_store external_erasure purge_record purge_record_purge_id_seq
   fence_record backup_policy generation_record generation_record_generation_id_seq system_record wal_archive_record
   wal_archive_history lookup_record adoption_record adoption_record_adoption_id_seq waiver_record
-  event_pending event_seal event_checkpoint event_retention disclosure_record disclosure_record_disclosure_id_seq);
+  event_pending event_seal event_checkpoint event_retention daily_usage_record disclosure_record disclosure_record_disclosure_id_seq);
 my %out_of_dump = (
 	each_tenant_record => 'what another server has begun goes on there',
 	identity => 'a restored database is another audience',
@@ -196,7 +196,7 @@ rows_are(q{SELECT (SELECT count(*) FROM leyser.issuer_key), (SELECT count(*) FRO
 	['0|0|0|0'], 'the script leaves no seed rows, which a restore would meet again');
 
 # What a purge does to leyser's own tables, or consciously does not.
-my @emptied = qw(account_record disclosure_record disclosure_window each_tenant_record event_record export_record familiar_address grant_lock grant_record hold_record invitation_record issuer_key login_delay
+my @emptied = qw(account_record daily_usage_record disclosure_record disclosure_window each_tenant_record event_record export_record familiar_address grant_lock grant_record hold_record invitation_record issuer_key login_delay
   password_record permission_change revoked_session role_member role_permission role_record session_record
   support_record tenant_record termination_record);
 my %not_emptied = (
