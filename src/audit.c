@@ -29,6 +29,7 @@
 
 #include "compat.h"
 #include "context.h"
+#include "event.h"
 #include "event_insert.h"
 
 #define EVENT_BYTES (256 * 1024)
@@ -124,6 +125,7 @@ event_write(const AuditStatement *statement, const char *tenant_id, const int64 
 			PointerGetDatum(cstring_to_text_with_len(images->data, images->len));
 	nulls[LEYSER_EVENT_IMAGES] = images == NULL;
 	leyser_event_insert(values, nulls);
+	leyser_event_line(values, nulls);
 }
 
 static void

@@ -93,6 +93,16 @@ $node->safe_psql('postgres', q{COPY item (tenant_id, id) FROM PROGRAM 'printf "t
 is(images() =~ s/\|\{[^\n]*//gr, "row.inserted|t2|public.item|1|\nrow.updated|t2|public.item|1\nrow.deleted|t2|public.item|1", 'COPY, MERGE, and a replication role');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.event_record WHERE images IS NOT NULL AND position('hidden'::bytea IN images) > 0}), '0', 'no redacted value is anywhere');
 
+# Each event is a line of the server log, too: who, what, how many, and no row.
+my $from = -s $node->logfile;
+act(q{SET LOCAL timezone = 'Asia/Tokyo'; UPDATE item SET id = id WHERE id <= 5});
+my @lines = slurp_file($node->logfile, $from) =~ /leyser event: (\{"event": "row\.[^\n]*)/g;
+is(scalar(@lines), 1, 'a line of the server log for each event');
+like($lines[0], qr/^\{"event": "row\.updated", "at": "\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "tenant_id": "t1", "session_role": "gateway", "caller_role": "gateway", "account_id": $ada, "object": "public\.item", "detail": \{"rows": \d+\}\}$/,
+	'... says who, what and how many');
+is($node->safe_psql('postgres', qq{SELECT (\$l\$$lines[0]\$l\$::jsonb ->> 'at')::timestamptz = at FROM leyser.event_record WHERE event = 'row.updated' ORDER BY event_id DESC LIMIT 1}), 't', '... and when');
+images();
+
 # A row that moves from one tenant to another: each is told what it had, or has.
 $node->safe_psql('postgres', q{UPDATE item SET tenant_id = 't2', id = 4 WHERE tenant_id = 't1' AND id = 5});
 is(images() =~ s/"at": "[^"]*", |, "secret": \{[^}]*\}//gr, join("\n", q(row.updated|t1|public.item|1|{"id": "5", "tenant_id": "t1", "Größe \"x\"": "x"}|),
