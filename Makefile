@@ -58,7 +58,9 @@ OBJS = \
 	src/event.o \
 	src/audit.o \
 	src/audit_image.o \
+	src/audit_memory.o \
 	src/audit_table.o \
+	src/refusal.o \
 	src/event_digest.o \
 	src/event_insert.o \
 	src/event_month.o \
@@ -109,6 +111,7 @@ OBJS = \
 	src/password_log.o \
 	src/session.o \
 	src/support.o \
+	src/disclosure.o \
 	src/export.o \
 	src/context_gap.o \
 	src/observe.o \
@@ -150,6 +153,7 @@ SQL_PARTS = \
 	sql/work_tables.sql \
 	sql/adopt_tables.sql \
 	sql/export_tables.sql \
+	sql/disclosure_tables.sql \
 	sql/check_tables.sql \
 	sql/white_paper_tables.sql \
 	sql/notice_tables.sql \
@@ -231,14 +235,17 @@ SQL_PARTS = \
 	sql/import.sql \
 	sql/usage.sql \
 	sql/export.sql \
+	sql/disclosure.sql \
 	sql/export_plan.sql \
 	sql/export_policies.sql \
 	sql/event.sql \
+	sql/daily_usage.sql \
 	sql/event_seal.sql \
 	sql/event_month.sql \
 	sql/event_retention.sql \
 	sql/event_verify.sql \
 	sql/audit.sql \
+	sql/anomaly.sql \
 	sql/check_base.sql \
 	sql/check_bypass.sql \
 	sql/check_bypass_read.sql \

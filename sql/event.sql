@@ -94,14 +94,16 @@ COMMENT ON FUNCTION leyser.event_person(bigint, text, text) IS
     'internal: the account whose address an event holds, or NULL';
 
 -- With the salt and the rest of the content, the few addresses there are could be
--- tried until the digest fits: so the salt goes with the address.
+-- tried until the digest fits: so the salt goes with the address.  All events of the
+-- tenant are looked at, for an index of addresses would cost every audited row more
+-- than an account that is deleted now and then.
 CREATE FUNCTION leyser.erase_addresses(tenant_id text, account_id bigint) RETURNS void
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
     UPDATE leyser.event_record e
         SET client_address = NULL, detail = e.detail - 'client_address', salt = NULL
         WHERE e.tenant_id = erase_addresses.tenant_id
-          AND coalesce(e.account_id::text, e.object) = erase_addresses.account_id::text
+          AND (e.account_id = erase_addresses.account_id OR (e.account_id IS NULL AND e.object = erase_addresses.account_id::text))
           AND (e.client_address IS NOT NULL OR e.detail ? 'client_address')
           AND leyser.event_person(e.account_id, e.event, e.object) = erase_addresses.account_id
 $$;

@@ -38,8 +38,6 @@ BEGIN
         to_char(month, 'YYYY-MM-DD') || ' 00:00:00+00', to_char(month + interval '1 month', 'YYYY-MM-DD') || ' 00:00:00+00');
     EXECUTE format('ALTER TABLE leyser.%I ADD CONSTRAINT %I PRIMARY KEY (event_id)', name, name || '_pkey');
     EXECUTE format('CREATE INDEX %I ON leyser.%I (tenant_id, event_id)', name || '_tenant', name);
-    EXECUTE format('CREATE INDEX %I ON leyser.%I (tenant_id, (coalesce(account_id::text, object)))
-        WHERE client_address IS NOT NULL OR detail ? ''client_address''', name || '_address', name);
     EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE ON leyser.%I
         FOR EACH ROW EXECUTE FUNCTION leyser.refuse_event_change()', name);
     EXECUTE format('CREATE TRIGGER refuse_removal BEFORE DELETE OR TRUNCATE ON leyser.%I
@@ -47,7 +45,6 @@ BEGIN
     EXECUTE format('ALTER TABLE leyser.%I ENABLE ALWAYS TRIGGER refuse_change, ENABLE ALWAYS TRIGGER refuse_removal', name);
     EXECUTE format('COMMENT ON TABLE leyser.%I IS %L', name, 'events of ' || to_char(month, 'YYYY-MM') || ', by UTC');
     EXECUTE format('COMMENT ON INDEX leyser.%I IS %L', name || '_tenant', 'one tenant''s events, in order');
-    EXECUTE format('COMMENT ON INDEX leyser.%I IS %L', name || '_address', 'events with an address, to be erased with the account');
     EXECUTE format('COMMENT ON TRIGGER refuse_change ON leyser.%I IS %L', name, 'the event log is append-only');
     EXECUTE format('COMMENT ON TRIGGER refuse_removal ON leyser.%I IS %L', name, 'the event log is append-only');
 END

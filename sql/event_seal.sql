@@ -65,23 +65,31 @@ CREATE TYPE leyser.pending_seal AS (
 );
 COMMENT ON TYPE leyser.pending_seal IS 'the events of a chain that are sealed together';
 
+-- Each is looked up by its id, in the months that there are: never a scan of them all.
 CREATE FUNCTION leyser.take_pending(most integer) RETURNS leyser.pending_seal[]
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
-    WITH taken AS (
+    WITH taken AS MATERIALIZED (
         DELETE FROM leyser.event_pending p
         WHERE p.ctid = ANY (ARRAY(SELECT o.ctid FROM leyser.event_pending o LIMIT most))
         RETURNING p.*
+    ), counted AS MATERIALIZED (
+        SELECT t.chain, (t.at AT TIME ZONE 'UTC')::date AS day, e.event, count(*) AS events,
+               sum(leyser.event_rows(e.event, e.detail))::bigint AS rows, min(t.at) AS first_at, max(t.at) AS last_at
+        FROM taken t JOIN leyser.event_record e ON e.event_id = t.event_id
+        GROUP BY t.chain, day, e.event ORDER BY t.chain, day, e.event
+    ), used AS MATERIALIZED (
+        SELECT count(leyser.add_daily_usage(c.chain, c.day, c.event, c.events, c.rows, c.first_at, c.last_at)) FROM counted c
     ), grouped AS (
         SELECT t.chain, count(*)::integer AS events, min(t.event_id) AS first_event, max(t.event_id) AS last_event,
                string_agg(int8send(t.event_id) || t.leaf, ''::bytea ORDER BY t.event_id) AS members, max(t.at) AS latest_at
         FROM taken t GROUP BY t.chain
     )
-    SELECT array_agg(ROW(g.*)::leyser.pending_seal) FROM grouped g
+    SELECT array_agg(ROW(g.*)::leyser.pending_seal) FROM grouped g, used
 $$;
 REVOKE ALL ON FUNCTION leyser.take_pending(integer) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.take_pending(integer) IS
-    'internal: takes events that are to be sealed, by chain; NULL where there are none';
+    'internal: takes events that are to be sealed, by chain, and counts them by tenant and day; NULL where there are none';
 
 -- One run.  Its time is not before its events', or a month could lose its seals
 -- before its events.

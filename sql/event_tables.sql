@@ -62,7 +62,35 @@ CREATE TABLE leyser.event_retention (
 COMMENT ON TABLE leyser.event_retention IS
     'how long events are kept, and since when that was promised; empty: six months';
 
+CREATE TABLE leyser.daily_usage_record (
+    day date NOT NULL,                  -- by UTC
+    tenant_id text COLLATE "C" NOT NULL,    -- empty: none
+    event text COLLATE "C" NOT NULL,    -- as in the event log, or what src/refusal.c counts
+    events bigint NOT NULL,
+    rows bigint NOT NULL,               -- of audited statements
+    first_at timestamptz NOT NULL,
+    last_at timestamptz NOT NULL,
+    PRIMARY KEY (day, tenant_id, event)
+);
+COMMENT ON TABLE leyser.daily_usage_record IS
+    'how many events of each kind there were, by tenant and day, and what was refused; kept as long as the events';
+CREATE INDEX daily_usage_record_tenant ON leyser.daily_usage_record (tenant_id, day);
+COMMENT ON INDEX leyser.daily_usage_record_tenant IS 'one tenant''s days, in order';
+
+CREATE FUNCTION leyser.take_refusals()
+    RETURNS TABLE (event text, tenant_id text, events bigint, first_at timestamptz, last_at timestamptz)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_take_refusals';
+REVOKE ALL ON FUNCTION leyser.take_refusals() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.take_refusals() IS
+    'internal: what was refused since it was last called; put back where the transaction is rolled back';
+
+CREATE FUNCTION leyser.refusals_wait() RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_refusals_wait';
+REVOKE ALL ON FUNCTION leyser.refusals_wait() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.refusals_wait() IS 'internal: whether something was refused that is not written down yet';
+
 SELECT pg_catalog.pg_extension_config_dump('leyser.event_pending', '');
+SELECT pg_catalog.pg_extension_config_dump('leyser.daily_usage_record', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.event_seal', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.event_checkpoint', '');
 SELECT pg_catalog.pg_extension_config_dump('leyser.event_retention', '');

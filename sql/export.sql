@@ -14,7 +14,7 @@ BEGIN
     IF tenant.state = 'erased' THEN
         RAISE EXCEPTION USING ERRCODE = 'LY008',
             MESSAGE = 'the tenant is erased',
-            DETAIL = 'Nothing of it is left to export.',
+            DETAIL = 'Nothing of it is left.',
             HINT = 'See leyser.purge_report().';
     END IF;
     SELECT p.* INTO purge FROM leyser.purge_record p
@@ -24,7 +24,7 @@ BEGIN
             MESSAGE = 'the tenant is being purged',
             DETAIL = CASE WHEN purge.state = 'held' THEN 'Its purge is held, but had begun: what is left is not all there was.'
                           ELSE format('Its purge was called for at %s.', leyser.told_moment(purge.queued_at)) END,
-            HINT = 'Export a tenant before CALL leyser.purge(); see view leyser.purge_status.';
+            HINT = 'Read a tenant''s rows before CALL leyser.purge(); see view leyser.purge_status.';
     END IF;
 END
 $$;
@@ -259,11 +259,12 @@ BEGIN
         PERFORM leyser.record_event('export.closed', ended.tenant_id, ended.to_role::text,
             jsonb_build_object('cause', end_exports.cause));
     END LOOP;
+    PERFORM leyser.end_disclosures(end_exports.tenant_id, end_exports.cause);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.end_exports(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.end_exports(text, text) IS
-    'internal: ends the windows of a tenant, or of all (NULL); cause is purge, restore, usage: then only those of roles that have usage exporter no longer, or table: of roles that may read what is not protected';
+    'internal: ends the windows and disclosures of a tenant, or of all (NULL); cause is purge, restore, usage: then only those of roles that have usage exporter no longer, or table: of roles that may read what is not protected';
 
 -- A table that is not protected any longer, or not enforced, shows an open window
 -- everybody's rows.  Not where rows are deleted, for protect() takes a table out of the
@@ -272,7 +273,8 @@ CREATE FUNCTION leyser.follow_exports() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF EXISTS (SELECT FROM leyser.export_record e WHERE e.ended_at IS NULL AND (e.ends_at IS NULL OR e.ends_at > clock_timestamp())) THEN
+    IF EXISTS (SELECT FROM leyser.export_record e WHERE e.ended_at IS NULL AND (e.ends_at IS NULL OR e.ends_at > clock_timestamp()))
+       OR EXISTS (SELECT FROM leyser.disclosure_record d WHERE d.closed_at IS NULL AND (d.ends_at > clock_timestamp()) IS NOT FALSE) THEN
         PERFORM leyser.end_exports(NULL, 'table');
     END IF;
     RETURN NULL;
@@ -303,9 +305,11 @@ DECLARE
     export leyser.export_record;
     target leyser.purge_target;
     refused text;
+    disclosed CONSTANT text := leyser.disclosed_tenant();
 BEGIN
-    SELECT e.* INTO export FROM leyser.export_record e WHERE e.to_role = leyser.caller() AND e.ends_at IS NOT NULL;
-    IF export.to_role IS NULL THEN
+    SELECT e.* INTO export FROM leyser.export_record e WHERE e.to_role = leyser.caller() AND e.ends_at IS NOT NULL AND disclosed IS NULL;
+    tenant_id := coalesce(disclosed, export.tenant_id);
+    IF tenant_id IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
             MESSAGE = 'permission denied: no export is open',
             DETAIL = format('Role "%s" has not opened one.', leyser.caller()), HINT = 'Call leyser.open_export() first.';
@@ -317,7 +321,7 @@ BEGIN
             HINT = 'Call leyser.open_export() again.';
     END IF;
     PERFORM leyser.refuse_while_held();
-    SELECT t.* INTO target FROM leyser.purge_targets(export.tenant_id) t
+    SELECT t.* INTO target FROM leyser.purge_targets(export_source.tenant_id) t
         WHERE t.relation = export_source.relation AND t.kind IN ('own', 'own_and_global', 'by_rule');
     IF target.relation IS NULL OR target.relkind = 'f' OR target.relkind = 'p' AND target.kind = 'by_rule' THEN
         RAISE EXCEPTION USING ERRCODE = 'wrong_object_type',
@@ -331,9 +335,11 @@ BEGIN
             MESSAGE = format('the condition of "%s" cannot be run', export_source.relation),
             DETAIL = refused || '.', HINT = format('Declare another one: SELECT leyser.declare_table(%L, …);', target.relation_name);
     END IF;
-    PERFORM leyser.record_lasting_event('export.read', export.tenant_id, target.relation_name,
-        jsonb_build_object('to_role', export.to_role::text));
-    tenant_id := export.tenant_id;
+    -- a disclosure's statements are recorded as they begin
+    IF disclosed IS NULL THEN
+        PERFORM leyser.record_lasting_event('export.read', export.tenant_id, target.relation_name,
+            jsonb_build_object('to_role', export.to_role::text));
+    END IF;
     -- the ids of another type than the column's find nothing
     query := format(E'SELECT * FROM %s%s WHERE (%s\n)', CASE WHEN target.relkind = 'r' THEN 'ONLY ' END,
                     target.relation_name, coalesce(target.condition, 'false'));
@@ -347,4 +353,4 @@ CREATE FUNCTION leyser.export_rows(row_type anyelement) RETURNS SETOF anyelement
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_export_rows';
 REVOKE ALL ON FUNCTION leyser.export_rows(anyelement) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.export_rows(anyelement) IS
-    'exporter: export_rows(NULL::schema.table) gives the rows of a protected or by-rule table that are the tenant''s whose window the caller has open, with the rights of the table''s owner, also those that policies hide; recorded before; 42501 without a window, LY003 where it has ended, 42809 for other tables, LY008 where a by-rule condition cannot be run, 53000 or 58000 where it could not be recorded';
+    'exporter: export_rows(NULL::schema.table) gives the rows of a protected or by-rule table that are the tenant''s whose window the caller has open, or whose disclosure it has entered, with the rights of the table''s owner, also those that policies hide; recorded before; 42501 without a window, LY003 where it has ended, 42809 for other tables, LY008 where a by-rule condition cannot be run, 53000 or 58000 where it could not be recorded';

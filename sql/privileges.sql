@@ -149,6 +149,9 @@ AS $$
         ('operator', 'leyser.unaudit(regclass)'),
         -- view tenant_event calls it with the rights of whoever reads the view
         ('application', 'leyser.audit_images(bytea)'),
+        -- view anomaly calls it with the rights of whoever reads the view
+        ('operator', 'leyser.list_anomalies()'),
+        ('auditor', 'leyser.list_anomalies()'),
         ('auditor', 'leyser.verify_events(text, timestamptz, timestamptz, text)'),
         ('auditor', 'leyser.event_digest()'),
         ('operator', 'leyser.suspend_protection(regclass, text, interval, boolean)'),
@@ -220,6 +223,16 @@ AS $$
         ('auditor', 'leyser.export_plan(text)'),
         ('operator', 'leyser.confirm_export(regrole)'),
         ('operator', 'leyser.close_export(regrole)'),
+        ('operator', 'leyser.open_disclosure(text, text, interval, regrole, boolean, text, timestamptz)'),
+        ('exporter', 'leyser.open_disclosure(text, text, interval, regrole, boolean, text, timestamptz)'),
+        ('operator', 'leyser.confirm_disclosure(bigint)'),
+        ('operator', 'leyser.close_disclosure(bigint)'),
+        ('exporter', 'leyser.close_disclosure(bigint)'),
+        ('exporter', 'leyser.enter_disclosure(bigint)'),
+        ('operator', 'leyser.tell_disclosure(bigint)'),
+        -- view disclosure calls it with the rights of whoever reads the view
+        ('operator', 'leyser.disclosed_statements(leyser.disclosure_record)'),
+        ('auditor', 'leyser.disclosed_statements(leyser.disclosure_record)'),
         ('operator', 'leyser.export_policies(text, text)'),
         ('operator', 'leyser.unprotect_all()'),
         ('backup', 'leyser.take_backup(text)'),
@@ -263,6 +276,7 @@ AS $$
         ('application', 'leyser.account_event'),
         ('application', 'leyser.tenant_event'),
         ('application', 'leyser.tenant_notice'),
+        ('application', 'leyser.tenant_usage'),
         ('application', 'leyser.session'),
         ('application', 'leyser.role'),
         ('application', 'leyser.granted'),
@@ -275,6 +289,8 @@ AS $$
         ('auditor', 'leyser.purge_status'),
         ('operator', 'leyser.export_window'),
         ('auditor', 'leyser.export_window'),
+        ('operator', 'leyser.disclosure'),
+        ('auditor', 'leyser.disclosure'),
         ('operator', 'leyser.job'),
         ('backup', 'leyser.job'),
         ('auditor', 'leyser.job'),
@@ -317,6 +333,10 @@ AS $$
         ('auditor', 'leyser.mail_delivery'),
         ('operator', 'leyser.audited_table'),
         ('auditor', 'leyser.audited_table'),
+        ('operator', 'leyser.daily_usage'),
+        ('auditor', 'leyser.daily_usage'),
+        ('operator', 'leyser.anomaly'),
+        ('auditor', 'leyser.anomaly'),
         ('auditor', 'leyser.event')
     ) r (usage, object)
 $$;

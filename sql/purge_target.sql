@@ -105,13 +105,17 @@ AS $$
     SELECT o.relation::oid, o.relation::text, 'r'::"char", 'leyser', o.condition, o.assignments, NULL::smallint, NULL::text
     FROM (VALUES
         ('leyser.login_delay'::regclass, 'split_part(subject, ''@'', 1) IN (SELECT ''account:'' || a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),
-        ('leyser.revoked_session', 'session_id IN (SELECT s.session_id FROM leyser.session_record s WHERE s.tenant_id = $1 UNION ALL SELECT u.session_id FROM leyser.support_record u WHERE u.tenant_id = $1)', NULL),
+        ('leyser.revoked_session', 'session_id IN (SELECT s.session_id FROM leyser.session_record s WHERE s.tenant_id = $1 UNION ALL SELECT u.session_id FROM leyser.support_record u WHERE u.tenant_id = $1 UNION ALL SELECT w.session_id FROM leyser.disclosure_window w WHERE w.tenant_id = $1)', NULL),
         ('leyser.session_record', 'tenant_id = $1', NULL),
         ('leyser.each_tenant_record', 'tenant_id = $1', NULL),
         ('leyser.support_record', 'tenant_id = $1', NULL),
         ('leyser.export_record', 'tenant_id = $1', NULL),
+        ('leyser.disclosure_window', 'tenant_id = $1', NULL),
+        -- that there was one, when and by whom is the provider's to answer for
+        ('leyser.disclosure_record', 'tenant_id = $1 AND num_nonnulls(legal_basis, untold_reason) > 0', 'legal_basis = NULL, untold_reason = NULL'),
         ('leyser.familiar_address', 'account_id IN (SELECT a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),
         ('leyser.grant_lock', 'tenant_id = $1', NULL),
+        ('leyser.daily_usage_record', 'tenant_id = $1', NULL),
         ('leyser.invitation_record', 'account_id IN (SELECT a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),
         ('leyser.password_record', 'account_id IN (SELECT a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),
         ('leyser.grant_record', 'account_id IN (SELECT a.account_id FROM leyser.account_record a WHERE a.tenant_id = $1)', NULL),

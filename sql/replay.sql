@@ -1,6 +1,6 @@
 -- After a restore: what came back is ended and erased again.
 
--- A restore brings back keys, sessions, invitations, support access and exports that
+-- A restore brings back keys, sessions, invitations, support access, exports and disclosures that
 -- have ended since.  Which ones, nobody knows: all end.
 CREATE FUNCTION leyser.end_restored_access(OUT keys integer, OUT sessions integer)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -23,7 +23,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.end_restored_access() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.end_restored_access() IS
-    'internal: retires all signing keys, ends all sessions, support access, exports and invitations; returns how many keys and sessions';
+    'internal: retires all signing keys, ends all sessions, support access, exports, disclosures and invitations; returns how many keys and sessions';
 
 CREATE FUNCTION leyser.add_restore(cause text, ends_access boolean) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

@@ -26,8 +26,10 @@ AS $$
         (12, 'seal events', interval '0', NULL, false),
         (13, 'make months for events', interval '1 hour', NULL, false),
         (14, 'drop months of events', interval '1 hour', NULL, true),
-        (15, 'verify events', interval '1 day', NULL, false),
-        (16, 'note clauses', interval '1 hour', NULL, false),
+        (15, 'tell of disclosures', interval '0', NULL, false),
+        (16, 'count refusals', interval '0', NULL, false),
+        (90, 'verify events', interval '1 day', NULL, false),
+        (91, 'note clauses', interval '1 hour', NULL, false),
         -- the last one: it takes what is left of the budget
         (99, 'send mail', interval '0', NULL, false)
     ) k (number, job, every, daily_at, held)
@@ -46,10 +48,12 @@ BEGIN
         WHEN 'queue purges' THEN
             leyser.next_due_purge() IS NOT NULL OR EXISTS (SELECT FROM leyser.settled_problems())
         WHEN 'end suspensions' THEN EXISTS (SELECT FROM leyser.ended_suspensions())
+        WHEN 'tell of disclosures' THEN EXISTS (SELECT FROM leyser.due_disclosures())
         WHEN 'daily backup' THEN
             current_setting('leyser.backup_directory', true) <> '' AND (leyser.present_backup_policy()).daily_backup
         WHEN 'clean backups' THEN current_setting('leyser.backup_directory', true) <> ''
         WHEN 'seal events' THEN EXISTS (SELECT FROM leyser.event_pending)
+        WHEN 'count refusals' THEN leyser.refusals_wait()
         WHEN 'look at pg_cron' THEN EXISTS (SELECT FROM leyser.cron_job_record)
         WHEN 'send mail' THEN leyser.mail_can_be_sent()
         ELSE true END IS TRUE;
@@ -238,9 +242,15 @@ BEGIN
         WHEN 'end suspensions' THEN
             SELECT format('suspensions that have ended: %s', count(leyser.tidy_suspension(e.relation))) INTO done
                 FROM leyser.ended_suspensions() e (relation);
+        WHEN 'tell of disclosures' THEN
+            SELECT format('disclosures of which tenants were told: %s', count(leyser.tell_tenant(d.disclosure_id))) INTO done
+                FROM leyser.due_disclosures() d (disclosure_id);
         WHEN 'seal events' THEN PERFORM leyser.seal_events();
         WHEN 'make months for events' THEN PERFORM leyser.add_event_months();
-        WHEN 'drop months of events' THEN done := leyser.drop_event_months();
+        WHEN 'drop months of events' THEN
+            done := leyser.drop_event_months();
+            PERFORM leyser.drop_daily_usage();
+        WHEN 'count refusals' THEN PERFORM leyser.count_refusals();
         WHEN 'upkeep' THEN done := leyser.prune_history();
         WHEN 'check security' THEN done := leyser.note_findings();
         WHEN 'verify events' THEN done := leyser.note_verification();

@@ -149,9 +149,6 @@ COMMENT ON TABLE leyser.event_record IS
     'the event log: content that can be erased, beside a digest that stays; a month''s events lie in a child, event_record_YYYY_MM, where there is one';
 CREATE INDEX event_record_tenant ON leyser.event_record (tenant_id, event_id);
 COMMENT ON INDEX leyser.event_record_tenant IS 'one tenant''s events, in order';
-CREATE INDEX event_record_address ON leyser.event_record (tenant_id, (coalesce(account_id::text, object)))
-    WHERE client_address IS NOT NULL OR detail ? 'client_address';
-COMMENT ON INDEX leyser.event_record_address IS 'events with an address, to be erased with the account';
 
 -- Empty tables whose invalidation tells every backend to look again.
 CREATE TABLE leyser.proxy_keys ();

@@ -29,15 +29,21 @@
 
 #include "compat.h"
 #include "context.h"
+#include "event.h"
 #include "event_insert.h"
 
 #define EVENT_BYTES (256 * 1024)
+#define ROWS_AT_ONCE 64 /* until the scratch memory is given back */
 
 PG_FUNCTION_INFO_V1(leyser_audit_statement);
+
+#define GROUP_BUCKETS 256
 
 /* The rows of one tenant, while a statement's are read. */
 typedef struct AuditGroup
 {
+	Datum tenant; /* as its column has it */
+	bool tenant_is_null;
 	char *tenant_id; /* NULL: none */
 	int64 rows;
 	StringInfoData images;
@@ -47,10 +53,8 @@ typedef struct AuditStatement
 {
 	LeyserAuditTable *table;
 	const char *event;
-	AuditGroup *last;  /* of the former row */
-	Datum last_tenant; /* its column's value */
-	bool last_is_null;
-	List *groups;
+	AuditGroup *last; /* of the former row */
+	List *groups[GROUP_BUCKETS];
 	MemoryContext memory; /* until the statement's events are written */
 	MemoryContext scratch;
 } AuditStatement;
@@ -121,6 +125,7 @@ event_write(const AuditStatement *statement, const char *tenant_id, const int64 
 			PointerGetDatum(cstring_to_text_with_len(images->data, images->len));
 	nulls[LEYSER_EVENT_IMAGES] = images == NULL;
 	leyser_event_insert(values, nulls);
+	leyser_event_line(values, nulls);
 }
 
 static void
@@ -137,77 +142,86 @@ group_write(const AuditStatement *statement, AuditGroup *group)
 
 /* Of a table without tenants: the context's, if there is one. */
 static char *
-row_tenant(const AuditStatement *statement, TupleTableSlot *slot)
+group_tenant(const AuditStatement *statement, const AuditGroup *group)
 {
 	const LeyserContext *context;
 	LeyserAuditTable *table = statement->table;
 
 	if (table->tenant != 0)
-		return slot->tts_isnull[table->tenant - 1]
+		return group->tenant_is_null
 				   ? NULL
-				   : OutputFunctionCall(&table->tenant_output,
-										slot->tts_values[table->tenant - 1]);
+				   : OutputFunctionCall(&table->tenant_output, group->tenant);
 	context = leyser_context_current();
 	return context ? pstrdup(leyser_context_string(context, tenant)) : NULL;
 }
 
-static bool
-row_has_last_tenant(const AuditStatement *statement, TupleTableSlot *slot)
-{
-	int i = statement->table->tenant - 1;
-	Form_pg_attribute attribute;
-
-	if (statement->last == NULL || i < 0)
-		return statement->last != NULL;
-	if (slot->tts_isnull[i] || statement->last_is_null)
-		return slot->tts_isnull[i] && statement->last_is_null;
-	attribute = TupleDescAttr(slot->tts_tupleDescriptor, i);
-	return datum_image_eq(slot->tts_values[i], statement->last_tenant,
-						  attribute->attbyval, attribute->attlen);
-}
-
 static AuditGroup *
-group_find(AuditStatement *statement, const char *tenant_id)
+group_new(const AuditStatement *statement, Datum tenant, bool isnull,
+		  Form_pg_attribute attribute)
 {
-	AuditGroup *group;
-	ListCell *cell;
+	MemoryContext caller = MemoryContextSwitchTo(statement->memory);
+	AuditGroup *group = palloc0(sizeof(AuditGroup));
 
-	foreach (cell, statement->groups)
-	{
-		group = lfirst(cell);
-		if (group->tenant_id == NULL || tenant_id == NULL
-				? group->tenant_id == tenant_id
-				: strcmp(group->tenant_id, tenant_id) == 0)
-			return group;
-	}
-	group = palloc0(sizeof(AuditGroup));
-	group->tenant_id = tenant_id ? pstrdup(tenant_id) : NULL;
+	group->tenant_is_null = isnull;
+	if (!isnull)
+		group->tenant = datumCopy(tenant, attribute->attbyval, attribute->attlen);
+	group->tenant_id = group_tenant(statement, group);
 	initStringInfo(&group->images);
 	leyser_audit_begin(&group->images, &statement->table->shape);
-	statement->groups = lcons(group, statement->groups);
+	MemoryContextSwitchTo(caller);
 	return group;
 }
 
+static bool
+group_has(const AuditGroup *group, Datum tenant, bool isnull, Form_pg_attribute attribute)
+{
+	if (isnull || group->tenant_is_null)
+		return isnull && group->tenant_is_null;
+	return datum_image_eq(tenant, group->tenant, attribute->attbyval, attribute->attlen);
+}
+
+static AuditGroup *
+group_find(AuditStatement *statement, Datum tenant, bool isnull,
+		   Form_pg_attribute attribute)
+{
+	uint32 hash =
+		isnull ? 0 : datum_image_hash(tenant, attribute->attbyval, attribute->attlen);
+	List **bucket = &statement->groups[hash % GROUP_BUCKETS];
+	MemoryContext caller;
+	AuditGroup *group;
+	ListCell *cell;
+
+	foreach (cell, *bucket)
+	{
+		if (group_has(lfirst(cell), tenant, isnull, attribute))
+			return lfirst(cell);
+	}
+	group = group_new(statement, tenant, isnull, attribute);
+	caller = MemoryContextSwitchTo(statement->memory);
+	*bucket = lappend(*bucket, group);
+	MemoryContextSwitchTo(caller);
+	return group;
+}
+
+/* In the scratch context: what is looked at of a tenant's column may be compressed. */
 static AuditGroup *
 group_of(AuditStatement *statement, TupleTableSlot *slot)
 {
 	int i = statement->table->tenant - 1;
-	MemoryContext caller;
+	Form_pg_attribute attribute;
 
-	slot_getallattrs(slot);
-	if (row_has_last_tenant(statement, slot))
-		return statement->last;
-	caller = MemoryContextSwitchTo(statement->memory);
-	statement->last = group_find(statement, row_tenant(statement, slot));
-	statement->last_is_null = i >= 0 && slot->tts_isnull[i];
-	if (i >= 0 && !statement->last_is_null)
+	if (i < 0)
 	{
-		Form_pg_attribute attribute = TupleDescAttr(slot->tts_tupleDescriptor, i);
-
-		statement->last_tenant =
-			datumCopy(slot->tts_values[i], attribute->attbyval, attribute->attlen);
+		if (statement->last == NULL)
+			statement->last = group_find(statement, (Datum) 0, true, NULL);
+		return statement->last;
 	}
-	MemoryContextSwitchTo(caller);
+	slot_getallattrs(slot);
+	attribute = TupleDescAttr(slot->tts_tupleDescriptor, i);
+	if (statement->last == NULL ||
+		!group_has(statement->last, slot->tts_values[i], slot->tts_isnull[i], attribute))
+		statement->last =
+			group_find(statement, slot->tts_values[i], slot->tts_isnull[i], attribute);
 	return statement->last;
 }
 
@@ -225,6 +239,32 @@ rows_begin(Tuplestorestate *rows)
 }
 
 static void
+group_add(AuditStatement *statement, AuditGroup *group, TupleTableSlot *old,
+		  TupleTableSlot *new)
+{
+	leyser_audit_row(&group->images, &statement->table->shape, old, new);
+	group->rows++;
+	if (group->images.len > EVENT_BYTES)
+		group_write(statement, group);
+}
+
+/* Of a row that moves to another tenant each is told what it had, or has, and no more. */
+static void
+row_add(AuditStatement *statement, TupleTableSlot *old, TupleTableSlot *new)
+{
+	AuditGroup *group = group_of(statement, old ? old : new);
+	AuditGroup *other = old && new ? group_of(statement, new) : group;
+
+	if (group == other)
+		group_add(statement, group, old, new);
+	else
+	{
+		group_add(statement, group, old, NULL);
+		group_add(statement, other, NULL, new);
+	}
+}
+
+static void
 rows_read(AuditStatement *statement, const TriggerData *trigger)
 {
 	TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
@@ -233,24 +273,18 @@ rows_read(AuditStatement *statement, const TriggerData *trigger)
 	Tuplestorestate *olds = rows_begin(trigger->tg_oldtable);
 	Tuplestorestate *news = rows_begin(trigger->tg_newtable);
 
-	for (;;)
+	for (int64 count = 1;; count++)
 	{
 		bool has_old = olds && tuplestore_gettupleslot(olds, true, false, old);
 		bool has_new = news && tuplestore_gettupleslot(news, true, false, new);
-		AuditGroup *group;
 		MemoryContext caller;
 
 		if (!has_old && !has_new)
 			break;
-		group = group_of(statement, has_old ? old : new);
 		caller = MemoryContextSwitchTo(statement->scratch);
-		leyser_audit_row(&group->images, &statement->table->shape, has_old ? old : NULL,
-						 has_new ? new : NULL);
+		row_add(statement, has_old ? old : NULL, has_new ? new : NULL);
 		MemoryContextSwitchTo(caller);
-		group->rows++;
-		if (group->images.len > EVENT_BYTES)
-			group_write(statement, group);
-		if (statement->table->shape.depends_on_settings)
+		if (count % ROWS_AT_ONCE == 0)
 			MemoryContextReset(statement->scratch);
 	}
 	ExecDropSingleTupleTableSlot(old);
@@ -297,8 +331,11 @@ statement_record(AuditStatement *statement, const TriggerData *trigger)
 		return;
 	}
 	rows_read(statement, trigger);
-	foreach (cell, statement->groups)
-		group_write(statement, lfirst(cell));
+	for (int i = 0; i < GROUP_BUCKETS; i++)
+	{
+		foreach (cell, statement->groups[i])
+			group_write(statement, lfirst(cell));
+	}
 }
 
 /* audit_statement('{columns}', '{redacted columns}') */

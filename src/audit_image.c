@@ -5,8 +5,8 @@
  * They name their columns and keep values as text, so they can be read whatever
  * becomes of the table.  A version, the number of columns and their names; then, for
  * each row, a byte that says whether there is an old and a new one, and their values: a
- * byte that says what follows, and the text with its length.  Numbers are in network
- * order.  Of a row that was updated only what changed is written, and its primary key.
+ * byte that tells the length of the text that follows, or that its length follows in
+ * four more, or why there is none.  Numbers are in network order.  Of a row that was updated only what changed is written, and its primary key.
  *
  * Redacted columns show that there was a value, or another one, and no more.
  *
@@ -31,10 +31,11 @@
 #define ROW_HAS_OLD 1
 #define ROW_HAS_NEW 2
 
-#define VALUE_NULL 0
-#define VALUE_TEXT 1
-#define VALUE_REDACTED 2
-#define VALUE_UNCHANGED 3
+#define VALUE_LENGTH_MAX 250
+#define VALUE_LONG 251
+#define VALUE_NULL 252
+#define VALUE_REDACTED 253
+#define VALUE_UNCHANGED 254
 
 PG_FUNCTION_INFO_V1(leyser_audit_images);
 
@@ -56,15 +57,19 @@ leyser_audit_column(LeyserAuditColumn *column, TupleDesc descriptor, AttrNumber 
 	fmgr_info(output, &column->output);
 }
 
-static void
+static inline void
 put_text(StringInfo images, const char *text, int length)
 {
-	appendStringInfoCharMacro(images, VALUE_TEXT);
-	enlargeStringInfo(images, length + (int) sizeof(uint32));
-	pq_writeint32(images, (uint32) length);
+	enlargeStringInfo(images, length + 1 + (int) sizeof(uint32));
+	if (length <= VALUE_LENGTH_MAX)
+		images->data[images->len++] = (char) length;
+	else
+	{
+		images->data[images->len++] = (char) VALUE_LONG;
+		pq_writeint32(images, (uint32) length);
+	}
 	memcpy(images->data + images->len, text, length);
 	images->len += length;
-	images->data[images->len] = '\0';
 }
 
 /* The most common types without a function call. */
@@ -106,9 +111,9 @@ put_column(StringInfo images, LeyserAuditColumn *column, TupleTableSlot *slot)
 	int i = column->number - 1;
 
 	if (slot->tts_isnull[i])
-		appendStringInfoCharMacro(images, VALUE_NULL);
+		appendStringInfoCharMacro(images, (char) VALUE_NULL);
 	else if (column->redacted)
-		appendStringInfoCharMacro(images, VALUE_REDACTED);
+		appendStringInfoCharMacro(images, (char) VALUE_REDACTED);
 	else
 		put_value(images, column, slot->tts_values[i]);
 }
@@ -163,14 +168,14 @@ put_change(StringInfo images, const LeyserAuditShape *shape, TupleTableSlot *old
 
 		same[i] = column_is_same(column, old, new);
 		if (same[i] && shape->has_key && !column->is_key)
-			appendStringInfoCharMacro(images, VALUE_UNCHANGED);
+			appendStringInfoCharMacro(images, (char) VALUE_UNCHANGED);
 		else
 			put_column(images, column, old);
 	}
 	for (int i = 0; i < shape->count; i++)
 	{
 		if (same[i])
-			appendStringInfoCharMacro(images, VALUE_UNCHANGED);
+			appendStringInfoCharMacro(images, (char) VALUE_UNCHANGED);
 		else
 			put_column(images, &shape->columns[i], new);
 	}
@@ -190,6 +195,16 @@ leyser_audit_row(StringInfo images, const LeyserAuditShape *shape, TupleTableSlo
 
 /* ---- reading ---- */
 
+/* tag: what comes before the text. */
+static const char *
+read_text(StringInfo images, int tag, int *length)
+{
+	if (tag > VALUE_LONG)
+		elog(ERROR, "unknown value in images of audited rows");
+	*length = tag == VALUE_LONG ? (int) pq_getmsgint(images, 4) : tag;
+	return pq_getmsgbytes(images, *length);
+}
+
 static void
 append_json_string(StringInfo into, const char *text, int length)
 {
@@ -204,7 +219,6 @@ static bool
 read_value(StringInfo images, StringInfo json, const char *name)
 {
 	int tag = pq_getmsgbyte(images);
-	int length;
 
 	if (tag == VALUE_UNCHANGED)
 		return false;
@@ -220,12 +234,13 @@ read_value(StringInfo images, StringInfo json, const char *name)
 		case VALUE_REDACTED:
 			appendStringInfoString(json, "{\"redacted\": true}");
 			break;
-		case VALUE_TEXT:
-			length = (int) pq_getmsgint(images, 4);
-			append_json_string(json, pq_getmsgbytes(images, length), length);
-			break;
 		default:
-			elog(ERROR, "unknown value in images of audited rows");
+		{
+			int length;
+			const char *text = read_text(images, tag, &length);
+
+			append_json_string(json, text, length);
+		}
 	}
 	return true;
 }
@@ -255,10 +270,9 @@ read_names(StringInfo images, int *count)
 	for (int i = 0; i < *count; i++)
 	{
 		int length;
+		const char *name = read_text(images, pq_getmsgbyte(images), &length);
 
-		(void) pq_getmsgbyte(images);
-		length = (int) pq_getmsgint(images, 4);
-		names[i] = pnstrdup(pq_getmsgbytes(images, length), length);
+		names[i] = pnstrdup(name, length);
 	}
 	return names;
 }

@@ -12,6 +12,9 @@
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
 
+/* What the names of audit()'s triggers begin with. */
+#define LEYSER_AUDIT_TRIGGER "leyser_audit_"
+
 /* What is kept of an audited table. */
 typedef struct LeyserAuditTable
 {
@@ -27,5 +30,8 @@ typedef struct LeyserAuditTable
 
 /* What is kept of a table, by one of its triggers; good until the next call. */
 extern LeyserAuditTable *leyser_audit_table(Relation rel, const Trigger *trigger);
+
+/* audit_memory.c */
+extern void leyser_audit_memory_init(void);
 
 #endif /* LEYSER_AUDIT_TABLE_H */

@@ -77,6 +77,8 @@ static const char *const relation_names[CACHE_RELATIONS] = {
 	"support_record_session_id_key",
 	"export_record",
 	"export_record_pkey",
+	"disclosure_window",
+	"disclosure_window_pkey",
 	"proxy_sessions",
 	"proxy_accounts_0",
 	"proxy_accounts_1",

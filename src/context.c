@@ -40,6 +40,8 @@
 #include "cache.h"
 #include "compat.h"
 #include "connection.h"
+#include "disclosure.h"
+#include "refusal.h"
 
 typedef enum ContextScope
 {
@@ -187,10 +189,14 @@ leyser_context_error(LeyserTokenError *error, int sqlerrcode, const char *messag
 	error->log_detail[0] = '\0';
 }
 
-/* Hands an error to the GUC machinery; the paths in it go to the log only. */
+/*
+ * Hands an error to the GUC machinery; the paths in it go to the log only.  tenant_id:
+ * whose token it is, by its signature; or NULL.
+ */
 static bool
-context_check_failed(const LeyserTokenError *error)
+context_check_failed(const LeyserTokenError *error, const char *tenant_id)
 {
+	leyser_refusal_count(error->sqlerrcode, tenant_id);
 	if (error->log_detail[0])
 		ereport(LOG_SERVER_ONLY, (errhidestmt(true), errmsg("%s", error->message),
 								  errdetail_internal("%s", error->log_detail)));
@@ -278,23 +284,27 @@ context_check_token(char **newval, void **extra, GucSource source)
 	LeyserClaims claims;
 
 	if (!context_check_session(source, &error))
-		return context_check_failed(&error);
+		return context_check_failed(&error, NULL);
 	limits = leyser_context_limits();
 	if (!leyser_token_verify(*newval, leyser_cache_key, &limits, &claims, &error))
-		return context_check_failed(&error);
+		/* one that has expired had its signature, and says whose it was */
+		return context_check_failed(
+			&error,
+			error.sqlerrcode == LEYSER_ERRCODE_TOKEN_EXPIRED ? claims.tenant : NULL);
 	leyser_context_build(&built.context, &claims, context_lxid());
-	if (!leyser_cache_tenant_is_active(claims.tenant))
+	if (!leyser_cache_tenant_is_active(claims.tenant) &&
+		!leyser_disclosure_is_open(&built.context))
 	{
 		leyser_context_error(
 			&error, LEYSER_ERRCODE_TENANT_NOT_ACTIVE, "tenant is not active",
 			"The token's tenant is unknown, suspended or terminated.",
 			"View leyser.tenant shows an operator the state of each tenant.");
-		return context_check_failed(&error);
+		return context_check_failed(&error, claims.tenant);
 	}
 	if (!leyser_context_check_account(&built.context, &built.context.account_id, &error))
-		return context_check_failed(&error);
+		return context_check_failed(&error, claims.tenant);
 	if (!context_check_switch(&built.context, &error))
-		return context_check_failed(&error);
+		return context_check_failed(&error, claims.tenant);
 	return leyser_context_encode(newval, extra, &built.context);
 }
 

@@ -26,7 +26,9 @@
 
 #include "cache.h"
 #include "compat.h"
+#include "disclosure.h"
 #include "export.h"
+#include "refusal.h"
 #include "support.h"
 
 /* What was checked last: the same again needs no look-up. */
@@ -200,7 +202,7 @@ context_check_state(const LeyserContext *context, TimestampTz now,
 					LeyserTokenError *error)
 {
 	checked_until = leyser_cache_tenant_end(leyser_context_string(context, tenant));
-	if (now >= checked_until)
+	if (now >= checked_until && !leyser_disclosure_is_open(context))
 	{
 		leyser_context_error(
 			error, LEYSER_ERRCODE_TENANT_NOT_ACTIVE, "tenant is not active",
@@ -301,6 +303,10 @@ leyser_context_check(LeyserTokenError *error)
 void
 leyser_context_raise(const LeyserTokenError *error)
 {
+	const LeyserContext *context = leyser_context_current();
+
+	leyser_refusal_count(error->sqlerrcode,
+						 context ? leyser_context_string(context, tenant) : NULL);
 	ereport(ERROR, (errcode(error->sqlerrcode), errmsg("%s", error->message),
 					error->detail[0] ? errdetail("%s", error->detail) : 0,
 					error->log_detail[0] ? errdetail_log("%s", error->log_detail) : 0,
@@ -324,6 +330,7 @@ leyser_context_require(void)
 static void
 context_executor_start(QueryDesc *queryDesc, int eflags)
 {
+	leyser_disclosure_note_statement();
 	leyser_context_new_statement();
 	if (prev_executor_start)
 		prev_executor_start(queryDesc, eflags);

@@ -16,7 +16,12 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
 
+#include "event_digest.h"
 #include "owner.h"
 
 PG_FUNCTION_INFO_V1(leyser_log_line);
@@ -66,4 +71,68 @@ leyser_log_line(PG_FUNCTION_ARGS)
 	ereport(LOG_SERVER_ONLY,
 			(errhidestmt(true), errhidecontext(true), errmsg("leyser event: %s", line)));
 	PG_RETURN_VOID();
+}
+
+/* ---- the line of a row that C code adds ---- */
+
+static void
+line_add(StringInfo line, const char *name, const char *text)
+{
+	appendStringInfo(line, ", \"%s\": ", name);
+	escape_json(line, text);
+}
+
+static void
+line_add_text(StringInfo line, const char *name, const Datum *values, const bool *nulls,
+			  LeyserEventColumn column)
+{
+	if (!nulls[column])
+		line_add(line, name, TextDatumGetCString(values[column]));
+}
+
+/* By UTC, whatever the session's time zone and style are. */
+static void
+line_add_time(StringInfo line, TimestampTz at)
+{
+	struct pg_tm tm;
+	fsec_t fraction;
+
+	if (timestamp2tm(at, NULL, &tm, &fraction, NULL, NULL) != 0)
+		return;
+	appendStringInfo(line, ", \"at\": \"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ\"",
+					 tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+					 fraction);
+}
+
+void
+leyser_event_line(const Datum *values, const bool *nulls)
+{
+	StringInfoData line;
+
+	initStringInfo(&line);
+	appendStringInfoString(&line, "{\"event\": ");
+	escape_json(&line, TextDatumGetCString(values[LEYSER_EVENT_NAME]));
+	line_add_time(&line, DatumGetTimestampTz(values[LEYSER_EVENT_AT]));
+	line_add_text(&line, "tenant_id", values, nulls, LEYSER_EVENT_TENANT);
+	line_add_text(&line, "session_role", values, nulls, LEYSER_EVENT_SESSION_ROLE);
+	line_add_text(&line, "caller_role", values, nulls, LEYSER_EVENT_CALLER_ROLE);
+	if (!nulls[LEYSER_EVENT_ADDRESS])
+		line_add(
+			&line, "client_address",
+			DatumGetCString(DirectFunctionCall1(inet_out, values[LEYSER_EVENT_ADDRESS])));
+	if (!nulls[LEYSER_EVENT_ACCOUNT])
+		appendStringInfo(&line, ", \"account_id\": " INT64_FORMAT,
+						 DatumGetInt64(values[LEYSER_EVENT_ACCOUNT]));
+	line_add_text(&line, "object", values, nulls, LEYSER_EVENT_OBJECT);
+	if (!nulls[LEYSER_EVENT_DETAIL])
+	{
+		Jsonb *detail = DatumGetJsonbP(values[LEYSER_EVENT_DETAIL]);
+
+		appendStringInfoString(&line, ", \"detail\": ");
+		(void) JsonbToCString(&line, &detail->root, VARSIZE(detail));
+	}
+	appendStringInfoChar(&line, '}');
+	ereport(LOG_SERVER_ONLY, (errhidestmt(true), errhidecontext(true),
+							  errmsg_internal("leyser event: %s", line.data)));
+	pfree(line.data);
 }

@@ -20,4 +20,10 @@ extern void leyser_event_record(const char *event, const char *tenant_id,
 extern void leyser_event_record_lasting(const char *event, const char *tenant_id,
 										const char *object);
 
+/*
+ * The line of the server log for a row that C code adds to the log by itself, without
+ * its images; see event_digest.h for the columns.
+ */
+extern void leyser_event_line(const Datum *values, const bool *nulls);
+
 #endif /* LEYSER_EVENT_H */

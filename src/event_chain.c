@@ -19,7 +19,7 @@
 
 #include "compat.h"
 
-#define SEALS_AT_ONCE 64
+#define SEALS_AT_ONCE 16
 
 static const char seals_query[] =
 	"SELECT s.chain, s.number, s.run, s.sealed_at, s.members, s.run_digest, s.link"

@@ -70,28 +70,44 @@ hash_begin(void)
 
 /* ---- fields ---- */
 
+/* Most fields are short: without a call, where there is room. */
+static inline void
+add_raw(StringInfo into, const void *data, int length)
+{
+	if (unlikely(into->len + length >= into->maxlen))
+		enlargeStringInfo(into, length);
+	memcpy(into->data + into->len, data, length);
+	into->len += length;
+}
+
+static inline void
+add_byte(StringInfo into, char byte)
+{
+	add_raw(into, &byte, 1);
+}
+
 static void
 add_int64(StringInfo into, int64 value)
 {
 	uint64 network = pg_hton64((uint64) value);
 
-	appendBinaryStringInfo(into, (const char *) &network, sizeof(network));
+	add_raw(into, &network, sizeof(network));
 }
 
-static void
+static inline void
 add_bytes(StringInfo into, const char *data, int length)
 {
 	uint32 network = pg_hton32((uint32) length);
 
-	appendBinaryStringInfo(into, (const char *) &network, sizeof(network));
-	appendBinaryStringInfo(into, data, length);
+	add_raw(into, &network, sizeof(network));
+	add_raw(into, data, length);
 }
 
 /* NULL is another thing than an empty value. */
-static bool
+static inline bool
 add_presence(StringInfo into, bool isnull)
 {
-	appendStringInfoCharMacro(into, isnull ? '\0' : '\1');
+	add_byte(into, isnull ? '\0' : '\1');
 	return !isnull;
 }
 
@@ -124,15 +140,15 @@ add_address(StringInfo into, Datum value)
 	inet *address = DatumGetInetPP(value);
 	bool is_ip4 = ip_family(address) == PGSQL_AF_INET;
 
-	appendStringInfoCharMacro(into, is_ip4 ? 4 : 6);
-	appendStringInfoCharMacro(into, (char) ip_bits(address));
+	add_byte(into, is_ip4 ? 4 : 6);
+	add_byte(into, (char) ip_bits(address));
 	add_bytes(into, (const char *) ip_addr(address), ip_addrsize(address));
 }
 
 static void
 add_scalar(StringInfo into, const JsonbValue *value)
 {
-	appendStringInfoCharMacro(into, (char) value->type);
+	add_byte(into, (char) value->type);
 	switch (value->type)
 	{
 		case jbvString:
@@ -142,7 +158,7 @@ add_scalar(StringInfo into, const JsonbValue *value)
 			add_output(into, numeric_out, NumericGetDatum(value->val.numeric));
 			break;
 		case jbvBool:
-			appendStringInfoCharMacro(into, value->val.boolean ? '\1' : '\0');
+			add_byte(into, value->val.boolean ? '\1' : '\0');
 			break;
 		case jbvNull:
 			break;
@@ -163,7 +179,7 @@ add_jsonb(StringInfo into, Datum value, bool isnull)
 	iterator = JsonbIteratorInit(&DatumGetJsonbP(value)->root);
 	while ((token = JsonbIteratorNext(&iterator, &found, false)) != WJB_DONE)
 	{
-		appendStringInfoCharMacro(into, (char) token);
+		add_byte(into, (char) token);
 		if (token == WJB_KEY || token == WJB_VALUE || token == WJB_ELEM)
 			add_scalar(into, &found);
 	}

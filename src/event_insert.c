@@ -81,9 +81,24 @@ places_month(const EventPlaces *places, TimestampTz at)
 
 /* ---- rows ---- */
 
+/* Into a table without indexes: no executor. */
+static void
+insert_plainly(Relation rel, const Datum *values, const bool *nulls)
+{
+	TupleTableSlot *slot =
+		MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+
+	memcpy(slot->tts_values, values, sizeof(Datum) * slot->tts_tupleDescriptor->natts);
+	memcpy(slot->tts_isnull, nulls, sizeof(bool) * slot->tts_tupleDescriptor->natts);
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(rel);
+	simple_table_tuple_insert(rel, slot);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
 /* Neither triggers nor constraints: what is added is ours. */
 static void
-insert_into(Relation rel, const Datum *values, const bool *nulls)
+insert_with_indexes(Relation rel, const Datum *values, const bool *nulls)
 {
 	EState *estate = CreateExecutorState();
 	ResultRelInfo *target = makeNode(ResultRelInfo);
@@ -116,7 +131,7 @@ insert_event(const EventPlaces *places, Datum *values, bool *nulls)
 		rel = table_open(places->parent, RowExclusiveLock);
 	if (RelationGetNumberOfAttributes(rel) != LEYSER_EVENT_COLUMNS)
 		elog(ERROR, "\"%s\" has other columns than events", RelationGetRelationName(rel));
-	insert_into(rel, values, nulls);
+	insert_with_indexes(rel, values, nulls);
 	table_close(rel, NoLock);
 }
 
@@ -131,7 +146,11 @@ insert_pending(const EventPlaces *places, const Datum *values, const bool *nulls
 						PointerGetDatum(leaf)};
 	bool none[4] = {false, false, false, false};
 
-	insert_into(rel, pending, none);
+	/* nobody but a superuser gives it an index */
+	if (rel->rd_rel->relhasindex)
+		insert_with_indexes(rel, pending, none);
+	else
+		insert_plainly(rel, pending, none);
 	table_close(rel, NoLock);
 }
 

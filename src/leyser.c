@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "audit_table.h"
 #include "backup.h"
 #include "cache.h"
 #include "cache_fence.h"
@@ -32,6 +33,7 @@
 #include "pgbackrest.h"
 #include "portal.h"
 #include "purge.h"
+#include "refusal.h"
 #include "task.h"
 #include "token.h"
 #include "undeclared.h"
@@ -62,6 +64,8 @@ _PG_init(void)
 	leyser_lookup_count_init();
 	leyser_undeclared_init();
 	leyser_support_init();
+	leyser_audit_memory_init();
+	leyser_refusal_init();
 	leyser_task_init();
 	leyser_launcher_init();
 	leyser_backup_init();

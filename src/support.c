@@ -24,6 +24,7 @@
 
 #include "cache.h"
 #include "compat.h"
+#include "disclosure.h"
 
 /* Statements that write and are being executed, one within the other. */
 static int writing = 0;
@@ -45,11 +46,18 @@ leyser_support_check(const LeyserContext *context, LeyserTokenError *error)
 {
 	if (!context->has_session || context->account != 0 || leyser_support_only_reads())
 		return true;
-	leyser_context_error(error, ERRCODE_READ_ONLY_SQL_TRANSACTION,
-						 "support access only reads",
-						 "The transaction, or the statement, can write.",
-						 "Call leyser.enter_support() in a statement of its own, in a "
-						 "transaction that stays read-only.");
+	if (OidIsValid(leyser_disclosure_role(&context->session)))
+		leyser_context_error(error, ERRCODE_READ_ONLY_SQL_TRANSACTION,
+							 "a disclosure only reads",
+							 "The transaction, or the statement, can write.",
+							 "Call leyser.enter_disclosure() in a statement of its own, "
+							 "in a transaction that stays read-only.");
+	else
+		leyser_context_error(error, ERRCODE_READ_ONLY_SQL_TRANSACTION,
+							 "support access only reads",
+							 "The transaction, or the statement, can write.",
+							 "Call leyser.enter_support() in a statement of its own, in "
+							 "a transaction that stays read-only.");
 	return false;
 }
 
@@ -59,7 +67,8 @@ leyser_support_is_open(void)
 	const LeyserContextValues *values = &leyser_context_values;
 
 	return values->account == NULL && values->session != NULL &&
-		   leyser_cache_support_role(values->session) == GetOuterUserId();
+		   (leyser_cache_support_role(values->session) == GetOuterUserId() ||
+			leyser_disclosure_role(values->session) == GetOuterUserId());
 }
 
 /* ---- statements that write ---- */

@@ -21,14 +21,14 @@ extern void leyser_support_init(void);
 extern bool leyser_support_only_reads(void);
 
 /*
- * False, and *error, where a context of leyser.enter_support() could write.  To be
- * asked at every check: what was read-only may be so no longer.
+ * False, and *error, where a context of leyser.enter_support() or of
+ * leyser.enter_disclosure() could write.  To be asked at every check: what was read-only may be so no longer.
  */
 extern bool leyser_support_check(const LeyserContext *context, LeyserTokenError *error);
 
 /*
- * Whether the (checked) context is one that leyser.enter_support() made for the
- * role that calls.
+ * Whether the (checked) context is one that leyser.enter_support(), or
+ * leyser.enter_disclosure(), made for the role that calls.
  */
 extern bool leyser_support_is_open(void);
 

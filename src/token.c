@@ -238,21 +238,25 @@ token_check(const char *token, LeyserKeyLookup lookup, const LeyserTokenLimits *
 	TokenParts parts;
 	LeyserJsonObject payload;
 	const LeyserTokenKey *key;
+	bool ok;
 
 	if (!token_split(token, &parts, error))
 		return false;
 	key = token_find_key(&parts, lookup, caller, error);
-	if (key == NULL ||
-		!token_parse_part(parts.payload, parts.payload_len,
-						  "Its payload is not base64url.", &payload, "Its payload",
-						  error) ||
-		!leyser_claims_read(key, &payload, limits, claims, error))
+	if (key == NULL || !token_parse_part(parts.payload, parts.payload_len,
+										 "Its payload is not base64url.", &payload,
+										 "Its payload", error))
+		return false;
+	ok = leyser_claims_read(key, &payload, limits, claims, error);
+	/* of one that has expired the caller is told whose it was */
+	if (!ok && error->sqlerrcode != LEYSER_ERRCODE_TOKEN_EXPIRED)
 		return false;
 	claims->tenant = MemoryContextStrdup(caller, claims->tenant);
 	if (claims->account != NULL)
 		claims->account = MemoryContextStrdup(caller, claims->account);
-	leyser_token_remember(token, key, claims);
-	return true;
+	if (ok)
+		leyser_token_remember(token, key, claims);
+	return ok;
 }
 
 /* The claims of a token that its key has verified before, times not judged. */

@@ -87,7 +87,8 @@ extern void leyser_token_forget(void);
 
 /*
  * False and *error filled for every token that is not in order; raises only
- * where memory runs out, or where lookup does.
+ * where memory runs out, or where lookup does.  Of one that has expired (LY003) claims
+ * are filled all the same.
  */
 extern bool leyser_token_verify(const char *token, LeyserKeyLookup lookup,
 								const LeyserTokenLimits *limits, LeyserClaims *claims,

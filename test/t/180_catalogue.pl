@@ -78,7 +78,7 @@ rows_are(q{
 rows_are(q{
 	SELECT DISTINCT s FROM pg_proc p, unnest(p.proconfig) s
 	WHERE p.pronamespace = 'leyser'::regnamespace ORDER BY s
-}, [ 'jit=off', 'leyser.registry_work=on', 'lock_timeout=3s', 'search_path=pg_catalog, pg_temp', 'standard_conforming_strings=on' ],
+}, [ 'enable_hashjoin=off', 'enable_mergejoin=off', 'jit=off', 'leyser.registry_work=on', 'lock_timeout=3s', 'search_path=pg_catalog, pg_temp', 'standard_conforming_strings=on' ],
 	'settings of functions');
 rows_are(q{
 	SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
@@ -152,7 +152,8 @@ my %in_dump = map { $_ => 1 } qw(issuer_key tenant_record table_record usage_rec
   wal_archive_history lookup_record adoption_record adoption_record_adoption_id_seq waiver_record
   event_pending event_seal event_checkpoint event_retention attestation_record attestation_record_attestation_id_seq
   notice_policy notice_audience notice_record notice_record_notice_id_seq notice_change notice_text notice_tenant
-  contact_record contact_record_contact_id_seq mail_record mail_record_mail_id_seq mail_attempt);
+  contact_record contact_record_contact_id_seq mail_record mail_record_mail_id_seq mail_attempt
+  daily_usage_record disclosure_record disclosure_record_disclosure_id_seq);
 my %out_of_dump = (
 	each_tenant_record => 'what another server has begun goes on there',
 	identity => 'a restored database is another audience',
@@ -165,6 +166,7 @@ my %out_of_dump = (
 	session_record => 'sessions end with the database they were in',
 	revoked_session => 'as the sessions do',
 	export_record => 'windows end, too: they are for a role of another cluster',
+	disclosure_window => 'as exports do: none comes back open',
 	support_record => 'support access ends, too: it may have been revoked since, or be for a role of another cluster',
 	support_record_support_id_seq => 'of that table',
 	invitation_record => 'invitations end, too',
@@ -200,7 +202,7 @@ rows_are(q{SELECT (SELECT count(*) FROM leyser.issuer_key), (SELECT count(*) FRO
 	['0|0|0|0'], 'the script leaves no seed rows, which a restore would meet again');
 
 # What a purge does to leyser's own tables, or consciously does not.
-my @emptied = qw(account_record contact_record each_tenant_record event_record export_record familiar_address grant_lock grant_record hold_record
+my @emptied = qw(account_record contact_record daily_usage_record disclosure_record disclosure_window each_tenant_record event_record export_record familiar_address grant_lock grant_record hold_record
   invitation_record issuer_key login_delay mail_attempt mail_record notice_tenant password_record permission_change revoked_session role_member role_permission role_record session_record
   support_record tenant_record termination_record);
 my %not_emptied = (

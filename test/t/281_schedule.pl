@@ -112,7 +112,7 @@ $node->safe_psql('postgres', q{
 		SELECT 1, 1000 * o.place + n, o.database, o.username, o.command, 'succeeded', clock_timestamp() - n * interval '1 day', clock_timestamp() - n * interval '1 day'
 		FROM (VALUES (3, 'postgres', 'another', 'CALL leyser.tick()'), (2, 'shop', 'operator', 'CALL leyser.tick()'),
 			(1, 'postgres', 'postgres', 'SELECT 1')) o (place, database, username, command), generate_series(1, 10) n});
-$node->safe_psql('postgres', q{UPDATE cron.job_run_details SET runid = 1000 * (runid / 1000) + 11 - runid % 1000 + 500});
+$node->safe_psql('postgres', q{UPDATE cron.job_run_details SET runid = 1000 * (runid / 1000) + 11 - runid % 1000 + 500 WHERE runid > 1000});
 my $noted = q{SELECT string_agg(concat_ws(' ', database, command, count), ', ' ORDER BY database, command) FROM (
 	SELECT database, command, count(*) FROM cron.job_run_details WHERE runid > 500 GROUP BY 1, 2) c};
 for my $database ('postgres', 'shop')

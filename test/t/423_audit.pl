@@ -93,6 +93,30 @@ $node->safe_psql('postgres', q{COPY item (tenant_id, id) FROM PROGRAM 'printf "t
 is(images() =~ s/\|\{[^\n]*//gr, "row.inserted|t2|public.item|1|\nrow.updated|t2|public.item|1\nrow.deleted|t2|public.item|1", 'COPY, MERGE, and a replication role');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.event_record WHERE images IS NOT NULL AND position('hidden'::bytea IN images) > 0}), '0', 'no redacted value is anywhere');
 
+# Each event is a line of the server log, too: who, what, how many, and no row.
+my $from = -s $node->logfile;
+act(q{SET LOCAL timezone = 'Asia/Tokyo'; UPDATE item SET id = id WHERE id <= 5});
+my @lines = slurp_file($node->logfile, $from) =~ /leyser event: (\{"event": "row\.[^\n]*)/g;
+is(scalar(@lines), 1, 'a line of the server log for each event');
+like($lines[0], qr/^\{"event": "row\.updated", "at": "\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "tenant_id": "t1", "session_role": "gateway", "caller_role": "gateway", "account_id": $ada, "object": "public\.item", "detail": \{"rows": \d+\}\}$/,
+	'... says who, what and how many');
+is($node->safe_psql('postgres', qq{SELECT (\$l\$$lines[0]\$l\$::jsonb ->> 'at')::timestamptz = at FROM leyser.event_record WHERE event = 'row.updated' ORDER BY event_id DESC LIMIT 1}), 't', '... and when');
+images();
+
+# A row that moves from one tenant to another: each is told what it had, or has.
+$node->safe_psql('postgres', q{UPDATE item SET tenant_id = 't2', id = 4 WHERE tenant_id = 't1' AND id = 5});
+is(images() =~ s/"at": "[^"]*", |, "secret": \{[^}]*\}//gr, join("\n", q(row.updated|t1|public.item|1|{"id": "5", "tenant_id": "t1", "Größe \"x\"": "x"}|),
+	q(row.updated|t2|public.item|1||{"id": "4", "tenant_id": "t2", "Größe \"x\"": "x"})), 'a row that moves to another tenant');
+$node->safe_psql('postgres', q{UPDATE item SET tenant_id = 't1', id = 5 WHERE tenant_id = 't2' AND id = 4});
+
+# Values of every length around those of which the images tell otherwise.
+images();
+$node->safe_psql('postgres', q{INSERT INTO item (tenant_id, id, "Größe ""x""") SELECT 't2', 1000 + n, repeat('y', n) FROM unnest('{0,1,249,250,251,252,253,254,255,256,70000}'::int[]) n});
+is($node->safe_psql('postgres', qq{SELECT string_agg(length(i.new ->> 'Größe "x"') || '', ',' ORDER BY i.row_number) FROM leyser.event_record e, LATERAL leyser.audit_images(e.images) i
+	WHERE e.event_id > $seen}), '0,1,249,250,251,252,253,254,255,256,70000', 'values of any length');
+$node->safe_psql('postgres', q{DELETE FROM item WHERE id >= 1000});
+images();
+
 # A new column is audited, a new name of a redacted one hides all.
 $node->safe_psql('postgres', q{ALTER TABLE item ADD COLUMN more text DEFAULT 'm'; ALTER TABLE item DROP COLUMN at});
 act(q{UPDATE item SET more = 'n' WHERE id = 1});
@@ -112,9 +136,9 @@ $node->safe_psql('postgres', q{INSERT INTO part VALUES ('t1', 1); INSERT INTO pa
 is(images() =~ s/\|\{[^\n]*//gr, "row.inserted|t1|public.part|1|\nrow.inserted|t2|public.part_1|1|\nrow.inserted||public.country|1|\ntable.truncated||public.country|||", 'partitions, shared tables, TRUNCATE');
 
 # Many rows: an event for each piece, all rows in them.
-$node->safe_psql('postgres', q{INSERT INTO item (tenant_id, id, concealed) SELECT 't2', g, 'x' FROM generate_series(100, 30099) g});
+$node->safe_psql('postgres', q{INSERT INTO item (tenant_id, id, concealed) SELECT 't2', g, 'x' FROM generate_series(100, 60099) g});
 is($node->safe_psql('postgres', qq{SELECT count(*) > 1, sum((detail ->> 'rows')::int), (SELECT count(DISTINCT i.new ->> 'id') FROM leyser.event_record n,
-	LATERAL leyser.audit_images(n.images) i WHERE n.event_id > $seen) FROM leyser.event_record WHERE event = 'row.inserted' AND event_id > $seen}), 't|30000|30000', 'many rows in pieces');
+	LATERAL leyser.audit_images(n.images) i WHERE n.event_id > $seen) FROM leyser.event_record WHERE event = 'row.inserted' AND event_id > $seen}), 't|60000|60000', 'many rows in pieces');
 is($node->safe_psql('postgres', 'SELECT * FROM leyser.verify_events()', extra_params => [ '-U', 'auditor' ]), '', 'all are chained');
 my $of = $node->safe_psql('postgres', q{SELECT max(event_id) FROM leyser.event_record WHERE images IS NOT NULL});
 is($node->safe_psql('postgres', qq{SET leyser.guards = off; BEGIN;
