@@ -1,0 +1,89 @@
+# What the documents point to is there: files, headings, tests, rules of the security
+# check.
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use PostgreSQL::Test::Utils;
+use Test::More;
+use utf8;
+
+my $root = dirname(dirname(dirname(abs_path(__FILE__))));
+my @documents = map { s{^\Q$root\E/}{}r } glob("$root/*.md $root/doc/*.md");
+my %folders = (tap => [ 't', 'pl' ], regress => [ 'sql', 'sql' ], isolation => [ 'specs', 'spec' ], long => [ 'long', 'pl' ]);
+
+# A document's text without its code blocks.
+sub prose
+{
+	my ($document) = @_;
+	my $text = slurp_file("$root/$document");
+
+	utf8::decode($text) or die "$document is not UTF-8";
+	return $text =~ s/^```.*?^```$//gmsr;
+}
+
+# The anchors of a document's headings, as GitHub makes them.
+sub anchors
+{
+	my ($document) = @_;
+	my %anchors;
+
+	foreach my $heading (prose($document) =~ /^#+ (.+)$/mg)
+	{
+		my $anchor = lc($heading =~ s/\[([^\]]*)\]\([^)]*\)/$1/gr);
+		$anchor =~ s/[^\w\- ]//g;
+		$anchors{ $anchor =~ tr/ /-/r } = 1;
+	}
+	return \%anchors;
+}
+
+sub no_link_is_dead
+{
+	my ($document) = @_;
+	my @dead;
+
+	foreach my $link (prose($document) =~ /\]\(([^)]+)\)/g)
+	{
+		next if $link =~ /^https?:/;
+		my ($path, $anchor) = $link =~ /^([^#]*)(?:#(.*))?$/;
+		my $target = $path eq '' ? $document : dirname($document) . "/$path";
+		$target =~ s{^\./|[^/]+/\.\./}{}g;
+		push @dead, $link unless -e "$root/$target" && (!defined $anchor || anchors($target)->{$anchor});
+	}
+	is(join(' ', @dead), '', "$document: each link leads somewhere");
+	return;
+}
+
+sub tests_are_there
+{
+	my ($document) = @_;
+	my @missing = grep { my ($kind, $name) = split m{/}; !-e "$root/test/$folders{$kind}[0]/$name.$folders{$kind}[1]" }
+	  prose($document) =~ m{`(?:test/run )?((?:tap|regress|isolation|long)/\w+)`}g;
+
+	is(join(' ', @missing), '', "$document: each test that it names is there");
+	return;
+}
+
+# The README has all rules, which another test compares with the catalogue's.
+my %rules = map { $_ => 1 } prose('README.md') =~ /^\| `(\w+\.\w+)` \| (?:critical|high|medium|low) \|/mg;
+my $families = join '|', sort keys %{ { map { /^(\w+)/ => 1 } keys %rules } };
+cmp_ok(scalar(keys %rules), '>', 70, 'there are rules');
+
+sub rules_are_there
+{
+	my ($document) = @_;
+	my @missing = grep { !$rules{$_} } prose($document) =~ /`((?:$families)\.[a-z_]+)`/g;
+
+	is(join(' ', @missing), '', "$document: each rule that it names is there");
+	return;
+}
+
+foreach my $document (@documents)
+{
+	no_link_is_dead($document);
+	tests_are_there($document);
+}
+rules_are_there('doc/threat-model.md');
+done_testing();
