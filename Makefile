@@ -266,6 +266,7 @@ SQL_PARTS = \
 	sql/clause_data.sql \
 	sql/clause_notice.sql \
 	sql/white_paper.sql \
+	sql/metrics.sql \
 	sql/scrub.sql \
 	sql/privileges.sql
 

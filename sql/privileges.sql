@@ -49,7 +49,7 @@ CREATE FUNCTION leyser.usage_rights()
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT r.usage, 'USAGE', 'SCHEMA', 'leyser' FROM unnest(ARRAY['application', 'gateway',
-        'provisioner', 'operator', 'key_custodian', 'backup', 'exporter', 'mailer', 'auditor']) r (usage)
+        'provisioner', 'operator', 'key_custodian', 'backup', 'exporter', 'mailer', 'monitor', 'auditor']) r (usage)
     UNION ALL
     -- gateways may do all that applications may
     SELECT unnest(CASE r.usage WHEN 'application' THEN '{application,gateway}' ELSE ARRAY[r.usage] END),
@@ -176,6 +176,9 @@ AS $$
         ('operator', 'leyser.lift_waiver(text, text)'),
         ('operator', 'leyser.white_paper(text)'),
         ('auditor', 'leyser.white_paper(text)'),
+        ('monitor', 'leyser.metrics()'),
+        ('operator', 'leyser.metrics()'),
+        ('auditor', 'leyser.metrics()'),
         ('operator', 'leyser.attest(text, text, text, text, timestamptz)'),
         ('operator', 'leyser.withdraw_attestation(bigint)'),
         -- views check_rule and check_finding call it with the rights of whoever reads the view

@@ -186,7 +186,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.grant_usage(regrole, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.grant_usage(regrole, text) IS
-    'superuser: gives a role the rights of a usage (application, gateway, provisioner, operator, key_custodian, backup, exporter, mailer, auditor); 0LP01 where the role could step around row security, 22023 for an unknown usage';
+    'superuser: gives a role the rights of a usage (application, gateway, provisioner, operator, key_custodian, backup, exporter, mailer, monitor, auditor); 0LP01 where the role could step around row security, 22023 for an unknown usage';
 
 CREATE FUNCTION leyser.revoke_usage(role regrole, usage text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
