@@ -176,6 +176,8 @@ AS $$
         ('operator', 'leyser.lift_waiver(text, text)'),
         ('operator', 'leyser.white_paper(text)'),
         ('auditor', 'leyser.white_paper(text)'),
+        ('operator', 'leyser.white_paper_html(text, boolean)'),
+        ('auditor', 'leyser.white_paper_html(text, boolean)'),
         ('operator', 'leyser.attest(text, text, text, text, timestamptz)'),
         ('operator', 'leyser.withdraw_attestation(bigint)'),
         -- views check_rule and check_finding call it with the rights of whoever reads the view
