@@ -259,6 +259,7 @@ SQL_PARTS = \
 	sql/check_server.sql \
 	sql/check.sql \
 	sql/white_paper_text.sql \
+	sql/page_text.sql \
 	sql/white_paper_base.sql \
 	sql/attestation.sql \
 	sql/clause_outside.sql \
@@ -267,6 +268,10 @@ SQL_PARTS = \
 	sql/clause_notice.sql \
 	sql/white_paper.sql \
 	sql/metrics.sql \
+	sql/page_style.sql \
+	sql/page_piece.sql \
+	sql/page_days.sql \
+	sql/page.sql \
 	sql/scrub.sql \
 	sql/privileges.sql
 

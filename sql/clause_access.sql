@@ -33,7 +33,7 @@ COMMENT ON FUNCTION leyser.judge_2_4(leyser.clause_look) IS 'internal: permissio
 CREATE FUNCTION leyser.judge_2_5(look leyser.clause_look) RETURNS SETOF leyser.clause_point
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'told', leyser.tell(look.language, 'usage', u.usage, leyser.name_some(look.language, array_agg(r.rolname::text ORDER BY r.rolname))), NULL::timestamptz, NULL
+    SELECT 'told', leyser.tell(look.language, 'usage', u.usage, leyser.name_some(look, array_agg(r.rolname::text ORDER BY r.rolname))), NULL::timestamptz, NULL
     FROM leyser.usage_record u JOIN pg_roles r ON r.oid = u.role GROUP BY u.usage
     UNION ALL
     SELECT * FROM leyser.finding_points(look, '2.5')
@@ -46,10 +46,10 @@ CREATE FUNCTION leyser.judge_2_7(look leyser.clause_look) RETURNS SETOF leyser.c
 AS $$
     SELECT * FROM leyser.finding_points(look, '2.7')
     UNION ALL
-    SELECT 'told', leyser.tell(look.language, 'support open', leyser.name_some(look.language, coalesce(array_agg(format('%s → %s', s.tenant_id, s.to_role) ORDER BY s.valid_until), '{}'))), NULL, NULL
+    SELECT 'told', leyser.tell(look.language, 'support open', leyser.name_some(look, coalesce(array_agg(format('%s → %s', s.tenant_id, s.to_role) ORDER BY s.valid_until), '{}'))), NULL, NULL
     FROM leyser.support_record s WHERE s.revoked_at IS NULL AND s.valid_until > clock_timestamp()
     UNION ALL
-    SELECT 'told', leyser.tell(look.language, 'exports open', leyser.name_some(look.language, coalesce(array_agg(format('%s → %s', e.tenant_id, e.to_role) ORDER BY e.ends_at), '{}'))), NULL, NULL
+    SELECT 'told', leyser.tell(look.language, 'exports open', leyser.name_some(look, coalesce(array_agg(format('%s → %s', e.tenant_id, e.to_role) ORDER BY e.ends_at), '{}'))), NULL, NULL
     FROM leyser.export_record e WHERE e.ended_at IS NULL AND e.ends_at > clock_timestamp()
 $$;
 REVOKE ALL ON FUNCTION leyser.judge_2_7(leyser.clause_look) FROM PUBLIC;
@@ -78,7 +78,7 @@ AS $$
         ELSE leyser.tell(look.language, 'tls', coalesce(nullif(replace(current_setting('ssl_min_protocol_version'), 'TLSv', ''), ''), leyser.tell(look.language, 'tls any')),
                          (SELECT count(*) FROM remote)::text) END, NULL::timestamptz, NULL
     UNION ALL
-    SELECT 'broken', leyser.tell(look.language, 'tls weak', leyser.name_some(look.language, array_agg(DISTINCT format('%s@%s', r.usename, host(r.client_addr))))),
+    SELECT 'broken', leyser.tell(look.language, 'tls weak', leyser.name_some(look, array_agg(DISTINCT format('%s@%s', r.usename, host(r.client_addr))))),
            min(r.backend_start), 'ALTER SYSTEM SET ssl_min_protocol_version = ''TLSv1.2''; SELECT pg_reload_conf(); -- and hostssl in pg_hba.conf'
     FROM remote r WHERE NOT r.is_strong HAVING count(*) > 0
     UNION ALL
@@ -96,7 +96,7 @@ AS $$
            CASE WHEN count(*) = 0 THEN leyser.tell(look.language, 'no table')
                 WHEN count(*) = count(*) FILTER (WHERE t.is_enforced) THEN leyser.tell(look.language, 'tables', count(*)::text)
                 ELSE leyser.tell(look.language, 'tables open', count(*)::text,
-                    leyser.name_some(look.language, array_agg(t.name ORDER BY t.name) FILTER (WHERE NOT t.is_enforced))) END,
+                    leyser.name_some(look, array_agg(t.name ORDER BY t.name) FILTER (WHERE NOT t.is_enforced))) END,
            NULL::timestamptz, CASE WHEN count(*) = 0 THEN 'SELECT leyser.protect(''…'');' END
     FROM leyser.check_table t
     UNION ALL

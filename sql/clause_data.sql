@@ -11,7 +11,7 @@ AS $$
                (SELECT count(*) FROM leyser.generation_record g WHERE g.deleted_at IS NULL AND g.region = ANY (p.regions))::text), NULL::timestamptz, NULL
     FROM leyser.present_backup_policy() p
     UNION ALL
-    SELECT 'broken', leyser.tell(look.language, 'region of tenant', leyser.name_some(look.language, array_agg(format('%s (%s)', t.tenant_id, t.region) ORDER BY t.tenant_id))),
+    SELECT 'broken', leyser.tell(look.language, 'region of tenant', leyser.name_some(look, array_agg(format('%s (%s)', t.tenant_id, t.region) ORDER BY t.tenant_id))),
            NULL, '-- move them, or name their region: SELECT leyser.set_backup_policy(regions => ''{…}'');'
     FROM tenant t WHERE t.is_elsewhere HAVING count(*) > 0
     UNION ALL
@@ -34,19 +34,19 @@ AS $$
         FROM leyser.tenant_record t LEFT JOIN leyser.hold_record h ON h.tenant_id = t.tenant_id
         WHERE t.state IN ('terminating', 'terminated', 'held') AND (t.state = 'held' OR t.ends_at <= clock_timestamp())
     )
-    SELECT 'broken', leyser.tell(look.language, 'held', leyser.name_some(look.language,
+    SELECT 'broken', leyser.tell(look.language, 'held', leyser.name_some(look,
                array_agg(leyser.tell(look.language, 'held one', e.tenant_id, left(e.legal_basis, 100), to_char(e.review_on, 'YYYY-MM-DD')) ORDER BY e.held_since))),
            min(e.held_since), array_to_string((array_agg(format('SELECT leyser.release_hold(%L);', e.tenant_id) ORDER BY e.held_since))[:5], chr(10))
     FROM ended e WHERE e.is_held HAVING count(*) > 0
     UNION ALL
-    SELECT 'broken', leyser.tell(look.language, 'erasure late', leyser.name_some(look.language, array_agg(e.tenant_id ORDER BY e.ends_at))),
+    SELECT 'broken', leyser.tell(look.language, 'erasure late', leyser.name_some(look, array_agg(e.tenant_id ORDER BY e.ends_at))),
            min(e.ends_at), array_to_string((array_agg(format('CALL leyser.purge(%L);', e.tenant_id) ORDER BY e.ends_at))[:5], chr(10))
     FROM ended e WHERE NOT e.is_held AND least(e.ends_at, e.purge_from) < clock_timestamp() - interval '1 day' HAVING count(*) > 0
     UNION ALL
-    SELECT 'told', leyser.tell(look.language, 'being erased', leyser.name_some(look.language, array_agg(e.tenant_id ORDER BY e.ends_at))), NULL, NULL
+    SELECT 'told', leyser.tell(look.language, 'being erased', leyser.name_some(look, array_agg(e.tenant_id ORDER BY e.ends_at))), NULL, NULL
     FROM ended e WHERE NOT e.is_held AND least(e.ends_at, e.purge_from) >= clock_timestamp() - interval '1 day' HAVING count(*) > 0
     UNION ALL
-    SELECT 'told', leyser.tell(look.language, 'retained', leyser.name_some(look.language, array_agg(format('%s (%s)', t.relation, t.reason) ORDER BY t.relation::text))), NULL, NULL
+    SELECT 'told', leyser.tell(look.language, 'retained', leyser.name_some(look, array_agg(format('%s (%s)', t.relation, t.reason) ORDER BY t.relation::text))), NULL, NULL
     FROM leyser.table_record t WHERE t.kind = 'retained' HAVING count(*) > 0
 $$;
 REVOKE ALL ON FUNCTION leyser.ended_contract_points(leyser.clause_look) FROM PUBLIC;
@@ -162,11 +162,11 @@ AS $$
            CASE WHEN v.problems > 0 THEN 'SELECT * FROM leyser.verify_events();' WHEN (v.verified_at > clock_timestamp() - interval '2 days') IS NOT TRUE THEN 'CALL leyser.tick();' END
     FROM (VALUES (1)) one LEFT JOIN leyser.verification_record v ON true
     UNION ALL
-    SELECT 'broken', leyser.tell(look.language, 'log triggers', leyser.name_some(look.language, array_agg(u.relation ORDER BY u.relation))), NULL,
+    SELECT 'broken', leyser.tell(look.language, 'log triggers', leyser.name_some(look, array_agg(u.relation ORDER BY u.relation))), NULL,
            string_agg(u.remedy, chr(10) ORDER BY u.relation)
     FROM leyser.unguarded_events() u HAVING count(*) > 0
     UNION ALL
-    SELECT 'broken', leyser.tell(look.language, 'log dropped early', leyser.name_some(look.language, array_agg(DISTINCT leyser.told_day(c.at)))), min(c.at), NULL
+    SELECT 'broken', leyser.tell(look.language, 'log dropped early', leyser.name_some(look, array_agg(DISTINCT leyser.told_day(c.at)))), min(c.at), NULL
     FROM leyser.judge_checkpoints(NULL) c HAVING count(*) > 0
 $$;
 REVOKE ALL ON FUNCTION leyser.event_log_points(leyser.clause_look) FROM PUBLIC;

@@ -67,15 +67,15 @@ AS $$
         FROM leyser.notice_record n WHERE n.kind <> 'incident' AND coalesce(n.ended_at, n.starts_at) > clock_timestamp() - interval '1 year'
     )
     SELECT 'kept', leyser.tell(look.language, 'announced', leyser.told_span(look.language, (leyser.present_notice_policy()).lead_time), count(*)::text,
-               leyser.name_some(look.language, coalesce(array_agg(format('%s (%s)', leyser.notice_word(p.notice_id), leyser.told_day(p.starts_at)) ORDER BY p.starts_at)
+               leyser.name_some(look, coalesce(array_agg(format('%s (%s)', leyser.notice_word(p.notice_id), leyser.told_day(p.starts_at)) ORDER BY p.starts_at)
                    FILTER (WHERE p.ended_at IS NULL AND p.starts_at > clock_timestamp()), '{}'))), NULL::timestamptz, NULL
     FROM planned p
     UNION ALL
-    SELECT 'at risk', leyser.tell(look.language, 'announced late', leyser.name_some(look.language,
+    SELECT 'at risk', leyser.tell(look.language, 'announced late', leyser.name_some(look,
                array_agg(format('%s: %s', leyser.notice_word(p.notice_id), p.reason) ORDER BY p.starts_at))), min(p.announced_at), NULL
     FROM planned p WHERE p.reason IS NOT NULL AND coalesce(p.ended_at, 'infinity') > clock_timestamp() - interval '30 days' HAVING count(*) > 0
     UNION ALL
-    SELECT 'broken', leyser.tell(look.language, 'not announced', leyser.name_some(look.language, array_agg(format('%s %s (%s)', u.part, u.version, leyser.told_day(u.since)) ORDER BY u.since))),
+    SELECT 'broken', leyser.tell(look.language, 'not announced', leyser.name_some(look, array_agg(format('%s %s (%s)', u.part, u.version, leyser.told_day(u.since)) ORDER BY u.since))),
            min(u.since), NULL
     FROM leyser.unannounced_upgrades() u HAVING count(*) > 0
     UNION ALL
@@ -88,7 +88,7 @@ COMMENT ON FUNCTION leyser.judge_2_16(leyser.clause_look) IS 'internal: announce
 CREATE FUNCTION leyser.unreachable_points(look leyser.clause_look) RETURNS SETOF leyser.clause_point
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'at risk', leyser.tell(look.language, 'no address', count(*)::text, leyser.name_some(look.language, (array_agg(t.tenant_id ORDER BY t.tenant_id))[:5])),
+    SELECT 'at risk', leyser.tell(look.language, 'no address', count(*)::text, leyser.name_some(look, array_agg(t.tenant_id ORDER BY t.tenant_id))),
            NULL::timestamptz, format('SELECT leyser.add_contact(%L, ''contract_holder'', ''…'');', min(t.tenant_id))
     FROM leyser.tenant_record t
     WHERE t.state IN ('active', 'suspended', 'terminating') AND NOT EXISTS (SELECT FROM leyser.contact_record c WHERE c.tenant_id = t.tenant_id)
@@ -108,14 +108,14 @@ AS $$
                (SELECT max(c.at) FROM leyser.notice_change c WHERE c.notice_id = n.notice_id) AS told_at
         FROM leyser.notice_record n WHERE n.kind = 'incident' AND coalesce(n.ended_at, 'infinity') > clock_timestamp() - interval '1 year'
     )
-    SELECT 'kept', leyser.tell(look.language, 'incidents', count(*)::text, leyser.name_some(look.language,
+    SELECT 'kept', leyser.tell(look.language, 'incidents', count(*)::text, leyser.name_some(look,
                coalesce(array_agg(leyser.notice_word(i.notice_id) ORDER BY i.starts_at) FILTER (WHERE i.ended_at IS NULL), '{}'))), NULL::timestamptz, NULL
     FROM incident i
     UNION ALL
-    SELECT 'broken', leyser.tell(look.language, 'not published', leyser.name_some(look.language, array_agg(leyser.notice_word(i.notice_id) ORDER BY i.starts_at))), min(i.announced_at), NULL
+    SELECT 'broken', leyser.tell(look.language, 'not published', leyser.name_some(look, array_agg(leyser.notice_word(i.notice_id) ORDER BY i.starts_at))), min(i.announced_at), NULL
     FROM incident i WHERE NOT i.published HAVING count(*) > 0
     UNION ALL
-    SELECT 'at risk', leyser.tell(look.language, 'no update', leyser.name_some(look.language, array_agg(leyser.notice_word(i.notice_id) ORDER BY i.starts_at))), min(i.told_at) + interval '1 day',
+    SELECT 'at risk', leyser.tell(look.language, 'no update', leyser.name_some(look, array_agg(leyser.notice_word(i.notice_id) ORDER BY i.starts_at))), min(i.told_at) + interval '1 day',
            string_agg(format('SELECT leyser.update_notice(%s, subject => ''…'', body => ''…'');', i.notice_id), chr(10) ORDER BY i.starts_at)
     FROM incident i WHERE i.ended_at IS NULL AND i.told_at < clock_timestamp() - interval '1 day' HAVING count(*) > 0
     UNION ALL

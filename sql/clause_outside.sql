@@ -39,7 +39,7 @@ AS $$
            CASE WHEN count(*) FILTER (WHERE f.waived_until IS NULL) > 0 THEN 'SELECT * FROM leyser.check_security();' END
     FROM unnest(look.findings) f
     UNION ALL
-    SELECT 'broken', leyser.tell(look.language, 'checklist failed', leyser.name_some(look.language, array_agg(f.check_id || ' ' || f.object ORDER BY f.check_id, f.object))),
+    SELECT 'broken', leyser.tell(look.language, 'checklist failed', leyser.name_some(look, array_agg(f.check_id || ' ' || f.object ORDER BY f.check_id, f.object))),
            min(f.since), array_to_string((array_agg(f.remedy ORDER BY f.check_id, f.object))[:5], chr(10))
     FROM unnest(look.findings) f
     WHERE f.severity IN ('critical', 'high') AND f.fails = 'open' AND f.waived_until IS NULL HAVING count(*) > 0

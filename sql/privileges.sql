@@ -179,6 +179,8 @@ AS $$
         ('monitor', 'leyser.metrics()'),
         ('operator', 'leyser.metrics()'),
         ('auditor', 'leyser.metrics()'),
+        ('operator', 'leyser.white_paper_html(text, boolean)'),
+        ('auditor', 'leyser.white_paper_html(text, boolean)'),
         ('operator', 'leyser.attest(text, text, text, text, timestamptz)'),
         ('operator', 'leyser.withdraw_attestation(bigint)'),
         -- views check_rule and check_finding call it with the rights of whoever reads the view

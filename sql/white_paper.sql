@@ -72,28 +72,42 @@ $$;
 REVOKE ALL ON FUNCTION leyser.clause_status(text, leyser.clause_point[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.clause_status(text, leyser.clause_point[]) IS 'internal: the status that follows from what a judge said';
 
+CREATE FUNCTION leyser.look_around(language text, names boolean) RETURNS leyser.clause_look
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off
+AS $$
+BEGIN
+    IF (look_around.language IN ('en', 'ja')) IS NOT TRUE THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'unknown language',
+            DETAIL = 'The white paper is written in English (en) and Japanese (ja).',
+            HINT = 'Give ''en'' or ''ja''.';
+    END IF;
+    RETURN ROW(look_around.language, look_around.names,
+               ARRAY(SELECT f::leyser.clause_finding FROM leyser.look_at_findings() f),
+               ARRAY(SELECT a::leyser.clause_alert FROM leyser.look_at_alerts() a))::leyser.clause_look;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.look_around(text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.look_around(text, boolean) IS
+    'internal: what all judges are given; names: of tenants, roles and objects are told, or else only counted; 22023 for an unknown language';
+
 -- What is against it comes first.
-CREATE FUNCTION leyser.examine_clauses(language text)
+CREATE FUNCTION leyser.examine_clauses(look leyser.clause_look)
     RETURNS TABLE (number integer, clause text, promise text, responsible text, status text, evidence text, cause_since timestamptz, remedy text, iso_27017 text)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
 #variable_conflict use_column
-DECLARE
-    look leyser.clause_look;
 BEGIN
-    look.language := examine_clauses.language;
-    look.findings := ARRAY(SELECT f::leyser.clause_finding FROM leyser.look_at_findings() f);
-    look.alerts := ARRAY(SELECT a::leyser.clause_alert FROM leyser.look_at_alerts() a);
     RETURN QUERY
-        SELECT c.number, c.clause, CASE examine_clauses.language WHEN 'ja' THEN c.promise_ja ELSE c.promise_en END,
-               (SELECT string_agg(leyser.tell(examine_clauses.language, w.word), CASE examine_clauses.language WHEN 'ja' THEN '、' ELSE ', ' END ORDER BY w.place)
+        SELECT c.number, c.clause, CASE look.language WHEN 'ja' THEN c.promise_ja ELSE c.promise_en END,
+               (SELECT string_agg(leyser.tell(look.language, w.word), CASE look.language WHEN 'ja' THEN '、' ELSE ', ' END ORDER BY w.place)
                 FROM unnest(c.responsible) WITH ORDINALITY w (word, place)),
                s.status, e.evidence, e.since, e.remedy, c.iso_27017
         FROM leyser.white_paper_clauses() c
         CROSS JOIN LATERAL leyser.judge_clause(look, c.clause) j (points)
         CROSS JOIN LATERAL leyser.clause_status(c.clause, j.points) s (status)
         CROSS JOIN LATERAL (
-            SELECT string_agg(p.evidence, CASE examine_clauses.language WHEN 'ja' THEN '' ELSE ' ' END ORDER BY o.place, p.evidence) AS evidence,
+            SELECT string_agg(p.evidence, CASE look.language WHEN 'ja' THEN '' ELSE ' ' END ORDER BY o.place, p.evidence) AS evidence,
                    min(p.since) FILTER (WHERE p.state = split_part(s.status, ' until', 1)) AS since,
                    string_agg(p.remedy, chr(10) ORDER BY o.place, p.remedy) AS remedy
             FROM unnest(j.points) p
@@ -101,32 +115,28 @@ BEGIN
         ORDER BY c.number;
 END
 $$;
-REVOKE ALL ON FUNCTION leyser.examine_clauses(text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.examine_clauses(text) IS
+REVOKE ALL ON FUNCTION leyser.examine_clauses(leyser.clause_look) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.examine_clauses(leyser.clause_look) IS
     'internal: the clauses as they are now; cause_since: since when what makes the status has been so, where that is known';
+
+CREATE FUNCTION leyser.told_clauses(look leyser.clause_look) RETURNS SETOF leyser.told_clause
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT e.clause, e.promise, e.responsible, e.status, e.evidence,
+           -- of a cause that is older than it was noticed, the cause
+           CASE WHEN r.clause IS NULL THEN coalesce(e.cause_since, clock_timestamp()) ELSE least(e.cause_since, r.since) END,
+           e.remedy, e.iso_27017
+    FROM leyser.examine_clauses(look) e
+    LEFT JOIN leyser.clause_record r ON r.clause = e.clause AND r.status = split_part(e.status, ' until', 1)
+    ORDER BY e.number
+$$;
+REVOKE ALL ON FUNCTION leyser.told_clauses(leyser.clause_look) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.told_clauses(leyser.clause_look) IS 'internal: the rows of white_paper()';
 
 CREATE FUNCTION leyser.white_paper(language text DEFAULT 'en')
     RETURNS TABLE (clause text, promise text, responsible text, status text, evidence text, since timestamptz, remedy text, iso_27017 text)
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-BEGIN
-    IF (white_paper.language IN ('en', 'ja')) IS NOT TRUE THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'unknown language',
-            DETAIL = 'The white paper is written in English (en) and Japanese (ja).',
-            HINT = 'Give ''en'' or ''ja''.';
-    END IF;
-    RETURN QUERY
-        SELECT e.clause, e.promise, e.responsible, e.status, e.evidence,
-               -- of a cause that is older than it was noticed, the cause
-               CASE WHEN r.clause IS NULL THEN coalesce(e.cause_since, clock_timestamp()) ELSE least(e.cause_since, r.since) END,
-               e.remedy, e.iso_27017
-        FROM leyser.examine_clauses(white_paper.language) e
-        LEFT JOIN leyser.clause_record r ON r.clause = e.clause AND r.status = split_part(e.status, ' until', 1)
-        ORDER BY e.number;
-END
-$$;
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT * FROM leyser.told_clauses(leyser.look_around(white_paper.language, true)) $$;
 REVOKE ALL ON FUNCTION leyser.white_paper(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.white_paper(text) IS
     'operator, auditor: the clauses of the service''s security white paper, in English (en) or Japanese (ja), as they are now: what is promised, who is responsible, the status (kept, at risk, broken, attested until a day, declared, outside the database), what was seen, since when, what to do, and the matching controls of ISO/IEC 27017:2015; what a database cannot know is never kept; a clause that cannot be examined is broken, with the SQLSTATE; 22023 for another language; no certificate';
@@ -145,7 +155,7 @@ DECLARE
 BEGIN
     PERFORM leyser.note_versions();
     FOR one IN SELECT e.clause, split_part(e.status, ' until', 1) AS status, e.evidence, least(e.cause_since, seen_at) AS cause_since
-               FROM leyser.examine_clauses('en') e LOOP
+               FROM leyser.examine_clauses(leyser.look_around('en', true)) e LOOP
         former := (SELECT r.status FROM leyser.clause_record r WHERE r.clause = one.clause);
         INSERT INTO leyser.clause_record AS r (clause, status, since, seen_at) VALUES (one.clause, one.status, coalesce(one.cause_since, seen_at), seen_at)
             ON CONFLICT (clause) DO UPDATE SET status = excluded.status, seen_at = excluded.seen_at,

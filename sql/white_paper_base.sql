@@ -5,22 +5,26 @@ CREATE FUNCTION leyser.tell(language text, key text, VARIADIC arguments text[] D
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce((SELECT format(CASE tell.language WHEN 'ja' THEN p.ja ELSE p.en END, VARIADIC arguments)
-                     FROM leyser.white_paper_phrases() p WHERE p.key = tell.key), tell.key)
+                     FROM (SELECT w.* FROM leyser.white_paper_phrases() w UNION ALL SELECT g.* FROM leyser.page_phrases() g) p
+                     WHERE p.key = tell.key), tell.key)
 $$;
 REVOKE ALL ON FUNCTION leyser.tell(text, text, text[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.tell(text, text, text[]) IS 'internal: a phrase of the white paper in a language, or its key where there is none';
 
 -- However many there are, evidence stays short.
-CREATE FUNCTION leyser.name_some(language text, names text[]) RETURNS text
+CREATE FUNCTION leyser.name_some(look leyser.clause_look, names text[]) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN cardinality(names) > 5 THEN leyser.tell(language, 'and more', n.first, (cardinality(names) - 5)::text)
-                WHEN n.first = '' THEN leyser.tell(language, 'none') ELSE n.first END
-    FROM (SELECT coalesce(string_agg(left(u.name, 200), CASE name_some.language WHEN 'ja' THEN '、' ELSE ', ' END ORDER BY u.place), '')
-          FROM unnest(names[:5]) WITH ORDINALITY u (name, place)) n (first)
+    SELECT CASE WHEN n.first = '' THEN leyser.tell(look.language, 'none')
+                WHEN NOT look.names THEN leyser.tell(look.language, 'without names', cardinality(name_some.names)::text)
+                WHEN cardinality(name_some.names) > 5 THEN leyser.tell(look.language, 'and more', n.first, (cardinality(name_some.names) - 5)::text)
+                ELSE n.first END
+    FROM (SELECT coalesce(string_agg(left(u.name, 200), CASE look.language WHEN 'ja' THEN '、' ELSE ', ' END ORDER BY u.place), '')
+          FROM unnest(name_some.names[:5]) WITH ORDINALITY u (name, place)) n (first)
 $$;
-REVOKE ALL ON FUNCTION leyser.name_some(text, text[]) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.name_some(text, text[]) IS 'internal: up to five names, and how many more there are';
+REVOKE ALL ON FUNCTION leyser.name_some(leyser.clause_look, text[]) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.name_some(leyser.clause_look, text[]) IS
+    'internal: up to five names, and how many more there are; only how many, where names are left out';
 
 CREATE FUNCTION leyser.told_day(moment timestamptz) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -107,13 +111,13 @@ AS $$
     found AS MATERIALIZED (
         SELECT r.what, r.state, f.* FROM unnest(look.findings) f JOIN rule r ON r.check_id = f.check_id WHERE r.state IS NOT NULL
     )
-    SELECT f.state, leyser.tell(look.language, 'finding', f.what, f.check_id, leyser.name_some(look.language, array_agg(f.object ORDER BY f.object))),
+    SELECT f.state, leyser.tell(look.language, 'finding', f.what, f.check_id, leyser.name_some(look, array_agg(f.object ORDER BY f.object))),
            min(f.since), array_to_string((array_agg(f.remedy ORDER BY f.object))[:5], chr(10))
     FROM found f WHERE f.waived_until IS NULL GROUP BY f.state, f.what, f.check_id
     UNION ALL
     SELECT CASE f.fails WHEN 'open' THEN 'at risk' ELSE 'told' END,
            leyser.tell(look.language, 'waived', leyser.told_day(max(f.waived_until)), f.check_id,
-                       leyser.name_some(look.language, array_agg(f.object ORDER BY f.object))), min(f.since), NULL
+                       leyser.name_some(look, array_agg(f.object ORDER BY f.object))), min(f.since), NULL
     FROM found f WHERE f.waived_until IS NOT NULL GROUP BY f.fails, f.check_id
     UNION ALL
     -- a family that failed
@@ -138,7 +142,7 @@ CREATE FUNCTION leyser.alert_points(look leyser.clause_look, clause text) RETURN
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT c.state, leyser.tell(look.language, 'alert', leyser.tell(look.language, 'a ' || c.alert),
-                                leyser.name_some(look.language, array_agg(DISTINCT a.subject))),
+                                leyser.name_some(look, array_agg(DISTINCT a.subject))),
            min(a.since), array_to_string((array_agg(DISTINCT leyser.paste_remedy(a.remedy)))[:5], chr(10))
     FROM unnest(look.alerts) a JOIN leyser.clause_alerts() c ON c.clause = alert_points.clause AND c.alert = a.alert
     GROUP BY c.state, c.alert

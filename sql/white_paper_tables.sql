@@ -73,10 +73,11 @@ CREATE TYPE leyser.clause_alert AS (
 COMMENT ON TYPE leyser.clause_alert IS 'a row of view backup_alert';
 CREATE TYPE leyser.clause_look AS (
     language text,
+    names boolean,                      -- of tenants, roles, objects: told, or only counted
     findings leyser.clause_finding[],
     alerts leyser.clause_alert[]
 );
-COMMENT ON TYPE leyser.clause_look IS 'what one call of white_paper() has seen, in which language it tells';
+COMMENT ON TYPE leyser.clause_look IS 'what one call of white_paper() has seen, in which language it tells, and whether it names';
 
 -- … and what they say: one row for each thing that they looked at.
 CREATE TYPE leyser.clause_point AS (
@@ -86,3 +87,15 @@ CREATE TYPE leyser.clause_point AS (
     remedy text
 );
 COMMENT ON TYPE leyser.clause_point IS 'one thing that speaks for or against a clause; told: neither';
+
+CREATE TYPE leyser.told_clause AS (
+    clause text,
+    promise text,
+    responsible text,
+    status text,
+    evidence text,
+    since timestamptz,
+    remedy text,
+    iso_27017 text
+);
+COMMENT ON TYPE leyser.told_clause IS 'a row of white_paper()';

@@ -68,6 +68,7 @@ AS $$
     ('months', '%s months', '%sか月'),
     ('days', '%s days', '%s日'),
     ('hours', '%s hours', '%s時間'),
+    ('without names', '%s (names left out)', '%s件(名称は省略)'),
     -- attestations
     ('attested', 'Attested by %s on %s, until %s: %s (document SHA-256 %s).', '%2$sに%1$sが証明(有効期限 %3$s): %4$s(文書のSHA-256 %5$s)。'),
     ('not attested', 'Nobody has attested it; the database cannot know.', '証明は登録されていません。データベースからは確認できません。'),

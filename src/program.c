@@ -48,6 +48,7 @@ typedef struct Program
 	int input_fd; /* -1: closed */
 	int output_fd;
 	int errors_fd;
+	int pause;         /* milliseconds: the next look, where no pipe tells us */
 	const char *input; /* what it has not read yet */
 	int input_length;
 	StringInfo output;
@@ -349,12 +350,16 @@ program_write(Program *program)
 	pipe_close(&program->input_fd);
 }
 
-/* Its end closes its pipes, so that wakes us, too. */
+/*
+ * Its end closes its pipes, so that wakes us, too: a moment before it can be waited
+ * for.
+ */
 static void
-program_wait(const Program *program)
+program_wait(Program *program)
 {
 	int fd = program->output_fd >= 0 ? program->output_fd : program->errors_fd;
 	int events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+	int wait = LOOK_WAIT;
 
 	if (program->input_fd >= 0)
 	{
@@ -363,7 +368,12 @@ program_wait(const Program *program)
 	}
 	else if (fd >= 0)
 		events |= WL_SOCKET_READABLE;
-	(void) WaitLatchOrSocket(MyLatch, events, fd >= 0 ? fd : PGINVALID_SOCKET, LOOK_WAIT,
+	else
+	{
+		wait = program->pause;
+		program->pause = Min(2 * wait, LOOK_WAIT);
+	}
+	(void) WaitLatchOrSocket(MyLatch, events, fd >= 0 ? fd : PGINVALID_SOCKET, wait,
 							 PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
@@ -418,6 +428,7 @@ leyser_program_run(const char *const *argv, int timeout_ms, const char *input,
 	*program = (Program){.input_fd = -1,
 						 .output_fd = -1,
 						 .errors_fd = -1,
+						 .pause = 1,
 						 .input = input,
 						 .input_length = input == NULL ? 0 : (int) strlen(input),
 						 .output = output,

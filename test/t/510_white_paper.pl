@@ -51,9 +51,9 @@ is(as_role('auditor', q{SELECT string_agg(DISTINCT status, ', ' ORDER BY status)
 	WHERE status NOT IN ('kept', 'at risk', 'broken', 'declared', 'outside the database') AND status !~ '^attested until \d{4}-\d\d-\d\d$'}), '', 'no other status');
 is(as_role('auditor', q{SELECT count(*) FROM leyser.white_paper('ja') WHERE promise !~ '[ぁ-ん]' OR evidence !~ '[ぁ-ん]' OR responsible !~ '[ァ-ヶ一-龠]'}), '0', 'Japanese');
 unlike(as_role('auditor', q{SELECT string_agg(w::text, ' ') FROM leyser.white_paper() w WHERE clause <> '2.1'}), qr/certif/i, 'nothing in it calls itself a certificate');
-is($node->safe_psql('postgres', q{SELECT string_agg(key, ', ') FROM leyser.white_paper_phrases() p WHERE '' IN (en, ja) OR num_nulls(en, ja) > 0
+is($node->safe_psql('postgres', q{SELECT string_agg(key, ', ') FROM (SELECT * FROM leyser.white_paper_phrases() UNION ALL SELECT * FROM leyser.page_phrases()) p WHERE '' IN (en, ja) OR num_nulls(en, ja) > 0
 	OR (SELECT count(*) FROM regexp_matches(en, '%(?!%)', 'g')) <> (SELECT count(*) FROM regexp_matches(ja, '%(?!%)', 'g'))}), '', 'each phrase has both languages, with as many blanks');
-is($node->safe_psql('postgres', q{SELECT count(*) - count(DISTINCT key) FROM leyser.white_paper_phrases()}), '0', '... and is there once');
+is($node->safe_psql('postgres', q{SELECT count(*) - count(DISTINCT key) FROM (SELECT key FROM leyser.white_paper_phrases() UNION ALL SELECT key FROM leyser.page_phrases()) p}), '0', '... and is there once');
 is($node->safe_psql('postgres', q{WITH source AS (SELECT p.prosrc FROM pg_proc p WHERE p.pronamespace = 'leyser'::regnamespace),
 	used AS (SELECT m[1] AS key FROM source, regexp_matches(prosrc, 'leyser\.tell\((?:look\.language|language|examine_clauses\.language), ''([^'']+)''', 'g') m)
 	SELECT count(*) > 30, string_agg(key, ', ') FILTER (WHERE key NOT IN (SELECT key FROM leyser.white_paper_phrases())

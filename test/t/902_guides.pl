@@ -6,7 +6,7 @@ use warnings;
 use LeyserDocument;
 use Test::More;
 
-foreach my $document (qw(doc/guide-dba.md doc/guide-application.md doc/guide-auditor.md))
+foreach my $document (qw(doc/guide-dba.md doc/guide-application.md doc/guide-auditor.md README.ja.md))
 {
 	test_document($document);
 }

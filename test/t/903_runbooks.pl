@@ -29,9 +29,12 @@ local $ENV{KEYRING} = keyring_directory($node);
 local $ENV{BACKUP} = $node->safe_psql('postgres', 'SHOW leyser.backup_directory');
 local $ENV{SAFE} = "$folder/safe";
 local $ENV{DATA_OF_main} = $node->data_dir;
-local $ENV{DATA_OF_standby} = "$folder/standby";
-local $ENV{KEYRING_OF_standby} = "$folder/keyring";
-local $ENV{PORT_OF_standby} = PostgreSQL::Test::Cluster::get_free_port();
+foreach my $server (qw(standby copy))
+{
+	$ENV{"DATA_OF_$server"} = "$folder/$server";
+	$ENV{"KEYRING_OF_$server"} = "$folder/keyring_of_$server";
+	$ENV{"PORT_OF_$server"} = PostgreSQL::Test::Cluster::get_free_port();
+}
 
 test_block($_, $folder) foreach document_blocks('doc/runbooks.md');
 
