@@ -104,6 +104,9 @@ OBJS = \
 	src/tenant_column.o \
 	src/each_tenant.o \
 	src/import.o \
+	src/errand.o \
+	src/attack.o \
+	src/attack_client.o \
 	src/other_database.o \
 	src/worker_settings.o \
 	src/password.o \
@@ -245,6 +248,8 @@ SQL_PARTS = \
 	sql/check_copy.sql \
 	sql/check_server.sql \
 	sql/check.sql \
+	sql/attack_attempt.sql \
+	sql/attack.sql \
 	sql/scrub.sql \
 	sql/privileges.sql
 

@@ -177,6 +177,9 @@ AS $$
         -- views check_rule and check_finding call it with the rights of whoever reads the view
         ('operator', 'leyser.list_rules()'),
         ('auditor', 'leyser.list_rules()'),
+        -- view attack_attempt likewise
+        ('operator', 'leyser.list_attempts()'),
+        ('auditor', 'leyser.list_attempts()'),
         ('operator', 'leyser.purge_plan(text)'),
         ('auditor', 'leyser.purge_plan(text)'),
         ('operator', 'leyser.purge_report(text)'),
@@ -287,6 +290,8 @@ AS $$
         ('operator', 'leyser.check_finding'),
         ('operator', 'leyser.check_waiver'),
         ('auditor', 'leyser.check_rule'),
+        ('operator', 'leyser.attack_attempt'),
+        ('auditor', 'leyser.attack_attempt'),
         ('auditor', 'leyser.check_finding'),
         ('auditor', 'leyser.check_waiver'),
         ('operator', 'leyser.work'),

@@ -132,7 +132,7 @@ rows_are(q{
 		WHERE u.object_kind IN ('FUNCTION', 'PROCEDURE') AND u.object::regprocedure = p.oid)
 	  AND NOT EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0)
 	ORDER BY 1::text
-}, [ 'leyser.grant_usage(regrole,text)', 'leyser.residue(regclass,bytea)', 'leyser.revoke_usage(regrole,text)',
+}, [ 'leyser.attack_tenant_separation(regrole,regclass)', 'leyser.grant_usage(regrole,text)', 'leyser.residue(regclass,bytea)', 'leyser.revoke_usage(regrole,text)',
 	'leyser.scrub(regclass)' ],
 	'what is neither internal nor anybody\'s is for superusers');
 
