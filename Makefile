@@ -58,6 +58,7 @@ OBJS = \
 	src/event.o \
 	src/audit.o \
 	src/audit_image.o \
+	src/audit_follow.o \
 	src/audit_memory.o \
 	src/audit_table.o \
 	src/refusal.o \

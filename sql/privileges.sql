@@ -149,6 +149,9 @@ AS $$
         ('operator', 'leyser.unaudit(regclass)'),
         -- view tenant_event calls it with the rights of whoever reads the view
         ('application', 'leyser.audit_images(bytea)'),
+        -- view audited_table calls it with the rights of whoever reads the view
+        ('operator', 'leyser.audit_arguments()'),
+        ('auditor', 'leyser.audit_arguments()'),
         -- view anomaly calls it with the rights of whoever reads the view
         ('operator', 'leyser.list_anomalies()'),
         ('auditor', 'leyser.list_anomalies()'),

@@ -21,12 +21,13 @@
  *    tenant's rows for all who read it;
  *  - TRUNCATE of a protected table, except by superusers: row security does
  *    not filter it, so it removes every tenant's rows;
- *  - what makes an application or gateway role unfit for its usage (duty.c).
+ *  - what makes an application or gateway role unfit for its usage (duty.c);
+ *  - what takes audit()'s triggers from a table (audit_follow.c).
  *
  * The guards bind superusers too, save where said, but they can turn them off:
  * a restore has to.  What is lowered then is told in the server log.  Turning
  * them off does not stop this: after any DDL, tables that became partitions or
- * children of a governed table follow it, and tables that are gone leave the
+ * children of a governed or audited table follow it, and tables that are gone leave the
  * registry (leyser.follow_tables()).
  *
  * Utility statements also run where no catalogue can be read: in aborted
@@ -58,6 +59,7 @@
 #include "utils/memutils.h"
 
 #include "alter.h"
+#include "audit_follow.h"
 #include "cache.h"
 #include "connection.h"
 #include "context.h"
@@ -282,6 +284,7 @@ typedef struct GuardState
 	bool drops_leyser;
 	bool duties;                    /* it may change what roles may do */
 	const LeyserProtection *tables; /* NULL: nothing is protected */
+	List *audited;                  /* tables that may get a child */
 	Datum roles;
 } GuardState;
 
@@ -300,6 +303,11 @@ guard_prepare(GuardState *state, Node *statement)
 		guard_check_materialized_view(statement);
 	if (guards && !registry_work)
 		leyser_event_month_check(statement);
+	if (!registry_work)
+	{
+		guard_tell(leyser_audit_check(statement));
+		state->audited = leyser_audit_parents(statement);
+	}
 	if (state->reach == REACH_PROTECTION)
 	{
 		LeyserProtection *tables = leyser_protection_capture(state->foreign_keys);
@@ -333,6 +341,8 @@ guard_finish(const GuardState *state)
 		guard_drop_schema();
 	if (state->reach != REACH_NOTHING && !registry_work)
 		leyser_follow_tables(state->drops_roles);
+	if (OidIsValid(leyser_cache_extension()))
+		leyser_audit_follow(state->audited);
 	MemoryContextSwitchTo(caller);
 }
 
