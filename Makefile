@@ -130,6 +130,12 @@ OBJS = \
 	src/alter.o \
 	src/call_as.o \
 	src/duty.o \
+	src/privileged.o \
+	src/privileged_own.o \
+	src/privileged_count.o \
+	src/privileged_window.o \
+	src/privileged_ddl.o \
+	src/privileged_connection.o \
 	src/guard.o \
 	src/scrub.o \
 	src/scrub_file.o \
@@ -157,6 +163,7 @@ SQL_PARTS = \
 	sql/adopt_tables.sql \
 	sql/export_tables.sql \
 	sql/disclosure_tables.sql \
+	sql/privileged_tables.sql \
 	sql/check_tables.sql \
 	sql/keyring.sql \
 	sql/context.sql \
@@ -237,6 +244,7 @@ SQL_PARTS = \
 	sql/event_verify.sql \
 	sql/audit.sql \
 	sql/anomaly.sql \
+	sql/privileged.sql \
 	sql/check_base.sql \
 	sql/check_bypass.sql \
 	sql/check_bypass_read.sql \

@@ -27,7 +27,8 @@ AS $$
         (13, 'make months for events', interval '1 hour', NULL, false),
         (14, 'drop months of events', interval '1 hour', NULL, true),
         (15, 'tell of disclosures', interval '0', NULL, false),
-        (16, 'count refusals', interval '0', NULL, false)
+        (16, 'count refusals', interval '0', NULL, false),
+        (17, 'note privileged access', interval '0', NULL, false)
     ) k (number, job, every, daily_at, held)
 $$;
 REVOKE ALL ON FUNCTION leyser.job_kinds() FROM PUBLIC;
@@ -50,6 +51,8 @@ BEGIN
         WHEN 'clean backups' THEN current_setting('leyser.backup_directory', true) <> ''
         WHEN 'seal events' THEN EXISTS (SELECT FROM leyser.event_pending)
         WHEN 'count refusals' THEN leyser.refusals_wait()
+        WHEN 'note privileged access' THEN EXISTS (SELECT FROM leyser.list_privileged())
+            OR EXISTS (SELECT FROM leyser.list_replication(leyser.replication_to_note()))
         WHEN 'look at pg_cron' THEN EXISTS (SELECT FROM leyser.cron_job_record)
         ELSE true END IS TRUE;
 END
@@ -246,6 +249,7 @@ BEGIN
             done := leyser.drop_event_months();
             PERFORM leyser.drop_daily_usage();
         WHEN 'count refusals' THEN PERFORM leyser.count_refusals();
+        WHEN 'note privileged access' THEN PERFORM leyser.note_privileged();
         WHEN 'upkeep' THEN done := leyser.prune_history();
         WHEN 'check security' THEN done := leyser.note_findings();
     END CASE;

@@ -31,6 +31,7 @@
 #include "password.h"
 #include "pgbackrest.h"
 #include "portal.h"
+#include "privileged.h"
 #include "purge.h"
 #include "refusal.h"
 #include "task.h"
@@ -62,6 +63,7 @@ _PG_init(void)
 	leyser_guard_init();
 	leyser_lookup_count_init();
 	leyser_undeclared_init();
+	leyser_privileged_init();
 	leyser_support_init();
 	leyser_audit_memory_init();
 	leyser_refusal_init();
