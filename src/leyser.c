@@ -60,10 +60,10 @@ _PG_init(void)
 	leyser_contract_init();
 	leyser_context_gap_init();
 	leyser_observe_init();
+	leyser_privileged_init();
 	leyser_guard_init();
 	leyser_lookup_count_init();
 	leyser_undeclared_init();
-	leyser_privileged_init();
 	leyser_support_init();
 	leyser_audit_memory_init();
 	leyser_refusal_init();

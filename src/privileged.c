@@ -195,22 +195,14 @@ leyser_privileged_meet(LeyserPrivilegedKind kind, Oid relation, Oid role,
 
 /* ---- the hook for permissions ---- */
 
+/* What is done to a table, which a statement that writes another one only reads. */
 static const char *
-privileged_command(bool executor, const List *permissions)
+privileged_command(bool executor, const leyser_permission_info *info)
 {
-	ListCell *cell;
-
 	if (!executor)
-	{
-		foreach (cell, permissions)
-		{
-			const leyser_permission_info *info = lfirst(cell);
-
-			if ((info->requiredPerms & ACL_INSERT) != 0)
-				return "COPY FROM";
-		}
-		return "COPY TO";
-	}
+		return (info->requiredPerms & ACL_INSERT) != 0 ? "COPY FROM" : "COPY TO";
+	if ((info->requiredPerms & (ACL_INSERT | ACL_UPDATE | ACL_DELETE)) == 0)
+		return "SELECT";
 	switch (starting.command)
 	{
 		case CMD_INSERT:
@@ -221,7 +213,7 @@ privileged_command(bool executor, const List *permissions)
 			return "DELETE";
 		case CMD_MERGE:
 			return "MERGE";
-		default:
+		default: /* of a WITH query, or FOR UPDATE */
 			return "SELECT";
 	}
 }
@@ -264,8 +256,7 @@ privileged_check(const List *permissions, bool executor)
 		if (bypass != NULL && !leyser_privileged_is_own_work() &&
 			!privileged_is_met(permissions, info, role))
 			leyser_privileged_meet(LEYSER_PRIVILEGED_ACCESS, info->relid, role,
-								   privileged_command(executor, permissions), bypass,
-								   query_id);
+								   privileged_command(executor, info), bypass, query_id);
 	}
 }
 

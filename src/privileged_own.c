@@ -145,6 +145,7 @@ own_utility(PlannedStmt *plan, const char *text, bool read_only_tree,
 	PG_END_TRY();
 }
 
+/* Before the guard, whose hook is called before this one's and asks about what begins. */
 void
 leyser_privileged_own_init(void)
 {
