@@ -58,6 +58,7 @@ OBJS = \
 	src/event.o \
 	src/audit.o \
 	src/audit_image.o \
+	src/audit_follow.o \
 	src/audit_memory.o \
 	src/audit_table.o \
 	src/refusal.o \
@@ -105,6 +106,9 @@ OBJS = \
 	src/tenant_column.o \
 	src/each_tenant.o \
 	src/import.o \
+	src/errand.o \
+	src/attack.o \
+	src/attack_client.o \
 	src/other_database.o \
 	src/worker_settings.o \
 	src/password.o \
@@ -127,6 +131,12 @@ OBJS = \
 	src/alter.o \
 	src/call_as.o \
 	src/duty.o \
+	src/privileged.o \
+	src/privileged_own.o \
+	src/privileged_count.o \
+	src/privileged_window.o \
+	src/privileged_ddl.o \
+	src/privileged_connection.o \
 	src/guard.o \
 	src/scrub.o \
 	src/scrub_file.o \
@@ -154,6 +164,7 @@ SQL_PARTS = \
 	sql/adopt_tables.sql \
 	sql/export_tables.sql \
 	sql/disclosure_tables.sql \
+	sql/privileged_tables.sql \
 	sql/check_tables.sql \
 	sql/white_paper_tables.sql \
 	sql/notice_tables.sql \
@@ -246,6 +257,7 @@ SQL_PARTS = \
 	sql/event_verify.sql \
 	sql/audit.sql \
 	sql/anomaly.sql \
+	sql/privileged.sql \
 	sql/check_base.sql \
 	sql/check_bypass.sql \
 	sql/check_bypass_read.sql \
@@ -272,6 +284,8 @@ SQL_PARTS = \
 	sql/page_piece.sql \
 	sql/page_days.sql \
 	sql/page.sql \
+	sql/attack_attempt.sql \
+	sql/attack.sql \
 	sql/scrub.sql \
 	sql/privileges.sql
 

@@ -8,7 +8,7 @@ CREATE FUNCTION leyser.anomaly_rules()
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
     SELECT * FROM (VALUES
-        ('privileged access', '^privileged\.', false, 1, 0.0, 0),
+        ('privileged access', '^privileged\.(?!opened|closed)', false, 1, 0.0, 0),
         ('failed logins', '^login\.failed$', false, 20, 3, 0),
         ('refused tokens', '^token\.refused$', false, 20, 3, 0),
         ('refused contexts', '^context\.(missing|refused)$', false, 20, 3, 0),

@@ -98,6 +98,19 @@ $$;
 REVOKE ALL ON FUNCTION leyser.add_audit_triggers(regclass, name[], name[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.add_audit_triggers(regclass, name[], name[]) IS 'internal: a table is audited from now on';
 
+-- Each argument of a trigger ends with a zero byte.
+CREATE FUNCTION leyser.audit_arguments() RETURNS TABLE (relation regclass, columns name[], redacted name[])
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$
+    SELECT t.tgrelid::regclass, convert_from(substr(t.tgargs, 1, z.at - 1), getdatabaseencoding())::name[],
+           convert_from(substr(t.tgargs, z.at + 1, length(t.tgargs) - z.at - 1), getdatabaseencoding())::name[]
+    FROM pg_trigger t CROSS JOIN LATERAL (SELECT position('\x00'::bytea IN t.tgargs) AS at) z
+    WHERE t.tgfoid = 'leyser.audit_statement()'::regprocedure AND t.tgname = 'leyser_audit_update'
+$$;
+REVOKE ALL ON FUNCTION leyser.audit_arguments() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.audit_arguments() IS
+    'internal: audited tables, with the columns ({}: all) and those that are redacted';
+
 CREATE FUNCTION leyser.audit(relation regclass, columns name[] DEFAULT NULL, redact name[] DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -120,6 +133,32 @@ REVOKE ALL ON FUNCTION leyser.audit(regclass, name[], name[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.audit(regclass, name[], name[]) IS
     'operator: records from now on which rows a statement inserts, updates and deletes, with what they were and are: all columns or those named, the redacted ones without their values; 42809 for what is no table, 42703 for an unknown column, 22023 for a redacted one that is not audited';
 
+-- A partition or child that came later is audited as the table above it is.
+CREATE FUNCTION leyser.follow_audit(parent oid) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    columns name[];
+    redact name[];
+    member regclass;
+BEGIN
+    SELECT a.columns, a.redacted INTO columns, redact FROM leyser.audit_arguments() a WHERE a.relation = parent;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    FOR member IN SELECT f FROM leyser.audit_family(parent) f JOIN pg_class c ON c.oid = f
+            WHERE c.relpersistence <> 't' AND NOT EXISTS (SELECT FROM pg_trigger t
+                WHERE t.tgrelid = f AND t.tgfoid = 'leyser.audit_statement()'::regprocedure) LOOP
+        PERFORM leyser.add_audit_triggers(member, columns, redact);
+        PERFORM leyser.record_event('table.audited', NULL, member::text,
+            jsonb_build_object('columns', nullif(columns, '{}'), 'redacted', redact, 'follows', parent::regclass::text));
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.follow_audit(oid) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.follow_audit(oid) IS
+    'internal: audits those partitions and children of an audited table that are not yet';
+
 CREATE FUNCTION leyser.unaudit(relation regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -139,11 +178,7 @@ COMMENT ON FUNCTION leyser.unaudit(regclass) IS
     'operator: records a table''s rows no longer; what was recorded stays; 55000 where it is not audited';
 
 CREATE VIEW leyser.audited_table AS
-    SELECT t.tgrelid::regclass AS relation,
-           nullif(split_part(encode(t.tgargs, 'escape'), '\000', 1), '{}') AS columns,
-           split_part(encode(t.tgargs, 'escape'), '\000', 2) AS redacted
-    FROM pg_catalog.pg_trigger t
-    WHERE t.tgfoid = 'leyser.audit_statement()'::pg_catalog.regprocedure AND t.tgname = 'leyser_audit_update';
+    SELECT a.relation, nullif(a.columns, '{}') AS columns, a.redacted FROM leyser.audit_arguments() a;
 COMMENT ON VIEW leyser.audited_table IS
     'tables whose rows are audited (operator, auditor): which columns (NULL: all), and which of them are redacted';
 

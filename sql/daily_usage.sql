@@ -34,17 +34,6 @@ REVOKE ALL ON FUNCTION leyser.add_daily_usage(text, date, text, bigint, bigint, 
 COMMENT ON FUNCTION leyser.add_daily_usage(text, date, text, bigint, bigint, timestamptz, timestamptz) IS
     'internal: adds to what a tenant (empty: none) did on a day';
 
--- How many rows an audited statement changed, as its event says; whoever changes
--- events must not keep them from being sealed.
-CREATE FUNCTION leyser.event_rows(event text, detail jsonb) RETURNS bigint
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT CASE WHEN event LIKE 'row.%' AND jsonb_typeof(detail -> 'rows') = 'number'
-                THEN greatest(0, least((detail ->> 'rows')::numeric, 1000000000000))::bigint ELSE 0 END
-$$;
-REVOKE ALL ON FUNCTION leyser.event_rows(text, jsonb) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.event_rows(text, jsonb) IS 'internal: the rows of an audited statement, 0 of other events';
-
 -- What was refused outside of a context, or to a tenant that is not there any more, is
 -- nobody's.
 CREATE FUNCTION leyser.count_refusals() RETURNS void

@@ -1,7 +1,7 @@
 -- What is wrong with the keeping of events: seals that are not made, and the server log,
 -- which has a line of each event.  Where something else than the server writes its files
--- (logging_collector is off: a service manager, Debian's logrotate) nothing is known of
--- them here.
+-- (logging_collector is off) or takes them away, nothing is known of them here, save for
+-- Debian's logrotate, whose file says for how long it keeps them: ten weeks as it comes.
 
 -- A name that comes again, with what was there thrown away, before six months are over.
 CREATE FUNCTION leyser.log_is_overwritten(file_name text) RETURNS boolean
@@ -11,6 +11,31 @@ AS $$ SELECT position('%Y' IN file_name) = 0 AND position('%y' IN file_name) = 0
 REVOKE ALL ON FUNCTION leyser.log_is_overwritten(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.log_is_overwritten(text) IS
     'internal: whether log_filename names a file again within a month';
+
+-- How many days of logs a file for logrotate keeps; the least where it says so twice.
+CREATE FUNCTION leyser.logrotate_days(settings text) RETURNS integer
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$
+    SELECT least((SELECT min(r.number[1]::numeric) FROM regexp_matches(s.bare, '^\s*rotate\s+(\d{1,9})\s*$', 'gn') r (number))
+                 * (SELECT min(CASE u.unit[1] WHEN 'hourly' THEN 0.04 WHEN 'daily' THEN 1 WHEN 'weekly' THEN 7 WHEN 'monthly' THEN 30 ELSE 365 END)
+                    FROM regexp_matches(s.bare, '^\s*(hourly|daily|weekly|monthly|yearly)(?:\s+\d+)?\s*$', 'gn') u (unit)),
+                 (SELECT min(a.days[1]::numeric) FROM regexp_matches(s.bare, '^\s*maxage\s+(\d{1,9})\s*$', 'gn') a (days)), 1000000)::integer
+    FROM (SELECT regexp_replace(settings, '#[^\n]*', '', 'g')) s (bare)
+$$;
+REVOKE ALL ON FUNCTION leyser.logrotate_days(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.logrotate_days(text) IS
+    'internal: for how many days logrotate keeps logs, by its file; 1000000 where that does not say';
+
+CREATE FUNCTION leyser.logrotate_problems(path text, settings text) RETURNS TABLE (alert text, subject text, detail text, remedy text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'server log kept too short', path, format('logrotate keeps the server log for %s days; it is to be there for six months.', d.days),
+           format('In %s: weekly and rotate 27, without maxage; or have the lines shipped elsewhere, and kept there.', path)
+    FROM leyser.logrotate_days(settings) d (days) WHERE d.days < 184
+$$;
+REVOKE ALL ON FUNCTION leyser.logrotate_problems(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.logrotate_problems(text, text) IS
+    'internal: what is wrong with a file for logrotate';
 
 CREATE FUNCTION leyser.server_log_problems() RETURNS TABLE (alert text, subject text, detail text, remedy text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -36,6 +61,13 @@ AS $$
     SELECT 'server log silent', 'log_min_messages', format('Events have level LOG, which log_min_messages = %s leaves out.', s.least),
            'ALTER SYSTEM RESET log_min_messages; SELECT pg_reload_conf();'
     FROM setting s WHERE s.least IN ('fatal', 'panic')
+    UNION ALL
+    -- a cluster that Debian's tools made, or whose files lie where theirs do
+    SELECT p.* FROM setting s
+    CROSS JOIN (VALUES ('/etc/logrotate.d/postgresql-common')) f (path)
+    CROSS JOIN LATERAL leyser.logrotate_problems(f.path, pg_read_file(f.path, 0, 65536, true)) p
+    WHERE CASE WHEN s.collects THEN current_setting('log_directory') LIKE '/var/log/postgresql%'
+               ELSE current_setting('config_file') LIKE '/etc/postgresql/%' END
 $$;
 REVOKE ALL ON FUNCTION leyser.server_log_problems() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.server_log_problems() IS

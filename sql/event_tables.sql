@@ -4,10 +4,12 @@ CREATE TABLE leyser.event_pending (
     event_id bigint NOT NULL,
     at timestamptz NOT NULL,
     chain text COLLATE "C" NOT NULL,
+    event text COLLATE "C" NOT NULL,
+    rows bigint NOT NULL,               -- of an audited statement
     leaf bytea NOT NULL
 );
 COMMENT ON TABLE leyser.event_pending IS
-    'events that no seal holds yet, with the hash of what stays of them; no index, for each event adds a row and each seal takes some';
+    'events that no seal holds yet, with the hash of what stays of them, and what is counted of them; no index, for each event adds a row and each seal takes some';
 
 CREATE TABLE leyser.event_seal (
     chain text COLLATE "C" NOT NULL,    -- a tenant's id; empty: of the service

@@ -110,6 +110,22 @@ $$;
 REVOKE ALL ON FUNCTION leyser.judge_checkpoints(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_checkpoints(text) IS 'internal: months of events that went before their time';
 
+-- What was promised stands in event_retention, and each promise in an event, which is
+-- chained: who takes or shortens a promise in the table is found.
+CREATE FUNCTION leyser.judge_retention()
+    RETURNS TABLE (tenant_id text, event_id bigint, at timestamptz, problem text, detail text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT NULL::text, e.event_id, e.at, 'retention changed', format('That events are kept for %s was promised then, and is not in force as long as it was to be.', e.promised)
+    FROM (SELECT o.event_id, o.at, o.detail ->> 'retention' AS promised, lead(o.at) OVER (ORDER BY o.event_id) AS next_at
+          FROM leyser.event_record o WHERE o.tenant_id IS NULL AND o.event = 'events.retention_set') e
+    WHERE NOT EXISTS (SELECT FROM leyser.event_retention r
+        WHERE r.retention::text = e.promised AND r.since BETWEEN e.at - interval '1 minute' AND e.at + interval '1 minute'
+          AND coalesce(r.ended_at, 'infinity') >= coalesce(e.next_at, 'infinity') - interval '1 minute')
+$$;
+REVOKE ALL ON FUNCTION leyser.judge_retention() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.judge_retention() IS 'internal: promises about the event log that were changed in their table';
+
 -- A digest that was stored outside, of the service's chain: "number:link".
 CREATE FUNCTION leyser.judge_digest(digest text)
     RETURNS TABLE (tenant_id text, event_id bigint, at timestamptz, problem text, detail text)
@@ -174,13 +190,14 @@ BEGIN
         SELECT j.* FROM leyser.judge_events(tenant_id, since, until) j
         UNION ALL SELECT j.* FROM leyser.judge_pending(tenant_id) j
         UNION ALL SELECT j.* FROM leyser.judge_checkpoints(tenant_id) j
+        UNION ALL SELECT j.* FROM leyser.judge_retention() j WHERE tenant_id IS NULL
         UNION ALL SELECT j.* FROM leyser.judge_digest(digest) j WHERE digest IS NOT NULL
         ORDER BY 2, 4;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.verify_events(text, timestamptz, timestamptz, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.verify_events(text, timestamptz, timestamptz, text) IS
-    'auditor: what is wrong with the event log, of a tenant or all, of a time or all; no row: it is unbroken; problems: changed, removed, inserted, reordered, erased, unsealed, seal changed, seal removed, dropped too early; digest: what event_digest() returned, and was stored outside; 42704 for an unknown tenant, 22023 for another digest';
+    'auditor: what is wrong with the event log, of a tenant or all, of a time or all; no row: it is unbroken; problems: changed, removed, inserted, reordered, erased, unsealed, seal changed, seal removed, dropped too early, retention changed; digest: what event_digest() returned, and was stored outside; 42704 for an unknown tenant, 22023 for another digest';
 
 CREATE FUNCTION leyser.event_digest() RETURNS text
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -149,6 +149,9 @@ AS $$
         ('operator', 'leyser.unaudit(regclass)'),
         -- view tenant_event calls it with the rights of whoever reads the view
         ('application', 'leyser.audit_images(bytea)'),
+        -- view audited_table calls it with the rights of whoever reads the view
+        ('operator', 'leyser.audit_arguments()'),
+        ('auditor', 'leyser.audit_arguments()'),
         -- view anomaly calls it with the rights of whoever reads the view
         ('operator', 'leyser.list_anomalies()'),
         ('auditor', 'leyser.list_anomalies()'),
@@ -186,6 +189,9 @@ AS $$
         -- views check_rule and check_finding call it with the rights of whoever reads the view
         ('operator', 'leyser.list_rules()'),
         ('auditor', 'leyser.list_rules()'),
+        -- view attack_attempt likewise
+        ('operator', 'leyser.list_attempts()'),
+        ('auditor', 'leyser.list_attempts()'),
         ('operator', 'leyser.purge_plan(text)'),
         ('auditor', 'leyser.purge_plan(text)'),
         ('operator', 'leyser.purge_report(text)'),
@@ -226,6 +232,7 @@ AS $$
         ('exporter', 'leyser.export_plan(text)'),
         ('operator', 'leyser.export_plan(text)'),
         ('auditor', 'leyser.export_plan(text)'),
+        ('auditor', 'leyser.list_privileged()'),
         ('operator', 'leyser.confirm_export(regrole)'),
         ('operator', 'leyser.close_export(regrole)'),
         ('operator', 'leyser.open_disclosure(text, text, interval, regrole, boolean, text, timestamptz)'),
@@ -293,6 +300,9 @@ AS $$
         ('operator', 'leyser.purge_status'),
         ('auditor', 'leyser.purge_status'),
         ('operator', 'leyser.export_window'),
+        ('operator', 'leyser.privileged_window'),
+        ('auditor', 'leyser.privileged_window'),
+        ('auditor', 'leyser.privileged_access'),
         ('auditor', 'leyser.export_window'),
         ('operator', 'leyser.disclosure'),
         ('auditor', 'leyser.disclosure'),
@@ -310,6 +320,8 @@ AS $$
         ('operator', 'leyser.check_finding'),
         ('operator', 'leyser.check_waiver'),
         ('auditor', 'leyser.check_rule'),
+        ('operator', 'leyser.attack_attempt'),
+        ('auditor', 'leyser.attack_attempt'),
         ('auditor', 'leyser.check_finding'),
         ('auditor', 'leyser.check_waiver'),
         ('operator', 'leyser.attestation'),

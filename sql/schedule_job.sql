@@ -28,6 +28,7 @@ AS $$
         (14, 'drop months of events', interval '1 hour', NULL, true),
         (15, 'tell of disclosures', interval '0', NULL, false),
         (16, 'count refusals', interval '0', NULL, false),
+        (17, 'note privileged access', interval '0', NULL, false),
         (90, 'verify events', interval '1 day', NULL, false),
         (91, 'note clauses', interval '1 hour', NULL, false),
         -- the last one: it takes what is left of the budget
@@ -54,6 +55,8 @@ BEGIN
         WHEN 'clean backups' THEN current_setting('leyser.backup_directory', true) <> ''
         WHEN 'seal events' THEN EXISTS (SELECT FROM leyser.event_pending)
         WHEN 'count refusals' THEN leyser.refusals_wait()
+        WHEN 'note privileged access' THEN EXISTS (SELECT FROM leyser.list_privileged())
+            OR EXISTS (SELECT FROM leyser.list_replication(leyser.replication_to_note()))
         WHEN 'look at pg_cron' THEN EXISTS (SELECT FROM leyser.cron_job_record)
         WHEN 'send mail' THEN leyser.mail_can_be_sent()
         ELSE true END IS TRUE;
@@ -251,6 +254,7 @@ BEGIN
             done := leyser.drop_event_months();
             PERFORM leyser.drop_daily_usage();
         WHEN 'count refusals' THEN PERFORM leyser.count_refusals();
+        WHEN 'note privileged access' THEN PERFORM leyser.note_privileged();
         WHEN 'upkeep' THEN done := leyser.prune_history();
         WHEN 'check security' THEN done := leyser.note_findings();
         WHEN 'verify events' THEN done := leyser.note_verification();

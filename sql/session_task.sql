@@ -306,6 +306,7 @@ BEGIN
         WHEN 'renew' THEN PERFORM leyser.note_renewal(payload::uuid);
         WHEN 'event' THEN PERFORM leyser.add_event(payload::jsonb);
         WHEN 'seal events' THEN RETURN leyser.seal_events()::text;
+        WHEN 'privileged access' THEN PERFORM leyser.write_accesses();
     END CASE;
     RETURN '';
 END

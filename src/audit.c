@@ -124,7 +124,7 @@ event_write(const AuditStatement *statement, const char *tenant_id, const int64 
 		values[LEYSER_EVENT_IMAGES] =
 			PointerGetDatum(cstring_to_text_with_len(images->data, images->len));
 	nulls[LEYSER_EVENT_IMAGES] = images == NULL;
-	leyser_event_insert(values, nulls);
+	leyser_event_insert(values, nulls, rows ? *rows : 0);
 	leyser_event_line(values, nulls);
 }
 

@@ -55,6 +55,7 @@ static const char *const relation_names[CACHE_RELATIONS] = {
 	"table_record",
 	"usage_record",
 	"schema_record",
+	"privileged_window_record",
 	"proxy_keys",
 	"proxy_tenants",
 	"proxy_tables",

@@ -235,6 +235,28 @@ leyser_plan_names(const PlannedStmt *plan, const RangeTblEntry *rte, Oid *check_
 #endif
 }
 
+/* A generated column's expression can be changed since 17. */
+#if PG_VERSION_NUM >= 170000
+#define leyser_alter_sets_expression(part) ((part)->subtype == AT_SetExpression)
+#else
+#define leyser_alter_sets_expression(part) false
+#endif
+
+/* What the permission hook is given: permissions have a list of their own since 16. */
+#if PG_VERSION_NUM >= 160000
+typedef RTEPermissionInfo leyser_permission_info;
+#define LEYSER_CHECK_PERMS_PARAMS List *range_table, List *permissions, bool raise
+#define LEYSER_CHECK_PERMS_ARGS range_table, permissions, raise
+#define LEYSER_CHECK_PERMS_LIST permissions
+#define leyser_plan_permissions(plan) ((plan)->permInfos)
+#else
+typedef RangeTblEntry leyser_permission_info;
+#define LEYSER_CHECK_PERMS_PARAMS List *range_table, bool raise
+#define LEYSER_CHECK_PERMS_ARGS range_table, raise
+#define LEYSER_CHECK_PERMS_LIST range_table
+#define leyser_plan_permissions(plan) ((plan)->rtable)
+#endif
+
 /* Which outer joins can make a column NULL: columns carry it since 16. */
 static inline void
 leyser_var_set_nulling(Var *column, Bitmapset *nulling)

@@ -137,14 +137,17 @@ insert_event(const EventPlaces *places, Datum *values, bool *nulls)
 
 static void
 insert_pending(const EventPlaces *places, const Datum *values, const bool *nulls,
-			   bytea *leaf)
+			   int64 rows, bytea *leaf)
 {
 	Relation rel = table_open(places->pending, RowExclusiveLock);
-	Datum pending[4] = {values[LEYSER_EVENT_ID], values[LEYSER_EVENT_AT],
+	Datum pending[6] = {values[LEYSER_EVENT_ID],
+						values[LEYSER_EVENT_AT],
 						nulls[LEYSER_EVENT_TENANT] ? CStringGetTextDatum("")
 												   : values[LEYSER_EVENT_TENANT],
+						values[LEYSER_EVENT_NAME],
+						Int64GetDatum(rows),
 						PointerGetDatum(leaf)};
-	bool none[4] = {false, false, false, false};
+	bool none[6] = {false};
 
 	/* nobody but a superuser gives it an index */
 	if (rel->rd_rel->relhasindex)
@@ -164,7 +167,7 @@ bytes_new(size_t length)
 }
 
 void
-leyser_event_insert(Datum *values, bool *nulls)
+leyser_event_insert(Datum *values, bool *nulls, int64 rows)
 {
 	MemoryContext memory =
 		AllocSetContextCreate(CurrentMemoryContext, "leyser event", ALLOCSET_SMALL_SIZES);
@@ -187,7 +190,7 @@ leyser_event_insert(Datum *values, bool *nulls)
 	leyser_event_digest(values, nulls, (uint8 *) VARDATA(digest));
 	leyser_event_leaf(values, nulls, (uint8 *) VARDATA(leaf));
 	insert_event(&places, values, nulls);
-	insert_pending(&places, values, nulls, leaf);
+	insert_pending(&places, values, nulls, rows, leaf);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(memory);
 }
@@ -205,6 +208,6 @@ leyser_event_insert_sql(PG_FUNCTION_ARGS)
 		nulls[LEYSER_EVENT_AT + i] = PG_ARGISNULL(i);
 		values[LEYSER_EVENT_AT + i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
 	}
-	leyser_event_insert(values, nulls);
+	leyser_event_insert(values, nulls, 0);
 	PG_RETURN_VOID();
 }

@@ -11,8 +11,10 @@
 
 /*
  * Adds an event: values and nulls are those of leyser.event_record, of which id,
- * salt and digest are filled in.  Needs no rights; the caller may not be read-only.
+ * salt and digest are filled in.  rows: how many an audited statement changed, for
+ * leyser.daily_usage; 0 of other events.  Needs no rights; the caller may not be
+ * read-only.
  */
-extern void leyser_event_insert(Datum *values, bool *nulls);
+extern void leyser_event_insert(Datum *values, bool *nulls, int64 rows);
 
 #endif /* LEYSER_EVENT_INSERT_H */

@@ -21,12 +21,16 @@
  *    tenant's rows for all who read it;
  *  - TRUNCATE of a protected table, except by superusers: row security does
  *    not filter it, so it removes every tenant's rows;
- *  - what makes an application or gateway role unfit for its usage (duty.c).
+ *  - what makes an application or gateway role unfit for its usage (duty.c);
+ *  - what takes audit()'s triggers from a table (audit_follow.c).
+ *
+ * TRUNCATE, and DDL that runs expressions over rows, are privileged access, too, which
+ * is recorded or refused whatever leyser.guards says (privileged.c).
  *
  * The guards bind superusers too, save where said, but they can turn them off:
  * a restore has to.  What is lowered then is told in the server log.  Turning
  * them off does not stop this: after any DDL, tables that became partitions or
- * children of a governed table follow it, and tables that are gone leave the
+ * children of a governed or audited table follow it, and tables that are gone leave the
  * registry (leyser.follow_tables()).
  *
  * Utility statements also run where no catalogue can be read: in aborted
@@ -58,6 +62,7 @@
 #include "utils/memutils.h"
 
 #include "alter.h"
+#include "audit_follow.h"
 #include "cache.h"
 #include "connection.h"
 #include "context.h"
@@ -66,6 +71,7 @@
 #include "follow.h"
 #include "observe.h"
 #include "owner.h"
+#include "privileged.h"
 #include "protection.h"
 #include "relation.h"
 #include "undeclared.h"
@@ -282,6 +288,7 @@ typedef struct GuardState
 	bool drops_leyser;
 	bool duties;                    /* it may change what roles may do */
 	const LeyserProtection *tables; /* NULL: nothing is protected */
+	List *audited;                  /* tables that may get a child */
 	Datum roles;
 } GuardState;
 
@@ -293,6 +300,7 @@ guard_prepare(GuardState *state, Node *statement)
 	state->foreign_keys = leyser_alter_adds_foreign_key(statement);
 	state->duties = leyser_duty_is_touched(statement);
 	leyser_undeclared_look(statement);
+	leyser_privileged_check_ddl(statement);
 	state->reach = guard_reach(statement);
 	state->drops_roles = IsA(statement, DropRoleStmt);
 	state->drops_leyser = guard_drops_leyser(statement);
@@ -300,6 +308,11 @@ guard_prepare(GuardState *state, Node *statement)
 		guard_check_materialized_view(statement);
 	if (guards && !registry_work)
 		leyser_event_month_check(statement);
+	if (!registry_work)
+	{
+		guard_tell(leyser_audit_check(statement));
+		state->audited = leyser_audit_parents(statement);
+	}
 	if (state->reach == REACH_PROTECTION)
 	{
 		LeyserProtection *tables = leyser_protection_capture(state->foreign_keys);
@@ -333,6 +346,8 @@ guard_finish(const GuardState *state)
 		guard_drop_schema();
 	if (state->reach != REACH_NOTHING && !registry_work)
 		leyser_follow_tables(state->drops_roles);
+	if (OidIsValid(leyser_cache_extension()))
+		leyser_audit_follow(state->audited);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -341,7 +356,9 @@ guard_run_ddl(UTILITY_PARAMS)
 {
 	GuardState state = {.memory = AllocSetContextCreate(TopMemoryContext, "leyser guard",
 														ALLOCSET_SMALL_SIZES)};
+	bool alters = IsA(pstmt->utilityStmt, AlterTableStmt);
 
+	leyser_privileged_alters(alters, 1);
 	PG_TRY();
 	{
 		guard_prepare(&state, leyser_connection_unwrap(pstmt->utilityStmt));
@@ -350,6 +367,7 @@ guard_run_ddl(UTILITY_PARAMS)
 	}
 	PG_FINALLY();
 	{
+		leyser_privileged_alters(alters, -1);
 		MemoryContextDelete(state.memory);
 	}
 	PG_END_TRY();
@@ -385,22 +403,30 @@ guard_utility(UTILITY_PARAMS)
 }
 
 static void
+guard_refuse_truncate(Oid relation)
+{
+	leyser_observe_truncate(relation);
+	if (!leyser_is_protected(relation))
+		return;
+	ereport(ERROR,
+			(errcode(LEYSER_ERRCODE_GUARD_REFUSED),
+			 errmsg("protected table \"%s\" cannot be truncated", get_rel_name(relation)),
+			 errdetail("TRUNCATE is not subject to row security and would remove every "
+					   "tenant's rows."),
+			 errhint("DELETE in a tenant's context; only superusers can truncate.")));
+}
+
+static void
 guard_object_access(ObjectAccessType access, Oid class, Oid object, int subobject,
 					void *arg)
 {
 	if (previous_object_access)
 		previous_object_access(access, class, object, subobject, arg);
-	if (access != OAT_TRUNCATE || !guards || superuser())
+	if (access != OAT_TRUNCATE)
 		return;
-	leyser_observe_truncate(object);
-	if (!leyser_is_protected(object))
-		return;
-	ereport(ERROR,
-			(errcode(LEYSER_ERRCODE_GUARD_REFUSED),
-			 errmsg("protected table \"%s\" cannot be truncated", get_rel_name(object)),
-			 errdetail("TRUNCATE is not subject to row security and would remove every "
-					   "tenant's rows."),
-			 errhint("DELETE in a tenant's context; only superusers can truncate.")));
+	if (guards && !superuser())
+		guard_refuse_truncate(object);
+	leyser_privileged_check_truncate(object);
 }
 
 bool

@@ -32,6 +32,7 @@
 #include "password.h"
 #include "pgbackrest.h"
 #include "portal.h"
+#include "privileged.h"
 #include "purge.h"
 #include "refusal.h"
 #include "task.h"
@@ -60,6 +61,7 @@ _PG_init(void)
 	leyser_contract_init();
 	leyser_context_gap_init();
 	leyser_observe_init();
+	leyser_privileged_init();
 	leyser_guard_init();
 	leyser_lookup_count_init();
 	leyser_undeclared_init();

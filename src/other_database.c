@@ -8,9 +8,7 @@
  * business.  The rules:
  *
  *  - Query, argument and answer lie in a segment of dynamic shared memory that both
- *    hold; the worker ends once it has answered.
- *  - The caller waits for the worker's end.  One that is cancelled takes the worker
- *    along: its query is then done, or not at all.
+ *    hold; the worker ends once it has answered (errand.c).
  *  - The SQL is ours, never somebody's; what is given goes as an argument.
  *
  * Copyright (c) 2026, the leyser authors
@@ -25,16 +23,11 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
-#include "storage/dsm.h"
-#include "storage/ipc.h"
-#include "storage/latch.h"
-#include "tcop/tcopprot.h"
-#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+#include "errand.h"
 #include "worker.h"
 
 #define ANSWER_MAX 8192 /* bytes of a result or message, with the zero */
@@ -116,17 +109,10 @@ ask_answer(Ask *ask)
 void
 leyser_other_database_main(Datum arg)
 {
-	dsm_segment *segment;
-	Ask *ask;
+	Ask *ask = leyser_errand_attach(arg);
 
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	CurrentResourceOwner = ResourceOwnerCreate(NULL, "leyser other database");
-	segment = dsm_attach(DatumGetUInt32(arg));
-	if (segment == NULL)
+	if (ask == NULL)
 		return; /* nobody waits any longer */
-	dsm_pin_mapping(segment);
-	ask = dsm_segment_address(segment);
 	leyser_worker_fix_settings();
 	BackgroundWorkerInitializeConnection(NameStr(ask->database), NULL, 0);
 	leyser_worker_fix_role();
@@ -151,45 +137,6 @@ ask_make(Name database, const char *query, const char *argument)
 	memcpy(ask->text, query, query_size);
 	memcpy(ask->text + query_size, argument, argument_size);
 	return segment;
-}
-
-static BackgroundWorkerHandle *
-ask_start(dsm_segment *segment)
-{
-	BackgroundWorker worker = {
-		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
-		.bgw_restart_time = BGW_NEVER_RESTART,
-		.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(segment)),
-		.bgw_notify_pid = MyProcPid};
-	BackgroundWorkerHandle *handle;
-
-	strlcpy(worker.bgw_library_name, "leyser", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "leyser_other_database_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "leyser worker in another database", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "leyser worker in another database", BGW_MAXLEN);
-	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-						errmsg("could not start a worker in another database"),
-						errdetail("All background worker slots are in use."),
-						errhint("Raise max_worker_processes.")));
-	return handle;
-}
-
-static void
-ask_wait(BackgroundWorkerHandle *handle)
-{
-	PG_TRY();
-	{
-		if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
-			proc_exit(1);
-	}
-	PG_CATCH();
-	{
-		TerminateBackgroundWorker(handle);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
 }
 
 static void
@@ -221,7 +168,8 @@ leyser_run_in_database(PG_FUNCTION_ARGS)
 	segment =
 		ask_make(PG_GETARG_NAME(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), argument);
 	ask = dsm_segment_address(segment);
-	ask_wait(ask_start(segment));
+	leyser_errand_run("leyser_other_database_main", "leyser worker in another database",
+					  segment);
 	ask_check(ask);
 	answer = ask->isnull ? NULL : cstring_to_text(ask->answer);
 	dsm_detach(segment);

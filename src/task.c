@@ -9,6 +9,7 @@
  *    SLOT_TIMEOUT), sees that a worker runs, and waits.
  *    It looks again each second, so a worker that died is replaced; after
  *    PERFORM_TIMEOUT it gives up and raises: callers fail closed.
+ *  - Who does not want to wait leaves a task that is the worker's from the beginning.
  *  - A caller that goes away takes back what was not begun, and leaves a task
  *    that runs to the worker, which then frees the slot.
  *  - A crash of any server process empties shared memory and ends the callers,
@@ -109,7 +110,7 @@ leyser_task_finish(LeyserSlot *slot, bool ok)
 
 /* NULL where all are taken. */
 static LeyserSlot *
-slot_try_submit(const char *task, const char *payload)
+slot_try_submit(const char *task, const char *payload, bool abandoned)
 {
 	LeyserSlot *slot = NULL;
 
@@ -122,6 +123,7 @@ slot_try_submit(const char *task, const char *payload)
 	if (slot != NULL)
 	{
 		slot->state = LEYSER_SLOT_WAITING;
+		slot->abandoned = abandoned;
 		slot->database = MyDatabaseId;
 		slot->number = leyser_worker_shared->next_number++;
 		strlcpy(slot->task, task, sizeof(slot->task));
@@ -138,7 +140,7 @@ slot_submit(const char *task, const char *payload)
 	TimestampTz started = GetCurrentTimestamp();
 	LeyserSlot *slot;
 
-	while ((slot = slot_try_submit(task, payload)) == NULL)
+	while ((slot = slot_try_submit(task, payload, false)) == NULL)
 	{
 		if (TimestampDifferenceExceeds(started, GetCurrentTimestamp(), SLOT_TIMEOUT))
 			ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
@@ -148,6 +150,25 @@ slot_submit(const char *task, const char *payload)
 		leyser_pause(SLOT_LOOK_AGAIN);
 	}
 	return slot;
+}
+
+/* Whether it waits already; where it has not begun, one run is for all who asked. */
+static bool
+slot_waits_for_all(const char *task, const char *payload)
+{
+	bool waits = false;
+
+	LWLockAcquire(leyser_worker_shared->lock, LW_SHARED);
+	for (int i = 0; i < LEYSER_SLOTS && !waits; i++)
+	{
+		const LeyserSlot *slot = &leyser_worker_shared->slots[i];
+
+		waits = slot->state == LEYSER_SLOT_WAITING && slot->abandoned &&
+				slot->database == MyDatabaseId && strcmp(slot->task, task) == 0 &&
+				strcmp(slot->payload, payload) == 0;
+	}
+	LWLockRelease(leyser_worker_shared->lock);
+	return waits;
 }
 
 /* The caller is done with its slot, or is interrupted, or ends. */
@@ -224,6 +245,15 @@ leyser_task_perform(const char *task, const char *payload)
 						errdetail_log("The task was \"%s\".", task),
 						errhint("The server log says why.")));
 	return result;
+}
+
+bool
+leyser_task_leave(const char *task, const char *payload)
+{
+	if (!slot_waits_for_all(task, payload) &&
+		slot_try_submit(task, payload, true) == NULL)
+		return false;
+	return leyser_worker_try();
 }
 
 /* submit_task(task text, payload text) → text */

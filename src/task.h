@@ -25,4 +25,10 @@ extern void leyser_task_init(void);
  */
 extern char *leyser_task_perform(const char *task, const char *payload);
 
+/*
+ * The same without waiting, and without raising anything; one that waits already is
+ * enough.  False where there is no room, or no worker now.
+ */
+extern bool leyser_task_leave(const char *task, const char *payload);
+
 #endif /* LEYSER_TASK_H */

@@ -124,8 +124,8 @@ leyser_worker_register_reserve(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* Where no place is free the reserve takes it on, if it is not at work. */
-static void
+/* Where no place is free the reserve takes it on, if it is not at work; else false. */
+static bool
 worker_register(void)
 {
 	BackgroundWorker worker = worker_description("leyser worker", "leyser_worker_main",
@@ -133,26 +133,22 @@ worker_register(void)
 	bool served;
 
 	if (RegisterDynamicBackgroundWorker(&worker, NULL))
-		return;
+		return true;
 	LWLockAcquire(leyser_worker_shared->lock, LW_EXCLUSIVE);
 	worker_forget(NULL);
 	served = leyser_worker_shared->reserve_started;
 	if (leyser_worker_shared->reserve != NULL)
 		SetLatch(leyser_worker_shared->reserve);
 	LWLockRelease(leyser_worker_shared->lock);
-	if (!served)
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-						errmsg("could not start leyser's worker"),
-						errdetail("All background worker slots are in use."),
-						errhint("Raise max_worker_processes.")));
+	return served;
 }
 
 /*
  * Wakes this database's worker, or has one started.  Where the list is full,
  * the caller looks again until its time is up.
  */
-void
-leyser_worker_ensure(void)
+bool
+leyser_worker_try(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool start = false;
@@ -171,8 +167,17 @@ leyser_worker_ensure(void)
 			*worker = (LeyserWorker){.database = MyDatabaseId, .asked_at = now};
 	}
 	LWLockRelease(leyser_worker_shared->lock);
-	if (start)
-		worker_register();
+	return !start || worker_register();
+}
+
+void
+leyser_worker_ensure(void)
+{
+	if (!leyser_worker_try())
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+						errmsg("could not start leyser's worker"),
+						errdetail("All background worker slots are in use."),
+						errhint("Raise max_worker_processes.")));
 }
 
 /* ---- the worker ---- */

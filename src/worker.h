@@ -69,6 +69,9 @@ extern void leyser_worker_register_reserve(void);
  */
 extern void leyser_worker_ensure(void);
 
+/* The same; false where there is neither. */
+extern bool leyser_worker_try(void);
+
 /* In the worker, before and after it connects: worker_settings.c. */
 extern void leyser_worker_fix_settings(void);
 extern void leyser_worker_fix_role(void);

@@ -19,9 +19,10 @@ DECLARE
     rows text;
     gathered text := '';
 BEGIN
-    FOR one IN SELECT c.oid FROM pg_class c WHERE c.relkind = 'r'
+    -- that a superuser reads the tables is an event of its own
+    FOR one IN SELECT c.oid FROM pg_class c WHERE c.relkind = 'r' AND c.relname <> 'event_pending'
             AND c.relnamespace IN ('regress_leyser_stop'::regnamespace, 'leyser'::regnamespace) ORDER BY c.oid LOOP
-        EXECUTE format('SELECT string_agg(t::text, '','' ORDER BY t::text) FROM %s t', one) INTO rows;
+        EXECUTE format('SELECT string_agg(t::text, '','' ORDER BY t::text) FROM %s t WHERE t::text !~ ''privileged[.]access''', one) INTO rows;
         gathered := md5(gathered || coalesce(rows, ''));
     END LOOP;
     RETURN gathered;

@@ -78,7 +78,7 @@ rows_are(q{
 rows_are(q{
 	SELECT DISTINCT s FROM pg_proc p, unnest(p.proconfig) s
 	WHERE p.pronamespace = 'leyser'::regnamespace ORDER BY s
-}, [ 'enable_hashjoin=off', 'enable_mergejoin=off', 'jit=off', 'leyser.registry_work=on', 'lock_timeout=3s', 'search_path=pg_catalog, pg_temp', 'standard_conforming_strings=on' ],
+}, [ 'jit=off', 'leyser.registry_work=on', 'lock_timeout=3s', 'search_path=pg_catalog, pg_temp', 'standard_conforming_strings=on' ],
 	'settings of functions');
 rows_are(q{
 	SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
@@ -132,8 +132,8 @@ rows_are(q{
 		WHERE u.object_kind IN ('FUNCTION', 'PROCEDURE') AND u.object::regprocedure = p.oid)
 	  AND NOT EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0)
 	ORDER BY 1::text
-}, [ 'leyser.grant_usage(regrole,text)', 'leyser.residue(regclass,bytea)', 'leyser.revoke_usage(regrole,text)',
-	'leyser.scrub(regclass)' ],
+}, [ 'leyser.attack_tenant_separation(regrole,regclass)', 'leyser.close_privileged_access(bigint)', 'leyser.grant_usage(regrole,text)',
+	'leyser.open_privileged_access(regrole,text,interval)', 'leyser.residue(regclass,bytea)', 'leyser.revoke_usage(regrole,text)', 'leyser.scrub(regclass)' ],
 	'what is neither internal nor anybody\'s is for superusers');
 
 # Triggers fire where session_replication_role is replica, too.
@@ -167,6 +167,9 @@ my %out_of_dump = (
 	revoked_session => 'as the sessions do',
 	export_record => 'windows end, too: they are for a role of another cluster',
 	disclosure_window => 'as exports do: none comes back open',
+	privileged_window_record => 'as these do',
+	privileged_window_record_window_id_seq => 'of that table',
+	replication_noted => 'who connected to another server',
 	support_record => 'support access ends, too: it may have been revoked since, or be for a role of another cluster',
 	support_record_support_id_seq => 'of that table',
 	invitation_record => 'invitations end, too',
@@ -215,6 +218,8 @@ my %not_emptied = (
 	notice_record => 'of the provider: names no tenant',
 	notice_change => 'of the provider',
 	notice_text => 'the provider\'s words to all',
+	privileged_window_record => 'of the provider',
+	replication_noted => 'of the whole database',
 	contract_policy => 'of the provider',
 	backup_policy => 'of the provider',
 	generation_record => 'of the whole database',

@@ -11,7 +11,7 @@ use LeyserToken;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('event', conf => qq{log_statement = none\nlisten_addresses = '127.0.0.1'});
+my $node = new_node('event', conf => qq{log_statement = none\nleyser.privileged_access = off\nlisten_addresses = '127.0.0.1'});
 $node->safe_psql('postgres', q{
 	CREATE ROLE app LOGIN;
 	CREATE ROLE gateway LOGIN;
@@ -287,6 +287,7 @@ my %kinds = map { $_ => 1 } grep { /\./ } $script =~ /record_(?:account_|lasting
 	'context.entered', 'token.issued', 'grant.revoked', 'notice.announced', 'notice.updated', 'notice.ended';
 delete @kinds{qw(keyring.abandoned fence.accepted purge.replayed restore.noticed restore.released schedule.installed schedule.removed
 	export.opened export.confirmed export.closed export.read
+	privileged.opened privileged.closed replication.missed
 	events.dropped events.broken white_paper.changed check.found check.waived check.waiver_lifted
 	backup.imported backup.noticed backup.found backup.found_again backup.orphaned backup.mended backup.expired)};
 is($node->safe_psql('postgres', q{SELECT string_agg(event, ' ' ORDER BY event COLLATE "C")

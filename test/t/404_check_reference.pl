@@ -1,4 +1,4 @@
-# The README's rules of the security check are those of the catalogue.
+# The README's rules of the security check, and attempts of the attack test, are those of the catalogue.
 
 use strict;
 use warnings;
@@ -16,6 +16,10 @@ my $rules = $node->safe_psql('postgres', q{SELECT format('| `%s` | %s | %s | %s 
 
 my ($section) = $readme =~ /^### Rules of the security check\n(.*?)^###? /ms;
 is(join("\n", grep { /^\| `/ } split /\n/, $section), $rules, 'the rules of the README, line by line');
+
+my $attempts = $node->safe_psql('postgres', q{SELECT format('| `%s` | %s | %s |', attempt, on_each, what) FROM leyser.attack_attempt ORDER BY attempt COLLATE "C"});
+($section) = $readme =~ /^### Attempts of the attack test\n(.*?)^###? /ms;
+is(join("\n", grep { /^\| `/ } split /\n/, $section), $attempts, 'the attempts of the README, line by line');
 
 $node->stop;
 done_testing();

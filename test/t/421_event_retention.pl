@@ -71,6 +71,49 @@ is_refused($node, $_, 'LY007', "refused: $_")
   for q{UPDATE leyser.event_retention SET retention = '6 months'}, 'DELETE FROM leyser.event_retention', 'TRUNCATE leyser.event_retention',
   q{UPDATE leyser.event_retention SET since = now() - interval '3 years'}, q{UPDATE leyser.event_retention SET ended_at = since},
   q{SET session_replication_role = replica; DELETE FROM leyser.event_retention}, 'DROP TABLE ' . (split(' ', months()))[0];
+isnt($node->psql('postgres', q{ALTER SYSTEM SET leyser.event_retention = '1 day'}), 0, 'no setting of the server does it');
+
+# A superuser who goes round the triggers leaves the promises' events: each way is told.
+my @promises = split(/\n/, $node->safe_psql('postgres', q{SELECT event_id FROM leyser.event WHERE event = 'events.retention_set' ORDER BY event_id}));
+for my $case ([ 'DELETE FROM leyser.event_retention', @promises ], [ q{UPDATE leyser.event_retention SET retention = '6 months' WHERE retention = '2 years'}, $promises[1] ],
+	[ q{DELETE FROM leyser.event_retention WHERE retention = '2 years'}, $promises[1] ], [ q{UPDATE leyser.event_retention SET since = since - interval '1 year', ended_at = ended_at - interval '1 year' WHERE retention = '2 years'}, $promises[1] ],
+	[ q{UPDATE leyser.event_retention SET ended_at = now() + interval '1 hour' WHERE ended_at IS NULL}, $promises[2] ])
+{
+	my ($statement, @told) = @$case;
+
+	is($node->safe_psql('postgres', "SET leyser.guards = off; BEGIN; ALTER TABLE leyser.event_retention DISABLE TRIGGER ALL; $statement;
+		SELECT event_id FROM leyser.verify_events() WHERE problem = 'retention changed'; ROLLBACK"), join("\n", @told), "told: $statement");
+}
+is(verified(), '', 'as they were promised: unbroken');
+
+# A dump in which somebody wrote less is not restored.
+my $dump = "$PostgreSQL::Test::Utils::tmp_check/retention.sql";
+{
+	local $ENV{PGHOST} = $node->host;
+	local $ENV{PGPORT} = $node->port;
+	$node->command_ok([ 'pg_dump', '-f', $dump, 'postgres' ], 'a dump');
+}
+my $text = slurp_file($dump);
+for my $case ([ 'day', '1 day', 0 ], [ 'less', '6 mons', 1 ])
+{
+	my ($name, $less, $restored) = @$case;
+	my $output = '';
+
+	(my $changed = $text) =~ s/\t2 years\t/\t$less\t/ or die;
+	unlink("$dump.$name");
+	append_to_file("$dump.$name", $changed);
+	$node->safe_psql('postgres', "CREATE DATABASE $name TEMPLATE template0");
+	is($node->psql('postgres', "\\c $name\n\\set ON_ERROR_STOP 1\n\\o /dev/null\n\\i $dump.$name", stderr => \$output) == 0, $restored == 1, "2 years that became $less: " . ($restored ? 'restored' : 'refused'));
+	like($output, qr/event_retention_retention_check/, '... below the floor') if !$restored;
+	is($node->safe_psql($name, q{SELECT event_id, problem FROM leyser.verify_events()}), "$promises[1]|retention changed", '... and told') if $restored;
+}
+
+# Taken from the log as at the end of a retention, with a checkpoint of one's own: told.
+my $target = $node->safe_psql('postgres', q{SELECT min(event_id) FROM leyser.event_record WHERE event = 'tenant.suspended'});
+is($node->safe_psql('postgres', qq{BEGIN; SET LOCAL leyser.registry_work = on;
+	INSERT INTO leyser.event_checkpoint (chain, boundary, number, run, link, stragglers) VALUES ('t1', '2001-01-01Z', 0, 0, leyser.first_link('t1'), '{}');
+	DELETE FROM leyser.event_record WHERE event_id = $target; SELECT tenant, event_id, problem FROM leyser.verify_events(); ROLLBACK}), "t1|$target|removed", 'as if its retention were over');
+
 my $expires = q{SELECT leyser.event_month_expires('%s', '%s') AT TIME ZONE 'UTC'};
 my ($begins, $ends) = split(/\|/, $node->safe_psql('postgres', q{SELECT begins, ends FROM leyser.event_months() LIMIT 1}));
 is($node->safe_psql('postgres', sprintf($expires, $begins, $ends)), $node->safe_psql('postgres', "SELECT '$ends'::timestamptz AT TIME ZONE 'UTC' + interval '2 years'"),

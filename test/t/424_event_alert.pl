@@ -47,6 +47,15 @@ like(as_operator($node, q{SELECT count(*) FROM leyser.backup_alert WHERE alert ~
 is($node->safe_psql('postgres', "SELECT leyser.log_is_overwritten('$$_[0]')"), $$_[1], "$$_[0]") for ['postgresql.log', 't'], ['pg-%a.log', 't'],
   ['pg-%d.log', 't'], ['pg-%H.log', 't'], ['pg-%m-%d.log', 'f'], ['pg-%Y-%m-%d.log', 'f'], ['pg-%s.log', 'f'], ['pg-%j.log', 'f'];
 
+# What logrotate takes away before six months are over.
+my $debian = "/var/log/postgresql/*.log {\n weekly\n rotate %s\n copytruncate\n missingok\n}\n";
+is($node->safe_psql('postgres', "SELECT leyser.logrotate_days(\$f\$$$_[0]\$f\$)"), $$_[1], "logrotate: $$_[1] days") for [ sprintf($debian, 10), 70 ], [ sprintf($debian, 27), 189 ],
+  [ "/x.log {\n\tdaily # not monthly\n\trotate 400\n\tmaxage 60\n}", 60 ], [ "monthly\nrotate 7\n", 210 ], [ "# rotate 1\nrotate 2\nweekly\nx {\ndaily\nrotate 300\n}", 2 ], [ '', 1000000 ];
+is($node->safe_psql('postgres', sprintf("SELECT alert, subject, detail FROM leyser.logrotate_problems('/etc/logrotate.d/x', \$f\$$debian\$f\$)", 10)),
+	'server log kept too short|/etc/logrotate.d/x|logrotate keeps the server log for 70 days; it is to be there for six months.', 'ten weeks, as Debian has it, are too short');
+is($node->safe_psql('postgres', sprintf("SELECT count(*) FROM leyser.logrotate_problems('x', \$f\$$debian\$f\$)", 27)), '0', '... as the remedy says they are not');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.logrotate_problems('x', NULL)}), '0', '... and where there is no such file nothing is known');
+
 # Events that nobody seals, though the heart beats.
 $node->safe_psql('postgres', q{SELECT leyser.create_tenant('late'); UPDATE leyser.event_pending SET at = at - interval '6 minutes'});
 is(alerts(), 'events not sealed postgres', 'events that are not sealed');
