@@ -51,7 +51,8 @@ CREATE FUNCTION leyser.mail_is_due() RETURNS boolean
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN EXISTS (SELECT FROM leyser.mail_record m WHERE m.state = 'waiting' AND m.next_attempt_at <= clock_timestamp());
+    RETURN coalesce((SELECT m.next_attempt_at <= clock_timestamp() FROM leyser.mail_record m
+                     WHERE m.state = 'waiting' ORDER BY m.next_attempt_at LIMIT 1), false);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.mail_is_due() FROM PUBLIC;
@@ -83,10 +84,11 @@ CREATE FUNCTION leyser.claim_next_mail(lease interval, worker text) RETURNS leys
 AS $$
 DECLARE
     mail leyser.mail_record;
+    present timestamptz := clock_timestamp();  -- a volatile function would read what is not due, too
 BEGIN
     LOOP
         SELECT m.* INTO mail FROM leyser.mail_record m
-            WHERE m.state = 'waiting' AND m.next_attempt_at <= clock_timestamp()
+            WHERE m.state = 'waiting' AND m.next_attempt_at <= present
             ORDER BY m.next_attempt_at, m.mail_id LIMIT 1 FOR UPDATE SKIP LOCKED;
         IF mail.mail_id IS NULL THEN
             RETURN NULL;
