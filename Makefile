@@ -123,6 +123,8 @@ OBJS = \
 	src/suspend.o \
 	src/undeclared.o \
 	src/connection.o \
+	src/transport.o \
+	src/clock.o \
 	src/protection.o \
 	src/lookup_count.o \
 	src/lookup.o \
@@ -166,6 +168,7 @@ SQL_PARTS = \
 	sql/privileged_tables.sql \
 	sql/check_tables.sql \
 	sql/keyring.sql \
+	sql/transport.sql \
 	sql/context.sql \
 	sql/tenant.sql \
 	sql/observe.sql \
@@ -245,6 +248,7 @@ SQL_PARTS = \
 	sql/audit.sql \
 	sql/anomaly.sql \
 	sql/privileged.sql \
+	sql/environment.sql \
 	sql/check_base.sql \
 	sql/check_bypass.sql \
 	sql/check_bypass_read.sql \
@@ -256,6 +260,7 @@ SQL_PARTS = \
 	sql/check_performance.sql \
 	sql/check_copy.sql \
 	sql/check_server.sql \
+	sql/check_environment.sql \
 	sql/check.sql \
 	sql/attack_attempt.sql \
 	sql/attack.sql \

@@ -12,6 +12,8 @@ GRANT EXECUTE ON FUNCTION
     leyser.account_name(),
     leyser.session_id(),
     leyser.context_status(),
+    leyser.connection_status(),
+    leyser.own_connection(),
     leyser.leave(),
     leyser.tenant_id_problem(text),
     leyser.require_permission(text, text),
@@ -175,6 +177,11 @@ AS $$
         ('auditor', 'leyser.usage_problems(regrole)'),
         ('operator', 'leyser.check_security(text)'),
         ('auditor', 'leyser.check_security(text)'),
+        ('operator', 'leyser.clock_status()'),
+        ('auditor', 'leyser.clock_status()'),
+        -- connection_status() calls it where it may
+        ('operator', 'leyser.other_connections()'),
+        ('auditor', 'leyser.other_connections()'),
         ('operator', 'leyser.waive_check(text, text, text, timestamptz)'),
         ('operator', 'leyser.lift_waiver(text, text)'),
         -- views check_rule and check_finding call it with the rights of whoever reads the view
