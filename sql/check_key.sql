@@ -29,7 +29,7 @@ AS $rules$
      'Auditors read what others did, and should not have done it themselves.',
      'SELECT leyser.grant_usage(''auditor'', ''operator'');', 'SELECT leyser.revoke_usage(…, ''auditor'');'),
     ('key.duty_reads_rows', 'medium', 'open', 'Somebody who has a duty has rights on protected tables.',
-     'Operators, key custodians, provisioners and those who take backups see no rows.',
+     'Operators, key custodians, provisioners, mailers and those who take backups see no rows.',
      'GRANT USAGE ON SCHEMA shop TO operator; GRANT SELECT ON shop.invoice TO operator;', 'REVOKE ALL ON … FROM …;'),
     ('key.unfit_application', 'high', 'open', 'A role is an application, a gateway or an exporter, and should be no longer.',
      'grant_usage() refuses such a role; it became so afterwards.',
@@ -102,12 +102,12 @@ AS $$
            format('It has usage %s and %s.', l.usage, string_agg(DISTINCT o.usage, ', ')),
            CASE WHEN l.role = l.actor THEN format('SELECT leyser.revoke_usage(%L, %L);', quote_ident(l.rolname), l.usage) ELSE leyser.membership_remedy(l.actor, l.role) END
     FROM duty l JOIN duty o ON o.actor = l.actor
-    WHERE l.usage = 'key_custodian' AND o.usage IN ('operator', 'backup') OR l.usage = 'auditor' AND o.usage IN ('operator', 'key_custodian', 'provisioner', 'exporter')
+    WHERE l.usage = 'key_custodian' AND o.usage IN ('operator', 'backup') OR l.usage = 'auditor' AND o.usage IN ('operator', 'key_custodian', 'provisioner', 'exporter', 'mailer')
     GROUP BY 1, l.actor, l.rolname, l.role, l.usage
     UNION ALL
     SELECT 'key.duty_reads_rows', 'role ' || d.rolname, format('It has rights on %s protected tables.', count(DISTINCT t.name)),
            string_agg(DISTINCT format('REVOKE ALL ON %s FROM %s;', t.name, leyser.role_word(a.grantee)), ' ')
-    FROM (SELECT DISTINCT d.actor, d.rolname FROM duty d WHERE d.usage IN ('operator', 'key_custodian', 'provisioner', 'backup')
+    FROM (SELECT DISTINCT d.actor, d.rolname FROM duty d WHERE d.usage IN ('operator', 'key_custodian', 'provisioner', 'backup', 'mailer')
           AND NOT EXISTS (SELECT FROM duty o WHERE o.actor = d.actor AND o.usage IN ('application', 'gateway', 'exporter'))) d
     JOIN leyser.check_access() a ON a.actor = d.actor AND NOT a.is_owner JOIN leyser.check_table t ON t.relation = a.relation
     GROUP BY d.rolname
