@@ -9,7 +9,8 @@ use strict;
 use warnings;
 use utf8;
 
-use Encode qw(encode decode);
+use Cwd qw(abs_path);
+use Encode qw(decode);
 use IPC::Run qw(run timeout);
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -17,7 +18,8 @@ use Test::More;
 use Exporter qw(import);
 our @EXPORT = qw(page_of figures_of clauses_of unescape is_well_formed xpath seed_books browse take_picture picture_size);
 
-my $folder = PostgreSQL::Test::Utils::tempdir();
+# In an own profile, which goes away with the test.
+my $folder = abs_path(PostgreSQL::Test::Utils::tempdir());
 
 # As an auditor's file has it, in characters.
 sub page_of
@@ -131,13 +133,13 @@ sub browse
 			const view = this.contentWindow, page = this.contentDocument;
 			let result;
 			try { result = (function () { $script })(); } catch (e) { result = 'failed: ' + e; }
-			document.getElementById('result').textContent = 'RESULT' + result + 'END';
+			document.getElementById('result').textContent = 'RES' + 'ULT' + result + 'END';
 		});
 		</script></body></html>
 		EOS
 	my $dom = chromium(@arguments, '--dump-dom', '--virtual-time-budget=5000', "file://$harness");
 
-	my ($result) = $dom =~ /RESULT(.*?)END/s or die "nothing came back from chromium";
+	my ($result) = $dom =~ /RESULT(.*?)END/s or die "nothing came back from chromium: " . substr($dom, 0, 600);
 	return unescape($result);
 }
 

@@ -29,12 +29,12 @@ $node->safe_psql('postgres', qq{
 	SELECT leyser.hold_purge($literal{held}, $literal{basis}, current_date + 9);
 	SELECT leyser.register_external_store($literal{store});
 	SELECT leyser.attest('2.2', $literal{statement}, $literal{attested}, repeat('ab', 32), now() + interval '1 year');
-	SELECT leyser.begin_backup($literal{label}, '/b', $literal{region});
 	SELECT leyser.set_backup_policy(regions => ARRAY['JP', $literal{region}]);
+	SELECT leyser.begin_backup($literal{label}, '/b', $literal{region});
 });
 # Those that no function lets in.
 $node->safe_psql('postgres', q{UPDATE leyser.generation_record SET label = label || E'\x01\x08\x0b\x1b\x7f' || chr(155) || chr(65534) || chr(65535) WHERE region ~ 'region'});
-$node->safe_psql('postgres', q{CALL leyser.purge((SELECT tenant_id FROM leyser.tenant WHERE tenant_id ~ '^tenant'), wait => false)});
+$node->safe_psql('postgres', "CALL leyser.purge($literal{tenant}, wait => false)");
 $node->poll_query_until('postgres', q{SELECT blockers::text ~ 'store<' FROM leyser.purge_status WHERE tenant_id ~ '^tenant'}) or die 'the purge does not wait';
 
 my $nothing = q{count(//*[local-name()="script" or local-name()="b"] | //@onclick | //comment())};

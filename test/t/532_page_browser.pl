@@ -21,6 +21,7 @@ $node->safe_psql('postgres', qq{
 	SELECT leyser.create_tenant(repeat('tenant', 33));
 	SELECT leyser.terminate_contract(repeat('tenant', 33), now());
 	SELECT leyser.hold_purge(repeat('tenant', 33), repeat('basis', 40), current_date + 9);
+	SELECT leyser.set_backup_policy(regions => ARRAY['JP', repeat('region', 10)]);
 	SELECT leyser.begin_backup(repeat('label', 40), '/b', repeat('region', 10));
 	SELECT leyser.attest('2.2', repeat('statement', 20), repeat('attested', 20), repeat('ab', 32), now() + interval '1 year');
 });
