@@ -3,7 +3,7 @@
 set -eu
 
 echo
-echo "== The white paper, as it is now"
+echo "== 26. The white paper, as it is now"
 echo
 psql -X -q -P pager=off -U bank_auditor -c "SELECT status, count(*) AS clauses, string_agg(clause, ' ') AS which FROM (
 	SELECT clause, split_part(status, ' until', 1) AS status FROM leyser.white_paper()) w GROUP BY status ORDER BY 2 DESC, 1"
