@@ -47,7 +47,7 @@ th, td { text-align: left; vertical-align: top; padding: .5rem .75rem .5rem 0; b
 th:last-child, td:last-child { padding-right: 0; }
 thead th { color: var(--muted); font-weight: 400; font-size: .875rem; }
 tbody th { font-weight: 400; }
-td, dd, pre { overflow-wrap: anywhere; }
+td, tbody th, dd, pre { overflow-wrap: anywhere; }
 h1, h2, h3, figcaption, caption { word-break: auto-phrase; }
 thead th, dt, .status { word-break: keep-all; }
 .line { white-space: nowrap; }
