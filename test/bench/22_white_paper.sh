@@ -67,7 +67,7 @@ judge "metrics(), ms" "$(calls monitor 'leyser.metrics()' | median)" "at most" 2
 tell "what of it is the security check, ms" "$(calls postgres 'leyser.look_at_findings()' | median)"
 tell "what of it are alerts, ms" "$(calls postgres 'leyser.look_at_alerts()' | median)"
 for clause in $(sql -c 'SELECT clause FROM leyser.white_paper_clauses() ORDER BY number'); do
-	tell "clause $clause by itself, ms" "$(calls postgres "leyser.judge_${clause/./_}(ROW('en', '{}', '{}')::leyser.clause_look)" | median)"
+	tell "clause $clause by itself, ms" "$(calls postgres "leyser.judge_${clause/./_}(ROW('en', true, '{}', '{}')::leyser.clause_look)" | median)"
 done
 for group in service events erasure backups schedule checks mail; do
 	tell "group $group of metrics(), ms" "$(calls postgres "leyser.measure_$group()" | median)"

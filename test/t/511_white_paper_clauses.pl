@@ -109,6 +109,8 @@ drive('2.4', $kept, q{SET leyser.guards = off; DROP POLICY leyser_permission_rea
 drive('2.4', $kept, $rules->{'widen.permissive_true'}{example}, 'broken', 'widen.permissive_true');
 drive('2.5', $kept, 'CREATE ROLE shadow BYPASSRLS', 'broken', 'role shadow');
 drive('2.5', $kept, $rules->{'key.custodian_acts'}{example}, 'broken', 'key.custodian_acts');
+drive($_, $kept, reload(q{ALTER SYSTEM SET leyser.privileged_access = 'off'}, 'leyser.privileged_access', 'off'), 'broken', 'neither refused nor recorded',
+	sub { paste($node, of_clause($_, 'remedy')); setting_is('leyser.privileged_access', 'record') }) foreach qw(2.5 2.7);
 drive('2.7', $kept, $rules->{'key.all_data'}{example}, 'broken', 'key.all_data');
 drive('2.9', $kept, $rules->{'token.in_setting'}{example}, 'broken', 'token.in_setting');
 drive('2.9', $kept, reload(q{ALTER SYSTEM SET leyser.max_token_lifetime = '2d'}, 'leyser.max_token_lifetime', '2d'), 'at risk', 'token.lifetime',
@@ -121,6 +123,17 @@ $node->safe_psql('postgres', 'DROP ROLE shadow');
 # What somebody accepts keeps no promise, and breaks none.
 drive('2.5', $kept, q{CREATE ROLE shadow BYPASSRLS; SELECT leyser.waive_check('bypass.bypassrls', 'role shadow', 'a report of the night', now() + interval '1 day')},
 	'at risk', 'Accepted until .* bypass.bypassrls, role shadow', 'DROP ROLE shadow');
+
+# Who holds a usage, and how often it was used; by members, too.
+like(of_clause('2.5', 'evidence'), qr/Usage operator: operator \(\d+ events/, '2.5: who holds a usage');
+$node->safe_psql('postgres', 'CREATE ROLE alice LOGIN; GRANT operator TO alice');
+tick('note clauses');
+my ($used) = of_clause('2.5', 'evidence') =~ /Usage operator: operator \((\d+) events/;
+as_role('alice', q{SELECT leyser.create_permission('shop.one', 'one'), leyser.create_permission('shop.two', 'two')});
+tick('seal events', 'note clauses');
+like(of_clause('2.5', 'evidence'), sprintf(qr/Usage operator: operator \(%s events/, $used + 2), '2.5: ... how often');
+tick('note clauses');
+like(of_clause('2.5', 'evidence'), sprintf(qr/Usage operator: operator \(%s events/, $used + 2), '2.5: ... each counted once');
 
 # 2.6: a backup, and a tenant, elsewhere.
 my $generation;
@@ -204,6 +217,14 @@ drive('2.18', $kept, q{UPDATE leyser.notice_change SET at = at - interval '2 day
 	q{SELECT leyser.end_notice(max(notice_id), 'over', 'It is over.') FROM leyser.notice});
 drive('2.18', $kept, q{UPDATE leyser.mail_record SET state = 'dead', ended_at = now() WHERE mail_id = (SELECT max(mail_id) FROM leyser.mail_record)}, 'broken', 'Mails that were given up',
 	q{SELECT leyser.retry_mail(max(mail_id)) FROM leyser.mail_record});
+
+# 2.5 and 2.7: a look past row security.
+$node->safe_psql('postgres', 'SELECT * FROM shop.invoice');
+tick('note privileged access');
+tick('seal events');
+like(of_clause($_, q{status || evidence}), qr/^at risk.*Access past row security in 7 days: \d+/, "$_: a superuser's look") foreach qw(2.5 2.7);
+$node->safe_psql('postgres', q{UPDATE leyser.daily_usage_record SET day = day - 8 WHERE event LIKE 'privileged.%'});
+like(of_clause($_, q{status || evidence}), qr/^kept.*seen in 30 days: [1-9]/, "$_: ... a week later") foreach qw(2.5 2.7);
 
 $node->stop;
 done_testing();
