@@ -124,6 +124,8 @@ OBJS = \
 	src/suspend.o \
 	src/undeclared.o \
 	src/connection.o \
+	src/transport.o \
+	src/clock.o \
 	src/protection.o \
 	src/lookup_count.o \
 	src/lookup.o \
@@ -169,6 +171,7 @@ SQL_PARTS = \
 	sql/white_paper_tables.sql \
 	sql/notice_tables.sql \
 	sql/keyring.sql \
+	sql/transport.sql \
 	sql/context.sql \
 	sql/tenant.sql \
 	sql/observe.sql \
@@ -258,6 +261,7 @@ SQL_PARTS = \
 	sql/audit.sql \
 	sql/anomaly.sql \
 	sql/privileged.sql \
+	sql/environment.sql \
 	sql/check_base.sql \
 	sql/check_bypass.sql \
 	sql/check_bypass_read.sql \
@@ -269,6 +273,7 @@ SQL_PARTS = \
 	sql/check_performance.sql \
 	sql/check_copy.sql \
 	sql/check_server.sql \
+	sql/check_environment.sql \
 	sql/check.sql \
 	sql/white_paper_text.sql \
 	sql/page_text.sql \

@@ -195,6 +195,7 @@ DECLARE
     secret text := translate(encode(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()), 'base64'),
                              '+/=', '-_');
 BEGIN
+    PERFORM leyser.require_transport();
     IF open_invitation.valid_for BETWEEN '1 minute' AND '90 days' IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'invalid duration of an invitation',
@@ -212,7 +213,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.open_invitation(bigint, interval) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.open_invitation(bigint, interval) IS
-    'internal: a new one-time secret of an account, in place of an earlier one; 22023 for a duration that cannot be';
+    'internal: a new one-time secret of an account, in place of an earlier one; 28000 over a network without TLS 1.2, 22023 for a duration that cannot be';
 
 CREATE FUNCTION leyser.invite_account(account_name text, tenant_id text DEFAULT leyser.tenant_id(),
                                       administrator boolean DEFAULT false,
@@ -329,6 +330,7 @@ DECLARE
     account leyser.account_record;
     answer text;
 BEGIN
+    PERFORM leyser.require_transport();
     PERFORM leyser.keyring_begin('leyser.accept_invitation()');
     SELECT a.* INTO account FROM leyser.account_record a
         JOIN leyser.invitation_record i ON i.account_id = a.account_id
@@ -354,4 +356,4 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.accept_invitation(text, text, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.accept_invitation(text, text, text, text) IS
-    'application, before login: sets the account''s password with the one-time secret of invite_account() or reset_password(), at once and for good, whatever becomes of the transaction; 28000 for a secret that is wrong, used, late, or void because who made it could not do so now, 22023 for a password that is not taken, LY002 without a usable keyring, 53000 where the server has too many to check or no worker can be started, 58000 where that failed, 55P03 while somebody changes the account, 25006 on a standby or in a read-only transaction';
+    'application, before login: sets the account''s password with the one-time secret of invite_account() or reset_password(), at once and for good, whatever becomes of the transaction; 28000 over a network without TLS 1.2, or for a secret that is wrong, used, late, or void because who made it could not do so now, 22023 for a password that is not taken, LY002 without a usable keyring, 53000 where the server has too many to check or no worker can be started, 58000 where that failed, 55P03 while somebody changes the account, 25006 on a standby or in a read-only transaction';

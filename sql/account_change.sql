@@ -232,6 +232,7 @@ DECLARE
     account leyser.account_record;
     actor bigint := leyser.require_context_account();
 BEGIN
+    PERFORM leyser.require_transport();
     PERFORM leyser.keyring_begin('leyser.change_password()');
     SELECT a.* INTO account FROM leyser.account_record a WHERE a.account_id = actor;
     IF leyser.judge_password(account, old_password, NULL, NULL, NULL) IS NULL THEN
@@ -247,7 +248,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.change_password(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.change_password(text, text) IS
-    'application, in a context with an account: sets another password and ends the account''s other sessions, at once and for good, whatever becomes of the transaction; 28P01 where the old one is wrong (which counts as a failed login), 22023 where the new one is not taken, 42501 without an account, 55P03 while somebody changes it, others as login()';
+    'application, in a context with an account: sets another password and ends the account''s other sessions, at once and for good, whatever becomes of the transaction; 28P01 where the old one is wrong (which counts as a failed login), 22023 where the new one is not taken, 42501 without an account, 55P03 while somebody changes it, others as login(); 28000 over a network without TLS 1.2';
 
 -- ---- recovery ----
 

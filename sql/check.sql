@@ -20,6 +20,7 @@ AS $$
         UNION ALL SELECT * FROM leyser.copy_rules()
         UNION ALL SELECT * FROM leyser.server_rules()
         UNION ALL SELECT * FROM leyser.server_setting_rules()
+        UNION ALL SELECT * FROM leyser.environment_rules()
     ) r
 $$;
 REVOKE ALL ON FUNCTION leyser.list_rules() FROM PUBLIC;
@@ -56,6 +57,8 @@ AS $$
     UNION ALL SELECT * FROM leyser.job_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'job'
     UNION ALL SELECT * FROM leyser.server_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'server'
     UNION ALL SELECT * FROM leyser.server_setting_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'server'
+    UNION ALL SELECT * FROM leyser.door_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'server'
+    UNION ALL SELECT * FROM leyser.environment_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'server'
 $$;
 REVOKE ALL ON FUNCTION leyser.list_findings(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.list_findings(text) IS

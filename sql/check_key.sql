@@ -22,11 +22,14 @@ AS $rules$
     ('key.custodian_acts', 'high', 'open', 'A key custodian is an operator, too.',
      'Operators hold no keys: whoever does both can make a tenant''s token and use it.',
      'SELECT leyser.grant_usage(''operator'', ''key_custodian'');', 'SELECT leyser.revoke_usage(…, ''key_custodian'');'),
+    ('key.custodian_backs_up', 'medium', 'open', 'A key custodian takes the backups, too.',
+     'Whoever has both can restore all tenants'' rows elsewhere, and make tokens for them.',
+     'SELECT leyser.grant_usage(''custodian'', ''backup'');', 'SELECT leyser.revoke_usage(…, ''key_custodian'');'),
     ('key.auditor_acts', 'medium', 'open', 'An auditor has a duty besides.',
      'Auditors read what others did, and should not have done it themselves.',
      'SELECT leyser.grant_usage(''auditor'', ''operator'');', 'SELECT leyser.revoke_usage(…, ''auditor'');'),
     ('key.duty_reads_rows', 'medium', 'open', 'Somebody who has a duty has rights on protected tables.',
-     'Operators, key custodians, provisioners and those who take backups see no rows.',
+     'Operators, key custodians, provisioners, mailers and those who take backups see no rows.',
      'GRANT USAGE ON SCHEMA shop TO operator; GRANT SELECT ON shop.invoice TO operator;', 'REVOKE ALL ON … FROM …;'),
     ('key.unfit_application', 'high', 'open', 'A role is an application, a gateway or an exporter, and should be no longer.',
      'grant_usage() refuses such a role; it became so afterwards.',
@@ -95,16 +98,16 @@ AS $$
     WITH duty AS MATERIALIZED (
         SELECT a.actor, a.rolname, g.role, g.usage FROM leyser.check_actor a JOIN leyser.check_reach h ON h.actor = a.actor JOIN leyser.usage_record g ON g.role = h.role
     )
-    SELECT CASE l.usage WHEN 'key_custodian' THEN 'key.custodian_acts' ELSE 'key.auditor_acts' END, 'role ' || l.rolname,
+    SELECT CASE WHEN l.usage = 'auditor' THEN 'key.auditor_acts' WHEN o.usage = 'backup' THEN 'key.custodian_backs_up' ELSE 'key.custodian_acts' END, 'role ' || l.rolname,
            format('It has usage %s and %s.', l.usage, string_agg(DISTINCT o.usage, ', ')),
            CASE WHEN l.role = l.actor THEN format('SELECT leyser.revoke_usage(%L, %L);', quote_ident(l.rolname), l.usage) ELSE leyser.membership_remedy(l.actor, l.role) END
     FROM duty l JOIN duty o ON o.actor = l.actor
-    WHERE l.usage = 'key_custodian' AND o.usage = 'operator' OR l.usage = 'auditor' AND o.usage IN ('operator', 'key_custodian', 'provisioner', 'exporter')
-    GROUP BY l.actor, l.rolname, l.role, l.usage
+    WHERE l.usage = 'key_custodian' AND o.usage IN ('operator', 'backup') OR l.usage = 'auditor' AND o.usage IN ('operator', 'key_custodian', 'provisioner', 'exporter', 'mailer')
+    GROUP BY 1, l.actor, l.rolname, l.role, l.usage
     UNION ALL
     SELECT 'key.duty_reads_rows', 'role ' || d.rolname, format('It has rights on %s protected tables.', count(DISTINCT t.name)),
            string_agg(DISTINCT format('REVOKE ALL ON %s FROM %s;', t.name, leyser.role_word(a.grantee)), ' ')
-    FROM (SELECT DISTINCT d.actor, d.rolname FROM duty d WHERE d.usage IN ('operator', 'key_custodian', 'provisioner', 'backup')
+    FROM (SELECT DISTINCT d.actor, d.rolname FROM duty d WHERE d.usage IN ('operator', 'key_custodian', 'provisioner', 'backup', 'mailer')
           AND NOT EXISTS (SELECT FROM duty o WHERE o.actor = d.actor AND o.usage IN ('application', 'gateway', 'exporter'))) d
     JOIN leyser.check_access() a ON a.actor = d.actor AND NOT a.is_owner JOIN leyser.check_table t ON t.relation = a.relation
     GROUP BY d.rolname

@@ -51,19 +51,10 @@ CREATE FUNCTION leyser.leak_key_findings() RETURNS TABLE (check_id text, object 
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
     WITH bare AS MATERIALIZED (
-        SELECT i.indexrelid, t.relation, t.name, t.kind, t.tenant_attnum, t.tenant_column, k.is_drawn, k.is_guessable
-        FROM leyser.check_table t
-        JOIN pg_index i ON i.indrelid = t.relation AND i.indisunique AND i.indisvalid AND NOT t.tenant_attnum = ANY (i.indkey)
+        SELECT i.indexrelid, t.name, t.kind, t.tenant_column, i.is_drawn
+        FROM leyser.telling_key i JOIN leyser.check_table t ON t.relation = i.indrelid
         JOIN pg_class x ON x.oid = i.indexrelid AND NOT x.relispartition
-        CROSS JOIN LATERAL (
-            SELECT bool_or(a.attnum IS NULL OR a.atttypid <> 'uuid'::regtype AND a.attidentity <> 'a') AS is_guessable,
-                   bool_and(a.atttypid = 'uuid'::regtype OR a.attidentity <> '' OR pg_get_expr(d.adbin, d.adrelid) ~ '^nextval\(') AS is_drawn
-            FROM unnest(i.indkey::smallint[]) k (num)
-            LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.num AND k.num > 0
-            LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum) k
-        WHERE k.is_guessable
-          AND NOT EXISTS (SELECT FROM leyser.lookup_record l WHERE l.relation = t.relation
-                          AND l.key_attnums @> i.indkey::smallint[] AND i.indkey::smallint[] @> l.key_attnums)
+        JOIN pg_index v ON v.indexrelid = i.indexrelid AND v.indisvalid
     )
     SELECT CASE WHEN b.is_drawn THEN 'leak.unique_number' ELSE 'leak.unique_index' END, 'index ' || b.indexrelid::regclass,
            format('It makes values unique over all tenants of %s.', b.name),

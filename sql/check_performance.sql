@@ -61,7 +61,10 @@ AS $$
     JOIN pg_opclass c ON c.oid = i.indclass[0]
     JOIN pg_amop s ON s.amopfamily = c.opcfamily AND s.amopstrategy = 3 AND s.amoplefttype = c.opcintype AND s.amoprighttype = c.opcintype
     JOIN pg_operator o ON o.oid = s.amopopr JOIN pg_proc p ON p.oid = o.oprcode AND NOT p.proleakproof
+    LEFT JOIN pg_attribute f ON f.attrelid = i.indrelid AND f.attnum = i.indkey[0]
     WHERE i.indisvalid AND NOT i.indisunique
+      -- where the index is for one value of its first column, the others find rows in it
+      AND (i.indnkeyatts > 1 AND strpos(pg_get_expr(i.indpred, i.indrelid), format('(%I = ', f.attname)) > 0) IS NOT TRUE
     UNION ALL
     SELECT 'performance.policy_volatile', 'function ' || f.name, format('Policies of %s call it.', f.tables), format('ALTER ROUTINE %s STABLE;', f.name)
     FROM function f WHERE f.provolatile = 'v'
@@ -70,12 +73,15 @@ AS $$
     FROM function f WHERE f.proparallel = 'u'
     UNION ALL
     SELECT 'performance.foreign_key', format('constraint %I on %s', k.conname, m.name), 'No index begins with its columns.',
-           format('CREATE INDEX%s ON %s (%s);', m.online, m.name, (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY u.n) FROM unnest(k.conkey) WITH ORDINALITY u (num, n)
+           format('CREATE INDEX%s ON %s (%s);', m.online, m.name, (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY u.n) FROM unnest(w.columns) WITH ORDINALITY u (num, n)
                   JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.num))
     FROM pg_constraint k JOIN member m ON m.relation = k.conrelid
+    -- a key that is to carry the tenant column (widen.foreign_key) needs an index with it
+    CROSS JOIN LATERAL (SELECT CASE WHEN NOT m.tenant_attnum = ANY (k.conkey) AND EXISTS (SELECT FROM member o WHERE o.relation = k.confrelid)
+                                    THEN m.tenant_attnum || k.conkey ELSE k.conkey END AS columns) w
     WHERE k.contype = 'f' AND k.conparentid = 0
       AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = k.conrelid AND i.indisvalid AND i.indpred IS NULL
-                      AND (i.indkey::smallint[])[0:cardinality(k.conkey) - 1] @> k.conkey)
+                      AND ((i.indkey::smallint[])[0:cardinality(k.conkey) - 1] @> k.conkey OR (i.indkey::smallint[])[0:cardinality(w.columns) - 1] @> w.columns))
     UNION ALL
     SELECT 'performance.statistics', 'table ' || m.name, 'It was never analyzed.', format('ANALYZE %s;', m.name)
     FROM member m WHERE m.is_big AND m.reltuples < 0

@@ -43,6 +43,8 @@ AS $rules$
     VALUES
     ('server.tls_version', 'medium', 'open', 'TLS below version 1.2 is accepted.',
      'Older versions can be broken.', 'ALTER SYSTEM SET ssl_min_protocol_version = ''TLSv1''; SELECT pg_reload_conf();', 'ALTER SYSTEM SET ssl_min_protocol_version = ''TLSv1.2''; SELECT pg_reload_conf();'),
+    ('server.require_tls', 'medium', 'open', 'Tokens and passwords are taken over the network without TLS 1.2.',
+     'Whoever listens has them.', 'ALTER SYSTEM SET leyser.require_tls = off; SELECT pg_reload_conf();', 'ALTER SYSTEM SET leyser.require_tls = on; SELECT pg_reload_conf();'),
     ('server.password_encryption', 'medium', 'open', 'New passwords of roles are stored as MD5.',
      'The stored hash is as good as the password.', 'ALTER DATABASE postgres SET password_encryption = ''md5'';', 'ALTER DATABASE … RESET password_encryption;'),
     ('server.md5_password', 'medium', 'open', 'The password of a role is stored as MD5.',
@@ -133,6 +135,7 @@ AS $$
     ), wanted AS (
         SELECT * FROM (VALUES
             ('server.tls_version', 'ssl_min_protocol_version', '{"",TLSv1,TLSv1.1}', 'TLSv1.2', 'TLS below version 1.2 is accepted.'),
+            ('server.require_tls', 'leyser.require_tls', '{off}', 'on', 'Tokens are taken over the network without TLS 1.2.'),
             ('server.password_encryption', 'password_encryption', '{md5}', 'scram-sha-256', 'New passwords are stored as MD5.'),
             ('server.system_tables', 'allow_system_table_mods', '{on}', 'off', 'System tables may be changed.'),
             ('server.row_security_off', 'row_security', '{off}', 'on', 'Statements fail where row security applies.'),

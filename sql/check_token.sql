@@ -31,6 +31,9 @@ AS $rules$
     ('token.audit_parameters', 'medium', 'open', 'pgAudit logs parameters.',
      'A token is a parameter of the first statement.',
      'ALTER DATABASE postgres SET pgaudit.log_parameter = on;', 'ALTER DATABASE … RESET pgaudit.log_parameter;'),
+    ('token.explained', 'low', 'open', 'auto_explain logs statements.',
+     'A token is a parameter of the first statement; from version 16 on auto_explain logs parameters, too, and log_verbose prints them.',
+     'ALTER DATABASE postgres SET auto_explain.log_min_duration = 0;', 'ALTER DATABASE … RESET auto_explain.log_min_duration;'),
     ('token.lifetime', 'medium', 'open', 'Tokens may live longer than a day.',
      'Whoever gets hold of one can use it until it expires.',
      'ALTER ROLE app SET leyser.max_token_lifetime = ''30 d'';', 'ALTER ROLE … RESET leyser.max_token_lifetime;'),
@@ -64,13 +67,17 @@ AS $$
     SELECT 'token.log_duration', s.object, 'Slow statements are logged, parameters included.',
            CASE WHEN s.remedy_end IS NULL THEN s.remedy_set ELSE 'ALTER SYSTEM SET log_parameter_max_length = 0; SELECT pg_reload_conf();' END
     FROM setting s, parameters p
-    WHERE s.name IN ('log_min_duration_statement', 'log_min_duration_sample') AND s.value <> '-1' AND p.are_logged
+    WHERE (s.name IN ('log_min_duration_statement', 'log_min_duration_sample') AND s.value <> '-1'
+           OR s.name = 'log_transaction_sample_rate' AND s.value::numeric > 0) AND p.are_logged
     UNION ALL
     SELECT 'token.log_parameters_on_error', s.object, 'Parameters of failing statements are logged.', leyser.setting_remedy(s.whole, '0')
     FROM setting s WHERE s.name = 'log_parameter_max_length_on_error' AND s.value <> '0'
     UNION ALL
     SELECT 'token.statements_kept', s.object, 'Texts of utility statements are kept.', leyser.setting_remedy(s.whole, 'off')
     FROM setting s WHERE s.name = 'pg_stat_statements.track_utility' AND s.value = 'on'
+    UNION ALL
+    SELECT 'token.explained', s.object, 'Statements are explained in the log.', leyser.setting_remedy(s.whole, '-1')
+    FROM setting s WHERE s.name = 'auto_explain.log_min_duration' AND s.value <> '-1'
     UNION ALL
     SELECT 'token.audit_parameters', s.object, 'Parameters are logged.', leyser.setting_remedy(s.whole, 'off')
     FROM setting s WHERE s.name = 'pgaudit.log_parameter' AND s.value = 'on'

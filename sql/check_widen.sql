@@ -101,9 +101,11 @@ AS $$
     WHERE t.tenant_attnum IS NULL AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = t.relation AND p.polpermissive)
     UNION ALL
     SELECT 'widen.foreign_key', format('constraint %I on %s', k.conname, t.name), format('It refers to %s without the tenant columns.', o.name),
-           -- several keys may need the same index
-           regexp_replace(g.remedy, '^CREATE UNIQUE INDEX( CONCURRENTLY)? ON', format('CREATE UNIQUE INDEX\1 IF NOT EXISTS %I ON',
-                          left(o.relname, 40) || '_tenant_' || left(md5(k.confkey::text), 6)))
+           CASE WHEN o.kind = 'own' THEN
+               -- several keys may need the same index
+               regexp_replace(g.remedy, '^CREATE UNIQUE INDEX( CONCURRENTLY)? ON', format('CREATE UNIQUE INDEX\1 IF NOT EXISTS %I ON',
+                              left(o.relname, 40) || '_tenant_' || left(md5(k.confkey::text), 6)))
+           ELSE '-- with the tenant columns it could not refer to rows of all tenants: protect the table as kind own where it has none, or refer to those by a column of their own' END
     FROM pg_constraint k JOIN leyser.check_table t ON t.relation = k.conrelid JOIN leyser.check_table o ON o.relation = k.confrelid
     CROSS JOIN LATERAL leyser.foreign_key_gaps(t.relation, t.tenant_attnum) g
     WHERE k.contype = 'f' AND k.conparentid = 0 AND g.constraint_name = k.conname

@@ -229,7 +229,7 @@ CREATE FUNCTION leyser.key_remedies(relation regclass DEFAULT NULL)
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 1, t.relation, c.conname, f.gap, leyser.count_crossings(c),
-           leyser.foreign_key_remedy(c.oid, t.tenant_attnum, p.tenant_attnum)
+           CASE WHEN p.kind = 'own' THEN leyser.foreign_key_remedy(c.oid, t.tenant_attnum, p.tenant_attnum) END
     FROM leyser.table_record t
     CROSS JOIN LATERAL leyser.foreign_key_gaps(t.relation, t.tenant_attnum) f
     JOIN pg_constraint c ON c.conrelid = t.relation AND c.conname = f.constraint_name AND c.contype = 'f'
@@ -242,10 +242,9 @@ AS $$
                 THEN leyser.unique_remedy(i.indexrelid, a.attname) END
     FROM leyser.table_record t
     JOIN pg_attribute a ON a.attrelid = t.relation AND a.attnum = t.tenant_attnum
-    JOIN pg_index i ON i.indrelid = t.relation AND i.indisunique AND NOT t.tenant_attnum = ANY (i.indkey)
+    JOIN leyser.telling_key i ON i.indrelid = t.relation
     JOIN pg_class x ON x.oid = i.indexrelid AND NOT x.relispartition
-    WHERE (key_remedies.relation IS NULL OR t.relation = key_remedies.relation)
-      AND NOT leyser.index_serves_lookup(i.indexrelid)
+    WHERE key_remedies.relation IS NULL OR t.relation = key_remedies.relation
     ORDER BY 1, 2, 3
 $$;
 REVOKE ALL ON FUNCTION leyser.key_remedies(regclass) FROM PUBLIC;

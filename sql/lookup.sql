@@ -17,6 +17,28 @@ CREATE TABLE leyser.lookup_record (
 COMMENT ON TABLE leyser.lookup_record IS 'what the look-ups look up';
 SELECT pg_catalog.pg_extension_config_dump('leyser.lookup_record', '');
 
+-- Unique keys that tell a tenant what another one has.  A key does not tell where a column
+-- of it holds a uuid that nobody else knows: its own, or one of a row that has one tenant.
+-- The one judge of it: of view governed_table, key_remedies() and check_security().
+CREATE VIEW leyser.telling_key AS
+    SELECT i.indexrelid, i.indrelid, t.kind, t.tenant_attnum, k.is_drawn
+    FROM leyser.table_record t
+    JOIN pg_catalog.pg_index i ON i.indrelid = t.relation AND i.indisunique AND NOT t.tenant_attnum = ANY (i.indkey)
+    CROSS JOIN LATERAL (
+        SELECT coalesce(pg_catalog.bool_or(a.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype AND NOT EXISTS (
+                   SELECT FROM pg_catalog.pg_constraint f LEFT JOIN leyser.table_record o ON o.relation = f.confrelid
+                   WHERE f.conrelid = i.indrelid AND f.contype = 'f' AND a.attnum = ANY (f.conkey) AND o.kind IS DISTINCT FROM 'own')), false) AS is_secret,
+               pg_catalog.bool_and(coalesce(a.attidentity <> '' OR pg_catalog.starts_with(pg_catalog.pg_get_expr(d.adbin, d.adrelid), 'nextval('), false)) AS is_drawn
+        FROM pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY c (num, place)
+        LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = c.num AND c.num > 0
+        LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE c.place <= i.indnkeyatts) k
+    WHERE t.tenant_attnum IS NOT NULL AND NOT k.is_secret
+      AND NOT EXISTS (SELECT FROM leyser.lookup_record l WHERE l.relation = t.relation
+                      AND l.key_attnums @> i.indkey::smallint[] AND i.indkey::smallint[] @> l.key_attnums);
+COMMENT ON VIEW leyser.telling_key IS
+    'internal: unique indexes of protected tables that leave out the tenant column and tell what other tenants have, save those that a look-up needs; is_drawn: of numbers from sequences';
+
 CREATE FUNCTION leyser.number_lookup_columns() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -34,18 +56,6 @@ CREATE TRIGGER number_lookup_columns BEFORE INSERT ON leyser.lookup_record
 ALTER TABLE leyser.lookup_record ENABLE ALWAYS TRIGGER number_lookup_columns;
 COMMENT ON TRIGGER number_lookup_columns ON leyser.lookup_record IS
     'the numbers of the columns follow from their names';
-
--- Such an index is to hold whole keys of all tenants: it is no gap.
-CREATE FUNCTION leyser.index_serves_lookup(index oid) RETURNS boolean
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT EXISTS (SELECT FROM pg_index i JOIN leyser.lookup_record l ON l.relation = i.indrelid
-        WHERE i.indexrelid = index_serves_lookup.index
-          AND l.key_attnums @> i.indkey::smallint[] AND i.indkey::smallint[] @> l.key_attnums)
-$$;
-REVOKE ALL ON FUNCTION leyser.index_serves_lookup(oid) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.index_serves_lookup(oid) IS
-    'internal: whether an index is over exactly the columns of a look-up';
 
 -- The functions that are there.
 CREATE FUNCTION leyser.lookup_functions()

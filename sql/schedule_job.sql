@@ -167,6 +167,21 @@ $$;
 REVOKE ALL ON FUNCTION leyser.accept_clock() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.accept_clock() IS 'internal: takes the present time for the right one, though a later one was seen';
 
+-- Once for each move: until the clock has caught up, latest_at stays what it is.
+CREATE FUNCTION leyser.note_moved_clock(seen timestamptz) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE leyser.tick_record t SET moved_back = t.moved_back + 1, moved_back_at = note_moved_clock.seen, moved_back_from = t.latest_at
+        WHERE t.moved_back_from IS DISTINCT FROM t.latest_at;
+    IF FOUND THEN
+        PERFORM leyser.record_event('clock.moved_back', NULL, NULL, (SELECT jsonb_build_object('from', t.moved_back_from, 'to', seen) FROM leyser.tick_record t));
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.note_moved_clock(timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.note_moved_clock(timestamptz) IS 'internal: counts that the clock stands before a time that a tick has seen, and records it, once';
+
 CREATE FUNCTION leyser.begin_tick(accept_clock boolean, OUT job text, OUT number integer)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -181,6 +196,7 @@ BEGIN
         ON CONFLICT (singleton) DO UPDATE SET last_tick_at = excluded.last_tick_at, last_tick_by = excluded.last_tick_by,
             latest_at = greatest(t.latest_at, excluded.latest_at);
     IF leyser.clock_is_back() THEN
+        PERFORM leyser.note_moved_clock(seen);
         RAISE WARNING USING MESSAGE = 'the clock was moved back',
             DETAIL = 'It stands before a time that was seen: no due time is moved, and nothing is deleted.',
             HINT = 'Where it is right now: CALL leyser.tick(accept_clock => true).';

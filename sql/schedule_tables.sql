@@ -11,7 +11,11 @@ CREATE TABLE leyser.tick_record (
     latest_at timestamptz NOT NULL,     -- the latest time that a tick has seen: the clock may stand before it
     -- until then, later times in the books are known to be wrong: somebody accepted the clock
     accepted_at timestamptz,
-    disbelieved_until timestamptz
+    disbelieved_until timestamptz,
+    -- how often the clock was seen to have been moved back, when last, and from where
+    moved_back integer NOT NULL DEFAULT 0,
+    moved_back_at timestamptz,
+    moved_back_from timestamptz
 );
 COMMENT ON TABLE leyser.tick_record IS 'the heartbeat: when somebody last called tick(), and the latest time seen';
 

@@ -154,6 +154,7 @@ DECLARE
     given_name text := left(account_name, 201);
     session text;
 BEGIN
+    PERFORM leyser.require_transport();
     PERFORM leyser.keyring_begin('leyser.login()');
     PERFORM leyser.refuse_context('leyser.login()');
     SELECT a.* INTO account FROM leyser.account_record a
@@ -176,7 +177,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.login(text, text, text, interval, inet) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.login(text, text, text, interval, inet) IS
-    'application: a token for set_config(''leyser.token'', …, true), bound to a new session that ends after lifetime (one second to 90 days) whatever is renewed; NULL whatever was wrong, also while the account or the address must wait after failures, or the account is being changed; counted and recorded even where the transaction is rolled back; LY009 in a context, LY002 without a usable keyring, 22023 for a lifetime that cannot be, 25006 on a standby or in a read-only transaction, 53000 where the server has too many to check or no worker can be started, 58000 where the worker failed';
+    'application: a token for set_config(''leyser.token'', …, true), bound to a new session that ends after lifetime (one second to 90 days) whatever is renewed; NULL whatever was wrong, also while the account or the address must wait after failures, or the account is being changed; counted and recorded even where the transaction is rolled back; LY009 in a context, LY002 without a usable keyring, 22023 for a lifetime that cannot be, 25006 on a standby or in a read-only transaction, 53000 where the server has too many to check or no worker can be started, 58000 where the worker failed; 28000 over a network without TLS 1.2';
 
 CREATE FUNCTION leyser.own_session() RETURNS leyser.session_record
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -215,6 +216,7 @@ AS $$
 DECLARE
     own leyser.session_record;
 BEGIN
+    PERFORM leyser.require_transport();
     PERFORM leyser.keyring_begin('leyser.renew_token()');
     own := leyser.own_session();
     PERFORM leyser.submit_task('renew', own.session_id::text);
@@ -223,7 +225,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.renew_token() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.renew_token() IS
-    'application, in a session''s context: another token of the same session, signed with the key that is active now and good until the session ends or for leyser.max_token_lifetime; LY008 where the context has no session, LY005 where that has ended, 42501 in one of support access, LY002 without a usable keyring, 25006 on a standby or in a read-only transaction, 53000 where no worker can be started, 58000 where it failed';
+    'application, in a session''s context: another token of the same session, signed with the key that is active now and good until the session ends or for leyser.max_token_lifetime; LY008 where the context has no session, LY005 where that has ended, 42501 in one of support access, LY002 without a usable keyring, 25006 on a standby or in a read-only transaction, 53000 where no worker can be started, 58000 where it failed; 28000 over a network without TLS 1.2';
 
 CREATE FUNCTION leyser.logout() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

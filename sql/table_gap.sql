@@ -167,10 +167,7 @@ AS $$
         UNION ALL
         SELECT 3, format('unique index "%s" does not contain the tenant column: it tells that another tenant''s key exists',
                          i.indexrelid::regclass)
-            FROM leyser.table_record t JOIN pg_index i ON i.indrelid = t.relation
-            WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL
-              AND i.indisunique AND NOT t.tenant_attnum = ANY (i.indkey)
-              AND NOT leyser.index_serves_lookup(i.indexrelid)
+            FROM leyser.telling_key i WHERE i.indrelid = table_gaps.relation
         UNION ALL
         SELECT 3, b.note FROM leyser.table_record t, leyser.bypassing_dependents(t.relation) b
             WHERE t.relation = table_gaps.relation AND t.tenant_attnum IS NOT NULL

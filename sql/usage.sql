@@ -72,7 +72,8 @@ AS $$
            CASE WHEN r.oid = usage_problems.role THEN format('SELECT leyser.revoke_usage(%L, %L);', r.rolname, u.usage)
                 ELSE format('REVOKE %I FROM %s;', r.rolname, usage_problems.role) END
         FROM roles r JOIN leyser.usage_record u ON u.role = r.oid
-        WHERE u.usage IN ('operator', 'key_custodian')
+        -- a mailer reads all tenants' addresses
+        WHERE u.usage IN ('operator', 'key_custodian', 'mailer')
            OR u.usage = 'exporter' AND EXISTS (
                   SELECT FROM leyser.usage_record o
                   WHERE o.role = usage_problems.role AND o.usage IN ('application', 'gateway'))

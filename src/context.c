@@ -42,6 +42,7 @@
 #include "connection.h"
 #include "disclosure.h"
 #include "refusal.h"
+#include "transport.h"
 
 typedef enum ContextScope
 {
@@ -226,6 +227,8 @@ context_check_session(GucSource source, LeyserTokenError *error)
 			"each transaction.");
 		return false;
 	}
+	if (!leyser_transport_check(error))
+		return false;
 	leyser_cache_catch_up();
 	/* altered from another database, where no guard of ours looks on */
 	if (leyser_cache_role_is_unfit(GetSessionUserId()) ||

@@ -18,6 +18,7 @@
 #include "event.h"
 #include "name.h"
 #include "owner.h"
+#include "transport.h"
 
 PG_FUNCTION_INFO_V1(leyser_enter);
 PG_FUNCTION_INFO_V1(leyser_issue_token);
@@ -162,6 +163,7 @@ leyser_issue_token(PG_FUNCTION_ARGS)
 	Datum token;
 
 	leyser_require_preloaded();
+	leyser_transport_require();
 	leyser_context_refuse_second();
 	if (PG_ARGISNULL(2))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),

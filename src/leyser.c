@@ -37,6 +37,7 @@
 #include "refusal.h"
 #include "task.h"
 #include "token.h"
+#include "transport.h"
 #include "undeclared.h"
 
 PG_MODULE_MAGIC;
@@ -57,6 +58,7 @@ _PG_init(void)
 	leyser_cache_init();
 	leyser_cache_fence_init();
 	leyser_context_init();
+	leyser_transport_init();
 	leyser_portal_init();
 	leyser_contract_init();
 	leyser_context_gap_init();

@@ -32,12 +32,13 @@ static planner_hook_type prev_planner = NULL;
 static ExecutorRun_hook_type prev_executor_run = NULL;
 static ProcessUtility_hook_type prev_utility = NULL;
 
-/* The purge worker and the other ones of leyser's. */
+/* The purge worker and the other ones of leyser's, save those that act as somebody. */
 static inline bool
 own_process(void)
 {
 	return MyBgworkerEntry != NULL &&
-		   strcmp(MyBgworkerEntry->bgw_library_name, "leyser") == 0;
+		   strcmp(MyBgworkerEntry->bgw_library_name, "leyser") == 0 &&
+		   strcmp(MyBgworkerEntry->bgw_function_name, "leyser_attack_main") != 0;
 }
 
 bool

@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use Exporter qw(import);
-our @EXPORT = qw(check_node rules_of findings_of paste fires_and_is_mended does_not_fire);
+our @EXPORT = qw(check_node say_of_clock rules_of findings_of paste fires_and_is_mended does_not_fire);
 
 # Settings and doors of a server on which nothing is found.
 my $settings = q{
@@ -22,6 +22,7 @@ wal_level = logical
 max_prepared_transactions = 5
 unix_socket_permissions = 0700
 log_connections = on
+log_timezone = UTC
 };
 
 my $application = q{
@@ -63,6 +64,17 @@ my $application = q{
 	CALL leyser.tick();
 };
 
+# The rules are tested, not this machine's clock: in this database, the kernel says so.
+sub say_of_clock
+{
+	my ($node, $is_synchronized, $database) = @_;
+
+	$node->safe_psql($database // 'postgres', "CREATE OR REPLACE FUNCTION leyser.kernel_clock(OUT state text, OUT is_synchronized boolean,
+		OUT estimated_error double precision, OUT maximal_error double precision)
+		LANGUAGE sql VOLATILE AS 'SELECT ''told by a test'', $is_synchronized, 0.0::float8, 0.0::float8'");
+	return;
+}
+
 # Options as of new_node().
 sub check_node
 {
@@ -70,6 +82,7 @@ sub check_node
 	my $node = new_node($name, %options, conf => $settings . ($options{conf} // ''));
 
 	$node->safe_psql('postgres', $application);
+	say_of_clock($node, 'true');
 	return $node;
 }
 

@@ -28,11 +28,13 @@ rows_are(q{
 }, [
 	'EXECUTE ON leyser.account_name()',
 	'EXECUTE ON leyser.add_tenant_column(regclass,name,name,integer,interval,interval)',
+	'EXECUTE ON leyser.connection_status()',
 	'EXECUTE ON leyser.context_status()',
 	'EXECUTE ON leyser.enter_support(text)',
 	'EXECUTE ON leyser.has_permission(text,text)',
 	'EXECUTE ON leyser.leave()',
 	'EXECUTE ON leyser.observe_rows(bigint,boolean,integer,"any")',
+	'EXECUTE ON leyser.own_connection()',
 	'EXECUTE ON leyser.protect(regclass,name,text,text,boolean,boolean)',
 	'EXECUTE ON leyser.protect_schema(regnamespace,name,interval,interval)',
 	'EXECUTE ON leyser.protection_is_suspended(bigint,boolean)',

@@ -101,6 +101,7 @@ my %alike = (
 	'token.log_parameters_on_error' => q{ALTER ROLE app SET log_parameter_max_length_on_error = 0},
 	'token.statements_kept' => q{ALTER DATABASE postgres SET pg_stat_statements.track_utility = off},
 	'token.audit_parameters' => q{ALTER DATABASE postgres SET pgaudit.log_parameter = off},
+	'token.explained' => q{ALTER DATABASE postgres SET auto_explain.log_min_duration = -1},
 	'token.lifetime' => q{ALTER ROLE app SET leyser.max_token_lifetime = '24 h'},
 	'token.leeway' => q{ALTER ROLE app SET leyser.clock_leeway = 60},
 	'token.session_scope' => q{ALTER ROLE app SET leyser.context_scope = transaction},
@@ -110,6 +111,7 @@ my %alike = (
 	'key.issuers_unbound' => q{INSERT INTO leyser.issuer_key (key_id, pem, algorithm, issuer, audience, tenant_id)
 		VALUES ('a', 'x', 'EdDSA', 'https://a.example', 'x', NULL), ('a2', 'x', 'EdDSA', 'https://a.example', 'x', NULL), ('b', 'x', 'EdDSA', 'https://b.example', 'x', '1')},
 	'key.custodian_acts' => q{SELECT leyser.grant_usage('custodian', 'provisioner')},
+	'key.custodian_backs_up' => q{SELECT leyser.grant_usage('custodian', 'provisioner'), leyser.grant_usage('operator', 'backup')},
 	'key.auditor_acts' => q{SELECT leyser.grant_usage('operator', 'provisioner')},
 	'key.duty_reads_rows' => q{GRANT SELECT ON shop.invoice TO operator; GRANT USAGE ON SCHEMA shop TO auditor; GRANT SELECT ON shop.invoice TO auditor},
 	'key.unfit_application' => q{ALTER ROLE keeper REPLICATION; CREATE ROLE team NOLOGIN; GRANT team TO app},
@@ -143,6 +145,7 @@ my %alike = (
 	'server.password_cost' => q{ALTER DATABASE postgres SET leyser.password_cost = 12},
 	'server.password_length' => q{ALTER DATABASE postgres SET leyser.password_min_length = 16},
 	'server.statement_timeout' => q{ALTER ROLE app RESET statement_timeout; ALTER DATABASE postgres SET statement_timeout = '10s'},
+	'server.clock_moved_back' => q{UPDATE leyser.tick_record SET moved_back = 1, moved_back_at = now() - interval '31 days', moved_back_from = now() - interval '30 days'},
 	'server.idle_timeout' => q{CREATE ROLE batch LOGIN},
 );
 
@@ -159,7 +162,9 @@ my %undo = (
 
 # What 402_check_server.pl shows, for no transaction can roll it back.
 my %elsewhere = map { $_ => 1 } qw(job.prepared server.log_connections server.version server.not_preloaded server.hba_trust server.hba_local_trust server.hba_weak
-  server.hba_plain server.hba_everywhere server.hba_error server.tls_off server.tls_version);
+  server.hba_plain server.hba_everywhere server.hba_error server.tls_off server.tls_version
+  server.require_tls server.hba_ident server.hba_all server.hba_replication server.tls_ciphers server.data_mode server.log_file_mode server.file_open
+  server.clock_loose server.log_time_zone);
 
 is($node->safe_psql('postgres', 'SELECT check_id, object, finding FROM leyser.check_security()'), '', 'nothing is found at first');
 my $rules = rules_of($node);

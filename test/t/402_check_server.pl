@@ -44,21 +44,21 @@ sub remedy
 is(found(), '', 'nothing is found at first');
 
 # What lets people in.  The server does not listen to the network yet.
-my $line = doors('host all all 10.0.0.0/8 trust');
+my $line = doors('host postgres all 10.0.0.0/8 trust');
 is(found(), '', 'lines for the network, and nobody listens there');
 $node->safe_psql('postgres', q{ALTER SYSTEM SET listen_addresses = 'localhost'});
 $node->restart;
 like(found(), qr/^server.hba_trust_\S+/, 'trust, where the server listens');
 $first_hba =~ s/^(host .*)trust$/$1scram-sha-256/mg;
-$line = doors('host elsewhere all 10.0.0.0/8 trust', 'host all all 10.0.0.0/8 reject', 'host all all 127.0.0.1/32 scram-sha-256');
+$line = doors('host elsewhere all 10.0.0.0/8 trust', 'host postgres all 10.0.0.0/8 reject', 'host all all 127.0.0.1/32 scram-sha-256');
 is(found(), '', 'another database\'s lines, what is refused');
-doors('host all all 10.0.0.0/8 trust');
+doors('host postgres all 10.0.0.0/8 trust');
 is(found(), "server.hba_trust_pg_hba.conf_line_$line", 'server.hba_trust');
 is(remedy('server.hba_trust'), "-- in pg_hba.conf, line $line: scram-sha-256 in place of trust\nSELECT pg_reload_conf();", '... says what to do');
-doors('host all all 10.0.0.0/8 scram-sha-256');
+doors('host postgres all 10.0.0.0/8 scram-sha-256');
 ok(paste($node, "SELECT pg_reload_conf()"), '... which is done');
 is(found(), '', '... and ends it');
-doors("host all all 10.0.0.0/8 $_"), is(found(), "server.hba_weak_pg_hba.conf_line_$line", "server.hba_weak: $_") foreach qw(md5 password);
+doors("host postgres all 10.0.0.0/8 $_"), is(found(), "server.hba_weak_pg_hba.conf_line_$line", "server.hba_weak: $_") foreach qw(md5 password);
 doors('local all all nonsense');
 is(found(), "server.hba_error_pg_hba.conf_line_$line", 'server.hba_error');
 doors();
@@ -74,12 +74,65 @@ chmod 0600, "$certificate.key" or die;
 ok(paste($node, remedy('server.tls_off')), '... its remedy is pasted');
 $node->poll_query_until('postgres', q{SELECT current_setting('ssl') = 'on'}) or die;
 is(found(), '', '... and ends it');
-doors('host all all 10.0.0.0/8 scram-sha-256');
+doors('host postgres all 10.0.0.0/8 scram-sha-256');
 is(found(), "server.hba_plain_pg_hba.conf_line_$line", 'server.hba_plain');
-doors('hostssl all all 10.0.0.0/8 scram-sha-256');
+doors('hostssl postgres all 10.0.0.0/8 scram-sha-256');
 is(found(), '', '... mended');
-doors("hostssl all all $_ scram-sha-256"), is(found(), "server.hba_everywhere_pg_hba.conf_line_$line", "server.hba_everywhere: $_") foreach qw(all 0.0.0.0/0 ::/0);
+doors("hostssl postgres all $_ scram-sha-256"), is(found(), "server.hba_everywhere_pg_hba.conf_line_$line", "server.hba_everywhere: $_") foreach qw(all 0.0.0.0/0 ::/0);
+doors('hostssl postgres all 10.0.0.0/8 scram-sha-256');
+is(found(), '', '... mended');
+
 doors('hostssl all all 10.0.0.0/8 scram-sha-256');
+is(found(), "server.hba_all_pg_hba.conf_line_$line", 'server.hba_all');
+doors('hostssl all shop,postgres 10.0.0.0/8 scram-sha-256', 'hostssl postgres all 10.0.0.0/8 scram-sha-256', 'host all all 10.0.0.0/8 reject');
+is(found(), '', '... mended');
+doors('hostssl replication all 10.0.0.0/8 scram-sha-256');
+is(found(), "server.hba_replication_pg_hba.conf_line_$line", 'server.hba_replication');
+doors('hostssl replication standby 10.0.0.7/32 scram-sha-256');
+is(found(), '', '... mended');
+doors('hostssl postgres all 10.0.0.0/8 ident');
+is(found(), "server.hba_ident_pg_hba.conf_line_$line", 'server.hba_ident');
+doors('hostssl postgres all 10.0.0.0/8 scram-sha-256');
+is(found(), '', '... mended');
+
+# Files.
+chmod 0666, $hba or die;
+is(found(), 'server.file_open_file_hba_file', 'server.file_open');
+chmod 0644, $hba or die;
+is(found(), '', '... mended: to be read is not to be changed');
+chmod 0640, "$certificate.key" or die;
+is(found(), '', 'a key that a group may read');
+chmod 0644, "$certificate.key" or die;
+is(found(), 'server.file_open_file_ssl_key_file', '... and one that all may');
+chmod 0600, "$certificate.key" or die;
+
+# The clock.
+say_of_clock($node, 'false');
+is(found(), 'server.clock_loose_clock', 'server.clock_loose');
+say_of_clock($node, 'NULL::boolean');
+is(found(), '', '... not where the kernel does not say');
+say_of_clock($node, 'true');
+is(found(), '', '... nor where it is kept');
+
+# Settings.
+fires_and_is_mended($node, $_, rules_of($node)->{$_}) foreach qw(server.require_tls server.tls_ciphers server.log_file_mode server.log_time_zone);
+foreach my $setting ("ssl_ciphers = 'HIGH:MEDIUM:+3DES:!aNULL'", "log_file_mode = '0640'", "log_timezone = 'Etc/UTC'", 'leyser.require_tls = on')
+{
+	$node->safe_psql('postgres', "ALTER SYSTEM SET $setting");
+	$node->reload;
+	my ($name, $value) = $setting =~ /^(\S+) = '?(.*?)'?$/;
+	$node->poll_query_until('postgres', "SELECT current_setting('$name') = '$value'") or die;
+	is(found(), '', "not for $setting");
+}
+
+# The data directory.
+$node->stop;
+chmod 0750, $node->data_dir or die;
+$node->start;
+is(found(), 'server.data_mode_setting_data_directory_mode', 'server.data_mode');
+$node->stop;
+chmod 0700, $node->data_dir or die;
+$node->start;
 is(found(), '', '... mended');
 
 # Versions of TLS.

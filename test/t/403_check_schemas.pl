@@ -86,6 +86,7 @@ is($node->safe_psql('postgres', $found), '', '... and nothing is found any more'
 # is found is mended by what is pasted, round by round, and nothing is left.
 $node->safe_psql('postgres', 'CREATE DATABASE adopted');
 create_extension($node, 'adopted');
+say_of_clock($node, 'true', 'adopted');
 $node->safe_psql('adopted', 'GRANT CREATE ON SCHEMA public TO keeper');
 system_or_bail('sh', '-c', "zcat /usr/share/zabbix-server-pgsql/schema.sql.gz | psql -XqAt -v ON_ERROR_STOP=1 -c 'SET ROLE keeper' -f - -d '" . $node->connstr('adopted') . "' > /dev/null");
 $node->safe_psql('adopted', q{SET client_min_messages = error;

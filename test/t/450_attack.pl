@@ -154,6 +154,14 @@ $node->safe_psql('postgres', q{SELECT lo_from_bytea(0, 'secret'); GRANT SELECT O
 is(attack('app', 'shop.invoice', 'held IS NOT TRUE'), 'read.large_object large objects f', 'a large object that the role may read');
 $node->safe_psql('postgres', 'SELECT lo_unlink(oid) FROM pg_largeobject_metadata');
 
+# What is refused to such roles is refused to the worker, too.
+$node->safe_psql('postgres', q{ALTER SYSTEM SET leyser.privileged_access = 'refuse'; SELECT pg_reload_conf()});
+$node->poll_query_until('postgres', q{SELECT current_setting('leyser.privileged_access') = 'refuse'}) or die;
+$node->safe_psql('postgres', 'SET leyser.guards = off; ALTER ROLE app BYPASSRLS');
+is(attack('app', 'shop.invoice', q{attempt ~ '^(read.by_tenant|write.(update|insert))$' AND held IS NOT TRUE}), '', 'privileged access that is refused is no hole');
+$node->safe_psql('postgres', q{SET leyser.guards = off; ALTER ROLE app NOBYPASSRLS; ALTER SYSTEM RESET leyser.privileged_access});
+$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
+
 # ---- what is recorded, and what is not said ----
 
 my $place = log_position($node);

@@ -141,6 +141,9 @@ is_refused($node, "SELECT * FROM leyser.$_", '42501', "app: $_", user => 'app') 
 is(sqlstate_of($node, 'SELECT * FROM leyser.notice, leyser.notice_update, leyser.mail, leyser.mail_delivery', user => 'auditor'), '', 'an auditor reads notices and mail');
 is_refused($node, 'SELECT * FROM leyser.contact', '42501', '... but no addresses', user => 'auditor');
 
+is_refused($node, "SELECT leyser.grant_usage('$_->[0]', '$_->[1]')", '0LP01', "$_->[0] cannot have usage $_->[1], too") for [ 'app', 'mailer' ], [ 'gateway', 'mailer' ], [ 'mailer', 'application' ];
+is_refused($node, 'GRANT mailer TO app', 'LY007', '... nor become the other');
+
 # ---- the feed ----
 
 as_operator($node, q{SELECT leyser.announce('incident', 'low', 'A <b> & "c"', E'One.\nTwo ]]> <x/>.',
