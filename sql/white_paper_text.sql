@@ -148,7 +148,7 @@ AS $$
     ('tls weak', 'Connections over the network without TLS 1.2: %s.', 'TLS 1.2に満たないネットワーク接続: %s。'),
     ('backups', 'Generations that count: %s of %s; the newest of %s; last verified %s.', '有効な世代: %s(方針 %s)。最新: %s。最後の検証: %s。'),
     ('backup none yet', 'The books know of no backup yet.', 'バックアップはまだ記録されていません。'),
-    ('clock', 'The clock of the server: %s.', 'サーバの時計: %s。'),
+    ('clock', 'The kernel says of its clock: %s; the server''s log is in %s.', 'カーネルによる時計の状態: %s。サーバログの時間帯: %s。'),
     ('clock unknown', 'Whether the kernel''s clock is synchronized is not known here.', 'カーネル時計の同期状態はここでは確認できません。'),
     ('heartbeat clock', 'The heartbeat saw the time go forward, last at %s.', '定期実行は時刻の前進を確認しています(最終 %s)。'),
     ('no heartbeat', 'No heartbeat has looked at the clock yet.', '定期実行による時刻の確認はまだありません。'),
