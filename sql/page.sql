@@ -105,7 +105,7 @@ CREATE FUNCTION leyser.page_horizons(look leyser.clause_look) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
     WITH told AS (
-        SELECT CASE WHEN look.names THEN h.tenant_id END AS tenant_id, leyser.told_day(h.erased_at) AS erased_on,
+        SELECT CASE WHEN look.names THEN h.tenant_id END AS tenant_id, leyser.page_date(h.erased_at) AS erased_on,
                CASE WHEN h.gone_at IS NULL THEN leyser.told_day(h.due_at) END AS due_on, leyser.told_day(h.gone_at) AS gone_on,
                h.gone_at IS NULL AND h.due_at < clock_timestamp() AS is_overdue, count(*) AS customers
         FROM leyser.list_horizon() h GROUP BY 1, 2, 3, 4, 5
@@ -114,7 +114,7 @@ AS $$
     )
     SELECT leyser.page_table(look, 'horizons', 'page horizons', ARRAY['page erased on', CASE WHEN look.names THEN 'page customer' ELSE 'page customers' END, 'page gone on'],
                string_agg(leyser.page_row(p.erased_on, coalesce(leyser.page_escape(p.tenant_id), leyser.page_number(p.customers)),
-                   CASE WHEN p.gone_on IS NOT NULL THEN p.gone_on WHEN p.is_overdue THEN leyser.page_say(look, 'page overdue since', p.due_on)
+                   CASE WHEN p.gone_on IS NOT NULL THEN format('<span class="line">%s</span>', p.gone_on) WHEN p.is_overdue THEN leyser.page_say(look, 'page overdue since', p.due_on)
                         ELSE leyser.page_say(look, 'page due on', p.due_on) END), '' ORDER BY p.place))
            || coalesce(leyser.page_more(look, (SELECT sum(r.customers)::bigint FROM placed r WHERE r.place > 20)), '')
     FROM placed p WHERE p.place <= 20
@@ -152,9 +152,9 @@ CREATE FUNCTION leyser.page_rules(look leyser.clause_look) RETURNS text
 AS $$
     SELECT leyser.page_table(look, 'rules', 'page rules', '{page rule,page severity,page objects,page since}',
         string_agg(leyser.page_row(format('<span lang="en">%s</span><br/><span class="small" lang="en">%s</span>', leyser.page_escape(f.what), leyser.page_escape(f.check_id)),
-            leyser.page_say(look, 'page ' || f.severity),
+            format('<span class="line">%s</span>', leyser.page_say(look, 'page ' || f.severity)),
             CASE WHEN look.names THEN leyser.page_escape(leyser.name_some(look, f.objects)) ELSE leyser.page_number(cardinality(f.objects)) END,
-            leyser.told_day(f.since)), ''
+            leyser.page_date(f.since)), ''
             ORDER BY array_position('{critical,high,medium,low}', f.severity), f.check_id))
     FROM (SELECT f.check_id, f.severity, rtrim(r.what, '.') AS what, array_agg(f.object ORDER BY f.object) AS objects, min(f.since) AS since
           FROM unnest(look.findings) f JOIN leyser.list_rules() r ON r.check_id = f.check_id

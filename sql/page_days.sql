@@ -31,7 +31,7 @@ AS $$
     SELECT format('<g class="%s" transform="translate(%s %s)"><title>%s: %s%s</title><rect width="44" height="44" rx="3"/><text x="22" y="14" text-anchor="middle">%s</text>'
                   '<use href="#sign-%s" x="%s" y="20" width="18" height="18"/>%s</g>',
         state, (extract(isodow FROM day)::integer - 1) * 48, 20 + week * 48,
-        day, leyser.page_say(look, 'page day ' || state),
+        to_char(day, 'YYYY-MM-DD'), leyser.page_say(look, 'page day ' || state),
         CASE WHEN look.names AND generations > 0 THEN leyser.page_escape(' (' || leyser.name_some(look, labels) || ')') ELSE '' END,
         to_char(day, 'MM-DD'), leyser.page_sign(state), CASE WHEN generations > 1 THEN 6 ELSE 13 END,
         CASE WHEN generations > 1 THEN format('<text x="28" y="33">×%s</text>', least(generations, 99)) ELSE '' END)
@@ -48,8 +48,8 @@ AS $$
         SELECT e.*, (e.day - (date_trunc('week', min(e.day) OVER ())::date)) / 7 AS week FROM every e
         WHERE e.day > (clock_timestamp() AT TIME ZONE 'UTC')::date - 92
     ), about AS (
-        SELECT leyser.page_say(look, 'page days about', min(d.day)::text, max(d.day)::text, count(*) FILTER (WHERE d.state = 'missed')::text,
-                   coalesce(array_to_string((array_agg(d.day::text ORDER BY d.day) FILTER (WHERE d.state = 'missed'))[:31], ', ') || '.', '')) AS text,
+        SELECT leyser.page_say(look, 'page days about', to_char(min(d.day), 'YYYY-MM-DD'), to_char(max(d.day), 'YYYY-MM-DD'), count(*) FILTER (WHERE d.state = 'missed')::text,
+                   coalesce(array_to_string((array_agg(to_char(d.day, 'YYYY-MM-DD') ORDER BY d.day) FILTER (WHERE d.state = 'missed'))[:31], ', ') || '.', '')) AS text,
                max(d.week) * 48 + 65 AS height
         FROM drawn d
     )

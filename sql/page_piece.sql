@@ -26,11 +26,17 @@ AS $$ SELECT to_char(number, 'FM9,999,999,999,999,999,990') $$;
 REVOKE ALL ON FUNCTION leyser.page_number(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.page_number(bigint) IS 'internal: a number for people';
 
+CREATE FUNCTION leyser.page_date(moment timestamptz) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT format('<span class="line">%s</span>', leyser.told_day(moment)) WHERE moment IS NOT NULL $$;
+REVOKE ALL ON FUNCTION leyser.page_date(timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.page_date(timestamptz) IS 'internal: a day of UTC, on one line; NULL where there is none';
+
 CREATE FUNCTION leyser.page_time(moment timestamptz) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN isfinite(moment) THEN format('<time datetime="%s">%s</time>',
-        to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"'), to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')) ELSE '∞' END
+    SELECT CASE WHEN isfinite(moment) THEN format('<time datetime="%s">%s %s</time>',
+        to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"'), leyser.page_date(moment), to_char(moment AT TIME ZONE 'UTC', 'HH24:MI')) ELSE '∞' END
     WHERE moment IS NOT NULL
 $$;
 REVOKE ALL ON FUNCTION leyser.page_time(timestamptz) FROM PUBLIC;

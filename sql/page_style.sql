@@ -47,16 +47,20 @@ th, td { text-align: left; vertical-align: top; padding: .5rem .75rem .5rem 0; b
 th:last-child, td:last-child { padding-right: 0; }
 thead th { color: var(--muted); font-weight: 400; font-size: .875rem; }
 tbody th { font-weight: 400; }
-td, dd, pre { overflow-wrap: anywhere; }
+td, tbody th, dd, pre { overflow-wrap: anywhere; }
+h1, h2, h3, figcaption, caption { word-break: auto-phrase; }
+thead th, dt, .status { word-break: keep-all; }
+.line { white-space: nowrap; }
 .links a { display: inline-block; margin-right: .75rem; }
 .more { margin: .5rem 0 0; color: var(--muted); }
-dl.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: 1.25rem 1rem; margin: 0; }
+dl.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: 1.25rem 1rem; margin: 0; }
 dl.figures dt { color: var(--muted); font-size: .875rem; line-height: 1.35; }
 dl.figures dd { margin: .125rem 0 0; font-size: 1.125rem; line-height: 1.35; font-variant-numeric: tabular-nums; }
 dl.figures div { display: flex; flex-direction: column; justify-content: space-between; border-top: 1px solid var(--line); padding-top: .5rem; }
 article { border-top: 1px solid var(--line); padding: 1.5rem 0; }
-article h3, article .status { margin: 0 0 .5rem; }
-article dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .75rem 1.5rem; margin: .75rem 0 0; font-size: .9375rem; }
+article h3, p.status { margin: 0 0 .5rem; }
+p.status { display: block; }
+article dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .75rem 1.5rem; margin: .25rem 0 0; font-size: .9375rem; }
 article dt { color: var(--muted); font-size: .875rem; }
 article dd { margin: 0; max-width: 44rem; }
 .wide { grid-column: 1 / -1; }
@@ -72,19 +76,22 @@ figcaption { font-weight: 600; padding-bottom: .5rem; }
 @media (min-width: 44rem) {
   article { display: grid; grid-template-columns: 3.5rem minmax(0, 1fr) max-content; gap: 0 1.5rem; padding: 1.75rem 0; }
   article h3 { grid-column: 1 / 3; display: grid; grid-template-columns: subgrid; }
-  article .status { grid-column: 3; text-align: right; }
+  p.status { grid-column: 3; text-align: right; }
   article dl { grid-column: 2 / -1; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); } }
 @media print {
   @page { margin: 18mm 16mm; }
-  body { font-size: 10pt; line-height: 1.45; }
+  html { font-size: 9pt; }
+  body { line-height: 1.5; }
   header, main, footer { max-width: none; padding-left: 0; padding-right: 0; }
   header { padding-top: 0; }
   nav, .skip { display: none; }
   h2 { margin-top: 2rem; break-after: avoid; }
-  h3, caption, figcaption { break-after: avoid; }
-  article, figure, tr, dl.figures div { break-inside: avoid; }
+  h3, caption, figcaption, thead { break-after: avoid; }
+  tbody tr:first-child { break-before: avoid; }
+  article, figure, tr, dl.figures, #statuses, #findings-by-severity { break-inside: avoid; }
   thead { display: table-header-group; }
-  article { padding: .875rem 0; }
+  article { padding: 1rem 0; }
+  article dl { grid-template-columns: repeat(3, 1fr); }
   pre { border: 1px solid var(--line); }
   a { color: inherit; text-decoration: none; } }
 ' $$;

@@ -37,7 +37,7 @@ AS $$
     ('page promises', 'Promises', '約束の一覧'),
     ('page responsible', 'Responsible', '責任主体'),
     ('page evidence', 'Evidence', '根拠'),
-    ('page since', 'Since', '現在の状態になった日時'),
+    ('page since', 'Since', '状態の開始'),
     ('page remedy', 'Remedy', '対処'),
     ('page remedy left out', 'Known. It names objects, and is in the edition with names.', '判明しています。名称を含むため、名称を含む版にのみ記載しています。'),
     ('page control', 'ISO/IEC 27017', 'ISO/IEC 27017'),

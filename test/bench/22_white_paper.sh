@@ -1,5 +1,5 @@
 #!/bin/bash
-# white_paper() and metrics() over 10,000 tenants, of which 500 are erased, 1,000,000
+# white_paper(), its page and metrics() over 10,000 tenants, of which 500 are erased, 1,000,000
 # accounts, 1,000 backup generations, 200,000 events and 100 protected tables; and what
 # each clause takes.
 
@@ -63,6 +63,10 @@ tell "tenants, accounts, generations, events" "$(sql -c "SELECT (SELECT count(*)
 	(SELECT count(*) FROM leyser.generation_record), (SELECT count(*) FROM leyser.event_record)")"
 judge "white_paper(), ms (median of 5)" "$(calls auditor 'leyser.white_paper()' | median)" "at most" 1000
 judge "white_paper('ja'), ms" "$(calls auditor "leyser.white_paper('ja')" | median)" "at most" 1000
+for page in "'en'" "'ja'" "'en', true"; do
+	judge "white_paper_html($page), ms" "$(calls auditor "leyser.white_paper_html($page)" | median)" "at most" 2000
+	judge "... bytes" "$(sql -U auditor -c "SELECT octet_length(leyser.white_paper_html($page))")" "at most" 1000000
+done
 judge "metrics(), ms" "$(calls monitor 'leyser.metrics()' | median)" "at most" 200
 tell "what of it is the security check, ms" "$(calls postgres 'leyser.look_at_findings()' | median)"
 tell "what of it are alerts, ms" "$(calls postgres 'leyser.look_at_alerts()' | median)"
