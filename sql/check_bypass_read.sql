@@ -36,6 +36,12 @@ AS $rules$
     ('bypass.guards_off', 'high', 'open', 'The guards are switched off by a setting.',
      'Statements that open a table or a role are not refused; the setting is for a restore, in its session.',
      'ALTER ROLE keeper SET leyser.guards = off;', 'ALTER ROLE … RESET leyser.guards;'),
+    ('bypass.access_unrecorded', 'high', 'open', 'Access to protected tables past row security is not recorded.',
+     'Whoever row security does not bind looks, and nobody can tell afterwards.',
+     'ALTER SYSTEM SET leyser.privileged_access = off; SELECT pg_reload_conf();', 'ALTER SYSTEM SET leyser.privileged_access = ''record''; SELECT pg_reload_conf();'),
+    ('bypass.access_window', 'low', 'open', 'A window for privileged access is open.',
+     'What its role does past row security is let through where it is refused else.',
+     'SELECT leyser.open_privileged_access(''keeper'', ''a migration'', ''2 hours'');', 'SELECT leyser.close_privileged_access(…);'),
     ('bypass.parameter_right', 'high', 'open', 'Somebody whom row security binds may set what only superusers should.',
      'leyser''s settings decide who is let through, and session_replication_role which triggers fire.',
      'GRANT SET ON PARAMETER session_replication_role TO reader;', 'REVOKE ALL ON PARAMETER … FROM …;'),
@@ -148,6 +154,13 @@ AS $$
     UNION ALL
     SELECT 'bypass.guards_off', s.object, 'leyser''s guards are off.', leyser.setting_remedy(s, 'on')
     FROM leyser.check_setting s WHERE s.name = 'leyser.guards' AND s.value IN ('off', 'false', 'no', '0')
+    UNION ALL
+    SELECT 'bypass.access_unrecorded', s.object, 'leyser.privileged_access is off.', leyser.setting_remedy(s, 'record')
+    FROM leyser.check_setting s WHERE s.name = 'leyser.privileged_access' AND s.value = 'off'
+    UNION ALL
+    SELECT 'bypass.access_window', 'window ' || w.window_id, format('Role %s may see all rows until %s: %s.', w.to_role, leyser.told_time(w.ends_at), w.purpose),
+           format('SELECT leyser.close_privileged_access(%s);', w.window_id)
+    FROM leyser.privileged_window w WHERE w.is_open
     UNION ALL
     SELECT 'bypass.parameter_right', 'parameter ' || p.parname, format('%s may set it.', string_agg(DISTINCT leyser.role_word(x.grantee), ', ')),
            format('REVOKE ALL ON PARAMETER %s FROM %s;', p.parname, string_agg(DISTINCT leyser.role_word(x.grantee), ', '))

@@ -30,11 +30,70 @@ $$;
 REVOKE ALL ON FUNCTION leyser.judge_2_4(leyser.clause_look) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_2_4(leyser.clause_look) IS 'internal: permissions inside a tenant';
 
-CREATE FUNCTION leyser.judge_2_5(look leyser.clause_look) RETURNS SETOF leyser.clause_point
+-- What is sealed is counted once, whatever committed when.
+CREATE FUNCTION leyser.count_role_usage() RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    counted bigint := coalesce((SELECT m.run FROM leyser.role_usage_mark m), 0);
+    newest bigint := (SELECT e.number FROM leyser.chain_end('') e);
+BEGIN
+    INSERT INTO leyser.role_usage_record AS u (day, role, events)
+        SELECT (e.at AT TIME ZONE 'UTC')::date, e.caller_role, count(*)
+        FROM leyser.event_seal s CROSS JOIN LATERAL leyser.seal_members(s.members) m JOIN leyser.event_record e ON e.event_id = m.event_id
+        WHERE s.run > counted AND s.run <= newest AND e.caller_role IS NOT NULL GROUP BY 1, 2
+        ON CONFLICT ON CONSTRAINT role_usage_record_pkey DO UPDATE SET events = u.events + excluded.events;
+    INSERT INTO leyser.role_usage_mark AS m (run) VALUES (newest) ON CONFLICT (singleton) DO UPDATE SET run = greatest(m.run, excluded.run);
+    DELETE FROM leyser.role_usage_record u WHERE u.day < (clock_timestamp() AT TIME ZONE 'UTC')::date - 400;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.count_role_usage() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.count_role_usage() IS 'internal: counts by role the events that were sealed since it was last called';
+
+-- Whoever is a member uses what its role was granted.
+CREATE FUNCTION leyser.usage_points(look leyser.clause_look) RETURNS SETOF leyser.clause_point
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'told', leyser.tell(look.language, 'usage', u.usage, leyser.name_some(look, array_agg(r.rolname::text ORDER BY r.rolname))), NULL::timestamptz, NULL
-    FROM leyser.usage_record u JOIN pg_roles r ON r.oid = u.role GROUP BY u.usage
+    WITH used AS MATERIALIZED (
+        SELECT h.role, sum(u.events) AS events
+        FROM leyser.role_usage_record u JOIN pg_roles r ON r.oid::regrole::text = u.role JOIN leyser.check_reach h ON h.actor = r.oid
+        WHERE u.day > (clock_timestamp() AT TIME ZONE 'UTC')::date - 30 GROUP BY h.role
+    )
+    SELECT 'told', leyser.tell(look.language, 'usage', g.usage, leyser.name_some(look,
+               array_agg(leyser.tell(look.language, 'usage used', r.rolname::text, coalesce(u.events, 0)::text) ORDER BY u.events DESC NULLS LAST, r.rolname))), NULL::timestamptz, NULL
+    FROM leyser.usage_record g JOIN pg_roles r ON r.oid = g.role LEFT JOIN used u ON u.role = g.role GROUP BY g.usage
+$$;
+REVOKE ALL ON FUNCTION leyser.usage_points(leyser.clause_look) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.usage_points(leyser.clause_look) IS 'internal: who holds each usage, and how often it was used';
+
+CREATE FUNCTION leyser.privileged_points(look leyser.clause_look) RETURNS SETOF leyser.clause_point
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH seen AS MATERIALIZED (
+        SELECT coalesce(sum(u.events), 0) AS in_month, coalesce(sum(u.events) FILTER (WHERE u.day > d.today - 7), 0) AS in_week,
+               min(u.first_at) FILTER (WHERE u.day > d.today - 7) AS first_at, max(u.last_at) AS last_at
+        FROM (VALUES ((clock_timestamp() AT TIME ZONE 'UTC')::date)) d (today)
+        LEFT JOIN leyser.daily_usage_record u ON u.tenant_id = '' AND u.day > d.today - 30 AND u.event IN ('privileged.access', 'privileged.ddl', 'privileged.uncounted')
+    )
+    SELECT CASE current_setting('leyser.privileged_access') WHEN 'off' THEN 'broken' ELSE 'told' END,
+           CASE current_setting('leyser.privileged_access') WHEN 'off' THEN leyser.tell(look.language, 'privileged off')
+                ELSE leyser.tell(look.language, 'privileged', current_setting('leyser.privileged_access'), s.in_month::text) END,
+           NULL::timestamptz, CASE current_setting('leyser.privileged_access') WHEN 'off' THEN 'ALTER SYSTEM RESET leyser.privileged_access; SELECT pg_reload_conf();' END
+    FROM seen s
+    UNION ALL
+    SELECT 'at risk', leyser.tell(look.language, 'privileged used', s.in_week::text, leyser.told_time(s.last_at)), s.first_at,
+           'SELECT * FROM leyser.privileged_access ORDER BY at DESC LIMIT 100;'
+    FROM seen s WHERE s.in_week > 0
+$$;
+REVOKE ALL ON FUNCTION leyser.privileged_points(leyser.clause_look) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.privileged_points(leyser.clause_look) IS 'internal: access to tenants'' rows past row security';
+
+CREATE FUNCTION leyser.judge_2_5(look leyser.clause_look) RETURNS SETOF leyser.clause_point
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT * FROM leyser.usage_points(look)
+    UNION ALL
+    SELECT * FROM leyser.privileged_points(look)
     UNION ALL
     SELECT * FROM leyser.finding_points(look, '2.5')
 $$;
@@ -42,15 +101,21 @@ REVOKE ALL ON FUNCTION leyser.judge_2_5(leyser.clause_look) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_2_5(leyser.clause_look) IS 'internal: privileged users, and duties kept apart';
 
 CREATE FUNCTION leyser.judge_2_7(look leyser.clause_look) RETURNS SETOF leyser.clause_point
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT * FROM leyser.finding_points(look, '2.7')
+    UNION ALL
+    SELECT * FROM leyser.privileged_points(look)
     UNION ALL
     SELECT 'told', leyser.tell(look.language, 'support open', leyser.name_some(look, coalesce(array_agg(format('%s → %s', s.tenant_id, s.to_role) ORDER BY s.valid_until), '{}'))), NULL, NULL
     FROM leyser.support_record s WHERE s.revoked_at IS NULL AND s.valid_until > clock_timestamp()
     UNION ALL
     SELECT 'told', leyser.tell(look.language, 'exports open', leyser.name_some(look, coalesce(array_agg(format('%s → %s', e.tenant_id, e.to_role) ORDER BY e.ends_at), '{}'))), NULL, NULL
     FROM leyser.export_record e WHERE e.ended_at IS NULL AND e.ends_at > clock_timestamp()
+    UNION ALL
+    SELECT 'told', leyser.tell(look.language, 'disclosures open', leyser.name_some(look,
+               coalesce(array_agg(format('%s → %s (%s)', d.tenant_id, d.to_role, left(d.legal_basis, 100)) ORDER BY d.ends_at), '{}'))), NULL, NULL
+    FROM leyser.disclosure_record d WHERE d.closed_at IS NULL AND d.ends_at > clock_timestamp()
 $$;
 REVOKE ALL ON FUNCTION leyser.judge_2_7(leyser.clause_look) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_2_7(leyser.clause_look) IS 'internal: use of customers'' data';

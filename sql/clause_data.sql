@@ -88,7 +88,7 @@ REVOKE ALL ON FUNCTION leyser.judge_2_11(leyser.clause_look) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_2_11(leyser.clause_look) IS 'internal: daily backups and their generations';
 
 CREATE FUNCTION leyser.judge_2_12(look leyser.clause_look) RETURNS SETOF leyser.clause_point
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN t.latest_at IS NULL THEN 'at risk' ELSE 'kept' END,
            CASE WHEN t.latest_at IS NULL THEN leyser.tell(look.language, 'no heartbeat')
@@ -96,7 +96,12 @@ AS $$
            CASE WHEN t.latest_at IS NULL THEN 'SELECT leyser.schedule();' END
     FROM (VALUES (1)) one LEFT JOIN leyser.tick_record t ON true
     UNION ALL
-    SELECT 'outside', leyser.tell(look.language, 'clock unknown'), NULL, NULL
+    SELECT CASE WHEN c.is_synchronized IS NULL THEN 'outside' ELSE 'told' END,
+           CASE WHEN c.is_synchronized IS NULL THEN leyser.tell(look.language, 'clock unknown')
+                ELSE leyser.tell(look.language, 'clock', c.state, c.log_time_zone) END, NULL, NULL
+    FROM leyser.clock_status() c
+    UNION ALL
+    SELECT * FROM leyser.finding_points(look, '2.12')
     UNION ALL
     SELECT * FROM leyser.alert_points(look, '2.12')
 $$;

@@ -95,7 +95,6 @@ AS $$
     ('page gone on', 'Gone from all backups', 'バックアップからの消滅'),
     ('page due on', 'due %s', '期限 %s'),
     ('page overdue since', 'overdue since %s', '期限超過 %s'),
-    ('page no erasure', 'No customer was erased yet, and no erasure is under way.', '消去済み、消去中のお客様はいません。'),
     -- the security check
     ('page findings', 'Open findings of the security check', 'セキュリティ点検の未対応の指摘'),
     ('page open', 'Open', '未対応'),
@@ -109,7 +108,6 @@ AS $$
     ('page rules', 'Rules with open findings, worst first', '未対応の指摘がある規則(重大な順)'),
     ('page rule', 'Rule', '規則'),
     ('page objects', 'Objects', '対象'),
-    ('page rules examined', 'Rules examined', '点検した規則'),
     ('page family failed', 'The rules of family "%s" could not be examined: SQLSTATE %s.', '規則群「%s」は点検できませんでした(SQLSTATE %s)。'),
     ('page no finding', 'Nothing was found that is not accepted.', '未対応の指摘はありません。')
 $$;

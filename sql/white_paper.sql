@@ -154,6 +154,7 @@ DECLARE
     changed integer := 0;
 BEGIN
     PERFORM leyser.note_versions();
+    PERFORM leyser.count_role_usage();
     FOR one IN SELECT e.clause, split_part(e.status, ' until', 1) AS status, e.evidence, least(e.cause_since, seen_at) AS cause_since
                FROM leyser.examine_clauses(leyser.look_around('en', true)) e LOOP
         former := (SELECT r.status FROM leyser.clause_record r WHERE r.clause = one.clause);

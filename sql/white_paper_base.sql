@@ -56,10 +56,13 @@ AS $$
         ('2.4', '{bypass.permission_policy_changed,widen.permissive_beside,widen.permissive_true,widen.grant_option,widen.public_grant,widen.trigger_right,widen.createrole}', NULL),
         ('2.5', '{bypass.superuser,bypass.bypassrls,bypass.becomes,bypass.parameter_right,bypass.guards_off,key.,replication.role,server.system_tables,server.replica_role}', NULL),
         ('2.7', '{bypass.superuser,bypass.bypassrls,bypass.raw_reader,key.duty_reads_rows,key.all_data,key.server_files,replication.publication,replication.logical_slot}', NULL),
-        ('2.9', '{server.not_preloaded,server.hba_trust,server.hba_local_trust,server.hba_weak,server.hba_error,server.md5_password,server.password_encryption,token.}', NULL),
+        ('2.9', '{server.not_preloaded,server.hba_trust,server.hba_local_trust,server.hba_weak,server.hba_ident,server.hba_replication,server.hba_error,server.file_open,server.md5_password,server.password_encryption,token.}', NULL),
         ('2.9', '{server.hba_everywhere}', 'at risk'),
-        ('2.10', '{server.tls_version,server.tls_off,server.hba_plain}', 'broken'),
-        ('2.13', '{server.log_connections,job.heartbeat,job.failing}', 'at risk'),
+        ('2.10', '{server.tls_version,server.tls_off,server.hba_plain,server.require_tls}', 'broken'),
+        ('2.10', '{server.tls_ciphers}', 'at risk'),
+        ('2.12', '{server.clock_loose}', 'broken'),
+        ('2.12', '{server.clock_moved_back,server.log_time_zone}', 'at risk'),
+        ('2.13', '{server.log_connections,server.log_file_mode,job.heartbeat,job.failing}', 'at risk'),
         ('2.15', '{bypass.,governed.,leak.,widen.,replication.publication,job.past_row_security,server.version,server.replica_role,server.system_tables,key.own_tables,key.own_functions,key.leyser_owner}', NULL)
     ) c (clause, patterns, state) CROSS JOIN LATERAL unnest(c.patterns::text[]) p (pattern)
 $$;

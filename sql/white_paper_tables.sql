@@ -37,6 +37,20 @@ CREATE TABLE leyser.version_record (
 );
 COMMENT ON TABLE leyser.version_record IS 'versions of the server and of leyser: since when each has been running';
 
+-- What those did who hold a usage: counted from the seals, each event once.
+CREATE TABLE leyser.role_usage_record (
+    day date NOT NULL,                  -- by UTC
+    role text COLLATE "C" NOT NULL,     -- the role in force, as the event has it
+    events bigint NOT NULL,
+    PRIMARY KEY (day, role)
+);
+COMMENT ON TABLE leyser.role_usage_record IS 'how many events each role caused on each day, for thirteen months';
+CREATE TABLE leyser.role_usage_mark (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    run bigint NOT NULL
+);
+COMMENT ON TABLE leyser.role_usage_mark IS 'the last run of seals whose events were counted by role';
+
 -- The last time that the whole event log was verified.
 CREATE TABLE leyser.verification_record (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),

@@ -245,9 +245,9 @@ leyser_plan_names(const PlannedStmt *plan, const RangeTblEntry *rte, Oid *check_
 /* What the permission hook is given: permissions have a list of their own since 16. */
 #if PG_VERSION_NUM >= 160000
 typedef RTEPermissionInfo leyser_permission_info;
-#define LEYSER_CHECK_PERMS_PARAMS List *range_table, List *permissions, bool raise
-#define LEYSER_CHECK_PERMS_ARGS range_table, permissions, raise
-#define LEYSER_CHECK_PERMS_LIST permissions
+#define LEYSER_CHECK_PERMS_PARAMS List *range_table, List *infos, bool raise
+#define LEYSER_CHECK_PERMS_ARGS range_table, infos, raise
+#define LEYSER_CHECK_PERMS_LIST infos
 #define leyser_plan_permissions(plan) ((plan)->permInfos)
 #else
 typedef RangeTblEntry leyser_permission_info;

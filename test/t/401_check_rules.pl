@@ -41,6 +41,7 @@ my %alike = (
 	'bypass.rule' => q{CREATE TABLE shop.inbox (i int); ALTER TABLE shop.inbox OWNER TO keeper; CREATE RULE also AS ON INSERT TO shop.inbox DO ALSO DELETE FROM shop.invoice},
 	'bypass.truncate_right' => q{GRANT TRUNCATE ON shop.country TO app; CREATE ROLE cleaner NOLOGIN; GRANT TRUNCATE ON shop.invoice TO cleaner},
 	'bypass.guards_off' => q{ALTER ROLE keeper SET leyser.guards = on; SET LOCAL leyser.guards = off},
+	'bypass.access_window' => q{SELECT leyser.close_privileged_access(leyser.open_privileged_access('keeper', 'a migration', '1 hour'))},
 	'bypass.parameter_right' => q{GRANT SET ON PARAMETER work_mem TO reader; CREATE ROLE restorer NOLOGIN; GRANT SET ON PARAMETER leyser.guards TO restorer},
 	'bypass.raw_reader' => q{CREATE EXTENSION dblink; CREATE EXTENSION pageinspect},
 	'bypass.user_mapping' => q{CREATE FOREIGN DATA WRAPPER far; CREATE SERVER there FOREIGN DATA WRAPPER far; CREATE USER MAPPING FOR PUBLIC SERVER there; CREATE USER MAPPING FOR app SERVER there},
@@ -161,7 +162,7 @@ my %undo = (
 );
 
 # What 402_check_server.pl shows, for no transaction can roll it back.
-my %elsewhere = map { $_ => 1 } qw(job.prepared server.log_connections server.version server.not_preloaded server.hba_trust server.hba_local_trust server.hba_weak
+my %elsewhere = map { $_ => 1 } qw(job.prepared bypass.access_unrecorded server.log_connections server.version server.not_preloaded server.hba_trust server.hba_local_trust server.hba_weak
   server.hba_plain server.hba_everywhere server.hba_error server.tls_off server.tls_version
   server.require_tls server.hba_ident server.hba_all server.hba_replication server.tls_ciphers server.data_mode server.log_file_mode server.file_open
   server.clock_loose server.log_time_zone);

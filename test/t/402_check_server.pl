@@ -114,6 +114,15 @@ is(found(), '', '... not where the kernel does not say');
 say_of_clock($node, 'true');
 is(found(), '', '... nor where it is kept');
 
+# Whether anybody is told who looks past row security.
+fires_and_is_mended($node, 'bypass.access_unrecorded', rules_of($node)->{'bypass.access_unrecorded'});
+$node->safe_psql('postgres', 'ALTER SYSTEM SET leyser.privileged_access = refuse');
+$node->reload;
+$node->poll_query_until('postgres', q{SELECT current_setting('leyser.privileged_access') = 'refuse'}) or die;
+is(found('bypass'), '', 'not where it is refused');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET leyser.privileged_access');
+$node->reload;
+
 # Settings.
 fires_and_is_mended($node, $_, rules_of($node)->{$_}) foreach qw(server.require_tls server.tls_ciphers server.log_file_mode server.log_time_zone);
 foreach my $setting ("ssl_ciphers = 'HIGH:MEDIUM:+3DES:!aNULL'", "log_file_mode = '0640'", "log_timezone = 'Etc/UTC'", 'leyser.require_tls = on')

@@ -109,6 +109,8 @@ drive('2.4', $kept, q{SET leyser.guards = off; DROP POLICY leyser_permission_rea
 drive('2.4', $kept, $rules->{'widen.permissive_true'}{example}, 'broken', 'widen.permissive_true');
 drive('2.5', $kept, 'CREATE ROLE shadow BYPASSRLS', 'broken', 'role shadow');
 drive('2.5', $kept, $rules->{'key.custodian_acts'}{example}, 'broken', 'key.custodian_acts');
+drive($_, $kept, reload(q{ALTER SYSTEM SET leyser.privileged_access = 'off'}, 'leyser.privileged_access', 'off'), 'broken', 'neither refused nor recorded',
+	sub { paste($node, of_clause($_, 'remedy')); setting_is('leyser.privileged_access', 'record') }) foreach qw(2.5 2.7);
 drive('2.7', $kept, $rules->{'key.all_data'}{example}, 'broken', 'key.all_data');
 drive('2.9', $kept, $rules->{'token.in_setting'}{example}, 'broken', 'token.in_setting');
 drive('2.9', $kept, reload(q{ALTER SYSTEM SET leyser.max_token_lifetime = '2d'}, 'leyser.max_token_lifetime', '2d'), 'at risk', 'token.lifetime',
@@ -121,6 +123,19 @@ $node->safe_psql('postgres', 'DROP ROLE shadow');
 # What somebody accepts keeps no promise, and breaks none.
 drive('2.5', $kept, q{CREATE ROLE shadow BYPASSRLS; SELECT leyser.waive_check('bypass.bypassrls', 'role shadow', 'a report of the night', now() + interval '1 day')},
 	'at risk', 'Accepted until .* bypass.bypassrls, role shadow', 'DROP ROLE shadow');
+
+# Who holds a usage, and how often it was used; by members, too.
+like(of_clause('2.5', 'evidence'), qr/Usage operator: operator \(\d+ events/, '2.5: who holds a usage');
+$node->safe_psql('postgres', 'CREATE ROLE alice LOGIN; GRANT operator TO alice');
+my $sealed = q{SELECT count(*) FROM leyser.event_record e WHERE e.caller_role IN ('operator', 'alice') AND e.event_id NOT IN (SELECT p.event_id FROM leyser.event_pending p)};
+tick('note clauses');
+my $used = $node->safe_psql('postgres', $sealed);
+like(of_clause('2.5', 'evidence'), qr/Usage operator: operator \($used events/, '2.5: ... how often');
+as_role('alice', q{SELECT leyser.create_permission('shop.one', 'one'), leyser.create_permission('shop.two', 'two')});
+tick('seal events', 'note clauses');
+my $more = $node->safe_psql('postgres', $sealed);
+cmp_ok($more, '>=', $used + 2, '2.5: ... by a member, too');
+like(of_clause('2.5', 'evidence'), qr/Usage operator: operator \($more events/, '2.5: ... each counted once');
 
 # 2.6: a backup, and a tenant, elsewhere.
 my $generation;
@@ -163,6 +178,18 @@ is(of_clause('2.8', q{evidence ~ 'shop.ledger'}), 't', '2.8: what the provider k
 drive('2.10', $attested, reload(q{ALTER SYSTEM SET ssl_min_protocol_version = 'TLSv1'}, 'ssl_min_protocol_version', 'TLSv1'), 'broken', 'server.tls_version',
 	sub { paste($node, of_clause('2.10', 'remedy')); setting_is('ssl_min_protocol_version', 'TLSv1.2') });
 
+# 2.12: the kernel's clock, one that was moved back, and the log's time zone.
+say_of_clock($node, 'true');
+drive('2.12', $kept, sub { say_of_clock($node, 'false') }, 'broken', 'server.clock_loose', sub { say_of_clock($node, 'true') });
+drive('2.12', $kept, sub { say_of_clock($node, 'NULL::boolean') }, 'declared', 'is synchronized is not known here', sub { say_of_clock($node, 'true') });
+drive('2.12', $kept, q{UPDATE leyser.tick_record SET latest_at = clock_timestamp() + interval '1 hour'}, 'broken', 'The clock was moved back',
+	q{UPDATE leyser.tick_record SET latest_at = clock_timestamp()});
+drive('2.12', $kept, reload(q{ALTER SYSTEM SET log_timezone = 'Asia/Tokyo'}, 'log_timezone', 'Asia/Tokyo'), 'at risk', 'server.log_time_zone',
+	sub { paste($node, of_clause('2.12', 'remedy')); setting_is('log_timezone', 'UTC') });
+
+drive('2.10', $attested, reload('ALTER SYSTEM SET leyser.require_tls = off', 'leyser.require_tls', 'off'), 'broken', 'server.require_tls',
+	sub { paste($node, of_clause('2.10', 'remedy')); setting_is('leyser.require_tls', 'on') });
+
 # 2.11: a missed day, and a backup that turns out to be torn.
 drive('2.11', $kept, sub { $node->safe_psql('postgres', q{UPDATE leyser.generation_record SET recorded_at = recorded_at - interval '3 days'}) }, 'broken',
 	'No good backup on: ' . $node->safe_psql('postgres', q{SELECT to_char((now() AT TIME ZONE 'UTC')::date - 3, 'YYYY-MM-DD')}),
@@ -204,6 +231,14 @@ drive('2.18', $kept, q{UPDATE leyser.notice_change SET at = at - interval '2 day
 	q{SELECT leyser.end_notice(max(notice_id), 'over', 'It is over.') FROM leyser.notice});
 drive('2.18', $kept, q{UPDATE leyser.mail_record SET state = 'dead', ended_at = now() WHERE mail_id = (SELECT max(mail_id) FROM leyser.mail_record)}, 'broken', 'Mails that were given up',
 	q{SELECT leyser.retry_mail(max(mail_id)) FROM leyser.mail_record});
+
+# 2.5 and 2.7: a look past row security.
+$node->safe_psql('postgres', 'SELECT * FROM shop.invoice');
+tick('note privileged access');
+tick('seal events');
+like(of_clause($_, q{status || evidence}), qr/^at risk.*Access past row security in 7 days: \d+/, "$_: a superuser's look") foreach qw(2.5 2.7);
+$node->safe_psql('postgres', q{UPDATE leyser.daily_usage_record SET day = day - 8 WHERE event LIKE 'privileged.%'});
+like(of_clause($_, q{status || evidence}), qr/^kept.*seen in 30 days: [1-9]/, "$_: ... a week later") foreach qw(2.5 2.7);
 
 $node->stop;
 done_testing();
