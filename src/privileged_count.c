@@ -18,6 +18,8 @@
  *    window under leyser.privileged_access = refuse it does not.
  *  - A standby writes nothing: the log has a line when an access is new and when its
  *    session ends, and the counts stay; the worker writes them after a promotion.
+ *  - Before a database has its keyring nothing is written, either: it may be one to
+ *    which a dump is being restored, whose events are to come in first.
  *  - A crash or restart loses counts that were not written.  At a session's end they
  *    are a line of the server log before.
  *
@@ -53,6 +55,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "cache.h"
 #include "port.h"
 #include "relation.h"
 #include "task.h"
@@ -402,7 +405,8 @@ count_is_writer(void)
 static void
 count_write(PrivilegedEntry *entry, bool must)
 {
-	if (RecoveryInProgress() || !IsUnderPostmaster || count_is_writer())
+	if (RecoveryInProgress() || !IsUnderPostmaster || count_is_writer() ||
+		!leyser_cache_has_keyring())
 		return;
 	if (count_wait(entry, must ? MUST_WAIT_TIMEOUT : WAIT_TIMEOUT) || !must)
 		return;
