@@ -20,6 +20,12 @@ DECLARE
     missing name := (SELECT n FROM unnest(columns || redact) n WHERE NOT EXISTS (SELECT FROM pg_attribute a
         WHERE a.attrelid = relation AND a.attname = n AND a.attnum > 0 AND NOT a.attisdropped) LIMIT 1);
 BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = relation) THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_table',
+            MESSAGE = format('table "%s" does not exist', relation),
+            DETAIL = 'No relation has this oid.',
+            HINT = 'Name the table whose rows are to be audited.';
+    END IF;
     IF kind IS NULL OR kind NOT IN ('r', 'p') THEN
         RAISE EXCEPTION USING ERRCODE = 'wrong_object_type',
             MESSAGE = format('"%s" cannot be audited', relation),
@@ -35,6 +41,7 @@ BEGIN
     IF missing IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_column',
             MESSAGE = format('column "%s" of table "%s" does not exist', missing, relation),
+            DETAIL = 'It is named in columns or redact.',
             HINT = 'Without columns all are audited.';
     END IF;
     IF NOT columns @> redact THEN
@@ -47,7 +54,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.check_audit(regclass, name[], name[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.check_audit(regclass, name[], name[]) IS
-    'internal: 42809 for what is no table, 42703 for an unknown column, 22023 for a redacted one that is not audited';
+    'internal: 42P01 for an unknown table, 42809 for what is none, 42703 for an unknown column, 22023 for a redacted one that is not audited';
 
 -- A statement that names a partition fires the partition's triggers, not its parent's.
 CREATE FUNCTION leyser.audit_family(relation regclass) RETURNS SETOF regclass
@@ -119,7 +126,9 @@ DECLARE
     hidden name[] := coalesce(redact, '{}');
 BEGIN
     IF relation IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'no table is given',
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+            MESSAGE = 'no table is given',
+            DETAIL = 'The relation is NULL.',
             HINT = 'Name the table whose rows are to be audited.';
     END IF;
     PERFORM leyser.check_audit(relation, coalesce(wanted, hidden), hidden);
@@ -131,7 +140,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.audit(regclass, name[], name[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.audit(regclass, name[], name[]) IS
-    'operator: records from now on which rows a statement inserts, updates and deletes, with what they were and are: all columns or those named, the redacted ones without their values; 42809 for what is no table, 42703 for an unknown column, 22023 for a redacted one that is not audited';
+    'operator: records from now on which rows a statement inserts, updates and deletes, with what they were and are: all columns or those named, the redacted ones without their values; 22004 without a table, 42P01 for an unknown one, 42809 for what is none, 42703 for an unknown column, 22023 for a redacted one that is not audited';
 
 -- A partition or child that came later is audited as the table above it is.
 CREATE FUNCTION leyser.follow_audit(parent oid) RETURNS void
@@ -167,7 +176,8 @@ DECLARE
 BEGIN
     IF coalesce(dropped, 0) = 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-            MESSAGE = format('"%s" is not audited', relation),
+            MESSAGE = format('"%s" is not audited', coalesce(relation::text, 'NULL')),
+            DETAIL = 'Nothing records what is done to its rows.',
             HINT = 'View leyser.audited_table tells which tables are.';
     END IF;
     PERFORM leyser.record_event('table.unaudited', NULL, relation::text, NULL);

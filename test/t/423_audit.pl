@@ -50,7 +50,7 @@ sub images
 # ---- what cannot be ----
 
 for my $case ([ q{'seen'}, '42809' ], [ q{'leyser.tenant_record'}, '42809' ], [ q{'pg_class'}, '42809' ], [ q{'item', '{none}'}, '42703' ],
-	[ q{'item', redact => '{gone}'}, '42703' ], [ q{'item', '{id}', '{secret}'}, '22023' ], [ 'NULL', '22004' ], [ q{'nothing'}, '42P01' ])
+	[ q{'item', redact => '{gone}'}, '42703' ], [ q{'item', '{id}', '{secret}'}, '22023' ], [ 'NULL', '22004' ], [ q{'nothing'}, '42P01' ], [ '99999999', '42P01' ])
 {
 	is_refused($node, "SELECT leyser.audit($$case[0])", $$case[1], "refused: $$case[0]", user => 'operator');
 }
