@@ -176,17 +176,69 @@ statement_ends_audit(Node *statement)
 	}
 }
 
+/*
+ * A statement that names a table changes its children's rows, and fires no trigger of
+ * theirs.
+ */
+static bool
+command_escapes(const AlterTableStmt *statement, const AlterTableCmd *command)
+{
+	if (command->subtype == AT_AddInherit)
+		return is_audited(statement->relation, NULL) &&
+			   !is_audited(castNode(RangeVar, command->def), NULL);
+	if (command->subtype == AT_AttachPartition)
+		return is_audited(castNode(PartitionCmd, command->def)->name, NULL) &&
+			   !is_audited(statement->relation, NULL);
+	return false;
+}
+
+/* A child of an audited table and of another one. */
+static bool
+create_escapes(const CreateStmt *statement)
+{
+	int audited = 0;
+	ListCell *cell;
+
+	foreach (cell, statement->inhRelations)
+		audited += is_audited(lfirst_node(RangeVar, cell), NULL);
+	return audited > 0 && audited < list_length(statement->inhRelations);
+}
+
+static bool
+statement_escapes(Node *statement)
+{
+	ListCell *cell;
+
+	if (IsA(statement, CreateStmt))
+		return create_escapes(castNode(CreateStmt, statement));
+	if (!IsA(statement, AlterTableStmt))
+		return false;
+	foreach (cell, castNode(AlterTableStmt, statement)->cmds)
+	{
+		if (command_escapes(castNode(AlterTableStmt, statement),
+							lfirst_node(AlterTableCmd, cell)))
+			return true;
+	}
+	return false;
+}
+
 const LeyserFinding *
 leyser_audit_check(Node *statement)
 {
-	static const LeyserFinding finding = {
+	static const LeyserFinding ends = {
 		.message = "table is audited",
 		.detail = "The statement would drop, disable or change triggers that record "
 				  "what is done to its rows.",
 		.hint = "leyser.unaudit() ends that, and is recorded; a restore sets "
 				"leyser.guards to off."};
+	static const LeyserFinding escapes = {
+		.message = "table is audited, and the one above it is not",
+		.detail = "What is done to its rows by the parent's name would not be recorded.",
+		.hint = "Audit the parent first: leyser.audit()."};
 
-	return statement_ends_audit(statement) ? &finding : NULL;
+	if (statement_ends_audit(statement))
+		return &ends;
+	return statement_escapes(statement) ? &escapes : NULL;
 }
 
 /* ---- new children ---- */

@@ -117,6 +117,12 @@ is($node->safe_psql('postgres', qq{SELECT string_agg(length(i.new ->> 'Größe "
 $node->safe_psql('postgres', q{DELETE FROM item WHERE id >= 1000});
 images();
 
+# One that jsonb cannot hold does not keep a tenant's administrators from all else.
+$node->safe_psql('postgres', q{INSERT INTO item (tenant_id, id, "Größe ""x""", secret, at) VALUES ('t2', 1000, repeat('y', 270000000), NULL, NULL)});
+is(images(), q(row.inserted|t2|public.item|1||{"at": null, "id": "1000", "secret": null, "tenant_id": "t2", "Größe \"x\"": {"bytes": 270000000}}), 'a very long value tells its length');
+$node->safe_psql('postgres', q{DELETE FROM item WHERE id >= 1000});
+images();
+
 # A new column is audited, a new name of a redacted one hides all.
 $node->safe_psql('postgres', q{ALTER TABLE item ADD COLUMN more text DEFAULT 'm'; ALTER TABLE item DROP COLUMN at});
 act(q{UPDATE item SET more = 'n' WHERE id = 1});

@@ -94,6 +94,19 @@ for my $user (qw(owner_of_tables postgres))
 	  'CREATE OR REPLACE TRIGGER leyser_audit_truncate AFTER TRUNCATE ON shop.base EXECUTE FUNCTION suppress_redundant_updates_trigger()',
 	  q{DO $$ BEGIN EXECUTE 'ALTER TABLE shop.base DISABLE TRIGGER ALL'; END $$};
 }
+
+# ---- nor writes through a parent that has none ----
+
+as_owner(q{CREATE TABLE shop.above (tenant_id text, note text); CREATE TABLE shop.root (LIKE shop.sale) PARTITION BY LIST (n);
+	CREATE TABLE shop.root_9 PARTITION OF shop.root FOR VALUES IN (9); CREATE TABLE shop.apart_9 (LIKE shop.sale); CREATE TABLE shop.below () INHERITS (shop.above)});
+$node->safe_psql('postgres', q{SELECT leyser.audit('shop.apart_9')}, extra_params => [ '-U', 'operator' ]);
+is_refused($node, $_, 'LY007', $_, user => 'owner_of_tables')
+  for 'ALTER TABLE shop.base INHERIT shop.above', 'ALTER TABLE shop.base_old INHERIT shop.above', 'ALTER TABLE shop.root ATTACH PARTITION shop.apart_9 FOR VALUES IN (8)',
+  'CREATE TABLE shop.both () INHERITS (shop.above, shop.base)';
+is_refused($node, "SELECT leyser.audit('$_')", '55000', "$_ by itself", user => 'operator') for 'shop.root_9', 'shop.below';
+$node->safe_psql('postgres', q{SELECT leyser.unaudit('shop.apart_9')}, extra_params => [ '-U', 'operator' ]);
+as_owner(q{ALTER TABLE shop.base_late NO INHERIT shop.base; ALTER TABLE shop.base_late INHERIT shop.base; DROP TABLE shop.above CASCADE; DROP TABLE shop.root; DROP TABLE shop.apart_9});
+
 recorded();
 $node->safe_psql('postgres', q{SET session_replication_role = replica; INSERT INTO shop.sale_1 VALUES ('t1', 1)});
 is(recorded(), 'row.inserted shop.sale_1 1', 'a replication role has its rows recorded, too');
