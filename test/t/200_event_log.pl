@@ -264,7 +264,7 @@ recorded(q{SELECT leyser.ungovern_schema('"a schema"')}, 'schema.ungoverned');
 
 # Every kind of event that the script and the library record was seen, save those of
 # tests 131 (keyrings), 260 to 274 (backups), 281 (pg_cron),
-# 321 (exports), 330 to 333 (restores), 400 (the security check) and 421 (the end of retention).
+# 321 (exports), 330 to 333 (restores), 400 (the security check), 421 (the end of retention) and 442 (the clock).
 my $script = slurp_file("$ENV{TESTDIR}/leyser--"
 	  . $node->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'leyser'}) . '.sql');
 my %kinds = map { $_ => 1 } grep { /\./ } $script =~ /record_(?:account_|lasting_|backup_)?(?:event|change)\([^';>]*'([a-z_.]+)'/g,
@@ -272,7 +272,7 @@ my %kinds = map { $_ => 1 } grep { /\./ } $script =~ /record_(?:account_|lasting
 delete @kinds{qw(keyring.abandoned fence.accepted purge.replayed restore.noticed restore.released schedule.installed schedule.removed
 	export.opened export.confirmed export.closed export.read
 	privileged.opened privileged.closed replication.missed
-	events.dropped check.found check.waived check.waiver_lifted
+	clock.moved_back events.dropped check.found check.waived check.waiver_lifted
 	backup.imported backup.noticed backup.found backup.found_again backup.orphaned backup.mended backup.expired)};
 is($node->safe_psql('postgres', q{SELECT string_agg(event, ' ' ORDER BY event COLLATE "C")
 	FROM (SELECT DISTINCT event FROM leyser.event) e}), join(' ', sort keys %kinds), 'every kind of event was seen');
