@@ -136,6 +136,7 @@ OBJS = \
 	src/privileged.o \
 	src/privileged_own.o \
 	src/privileged_count.o \
+	src/privileged_write.o \
 	src/privileged_window.o \
 	src/privileged_ddl.o \
 	src/privileged_connection.o \

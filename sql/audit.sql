@@ -12,6 +12,18 @@ REVOKE ALL ON FUNCTION leyser.audit_images(bytea) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.audit_images(bytea) IS
     'internal: the rows that an event keeps: of updated ones what changed, and the key; values as text';
 
+-- A statement that names a partition fires the partition's triggers, not its parent's.
+CREATE FUNCTION leyser.audit_family(relation regclass) RETURNS SETOF regclass
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE family (member) AS (
+        SELECT relation::oid UNION SELECT i.inhrelid FROM family f JOIN pg_inherits i ON i.inhparent = f.member
+    )
+    SELECT f.member::regclass FROM family f JOIN pg_class c ON c.oid = f.member AND c.relkind IN ('r', 'p')
+$$;
+REVOKE ALL ON FUNCTION leyser.audit_family(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.audit_family(regclass) IS 'internal: a table with its partitions and children';
+
 CREATE FUNCTION leyser.check_audit(relation regclass, columns name[], redact name[]) RETURNS void
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -19,7 +31,16 @@ DECLARE
     kind "char" := (SELECT c.relkind FROM pg_class c WHERE c.oid = relation AND c.relpersistence <> 't');
     missing name := (SELECT n FROM unnest(columns || redact) n WHERE NOT EXISTS (SELECT FROM pg_attribute a
         WHERE a.attrelid = relation AND a.attname = n AND a.attnum > 0 AND NOT a.attisdropped) LIMIT 1);
+    above regclass := (SELECT i.inhparent::regclass FROM leyser.audit_family(relation) f JOIN pg_inherits i ON i.inhrelid = f
+        WHERE i.inhparent NOT IN (SELECT g FROM leyser.audit_family(relation) g) AND NOT EXISTS (SELECT FROM pg_trigger t
+            WHERE t.tgrelid = i.inhparent AND t.tgfoid = 'leyser.audit_statement()'::regprocedure) LIMIT 1);
 BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = relation) THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_table',
+            MESSAGE = format('table "%s" does not exist', relation),
+            DETAIL = 'No relation has this oid.',
+            HINT = 'Name the table whose rows are to be audited.';
+    END IF;
     IF kind IS NULL OR kind NOT IN ('r', 'p') THEN
         RAISE EXCEPTION USING ERRCODE = 'wrong_object_type',
             MESSAGE = format('"%s" cannot be audited', relation),
@@ -32,9 +53,16 @@ BEGIN
             DETAIL = 'It belongs to leyser or the server.',
             HINT = 'leyser records by itself what is done to its own tables.';
     END IF;
+    IF above IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('"%s" is not audited, and what is to be belongs to it', above),
+            DETAIL = format('What is done by that name to rows of "%s", or of its partitions or children, would not be recorded.', relation),
+            HINT = format('Audit the parent: SELECT leyser.audit(%L);', above);
+    END IF;
     IF missing IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_column',
             MESSAGE = format('column "%s" of table "%s" does not exist', missing, relation),
+            DETAIL = 'It is named in columns or redact.',
             HINT = 'Without columns all are audited.';
     END IF;
     IF NOT columns @> redact THEN
@@ -47,19 +75,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.check_audit(regclass, name[], name[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.check_audit(regclass, name[], name[]) IS
-    'internal: 42809 for what is no table, 42703 for an unknown column, 22023 for a redacted one that is not audited';
-
--- A statement that names a partition fires the partition's triggers, not its parent's.
-CREATE FUNCTION leyser.audit_family(relation regclass) RETURNS SETOF regclass
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-    WITH RECURSIVE family (member) AS (
-        SELECT relation::oid UNION SELECT i.inhrelid FROM family f JOIN pg_inherits i ON i.inhparent = f.member
-    )
-    SELECT f.member::regclass FROM family f JOIN pg_class c ON c.oid = f.member AND c.relkind IN ('r', 'p')
-$$;
-REVOKE ALL ON FUNCTION leyser.audit_family(regclass) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.audit_family(regclass) IS 'internal: a table with its partitions and children';
+    'internal: 42P01 for an unknown table, 42809 for what is none, 55000 for what belongs to a table that is not audited, 42703 for an unknown column, 22023 for a redacted one that is not audited';
 
 CREATE FUNCTION leyser.drop_audit_triggers(relation regclass) RETURNS integer
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' SET leyser.registry_work = on
@@ -119,7 +135,9 @@ DECLARE
     hidden name[] := coalesce(redact, '{}');
 BEGIN
     IF relation IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'no table is given',
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+            MESSAGE = 'no table is given',
+            DETAIL = 'The relation is NULL.',
             HINT = 'Name the table whose rows are to be audited.';
     END IF;
     PERFORM leyser.check_audit(relation, coalesce(wanted, hidden), hidden);
@@ -131,7 +149,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.audit(regclass, name[], name[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.audit(regclass, name[], name[]) IS
-    'operator: records from now on which rows a statement inserts, updates and deletes, with what they were and are: all columns or those named, the redacted ones without their values; 42809 for what is no table, 42703 for an unknown column, 22023 for a redacted one that is not audited';
+    'operator: records from now on which rows a statement inserts, updates and deletes, with what they were and are: all columns or those named, the redacted ones without their values; 22004 without a table, 42P01 for an unknown one, 42809 for what is none, 55000 for a partition or child of one that is not audited, 42703 for an unknown column, 22023 for a redacted one that is not audited';
 
 -- A partition or child that came later is audited as the table above it is.
 CREATE FUNCTION leyser.follow_audit(parent oid) RETURNS void
@@ -167,7 +185,8 @@ DECLARE
 BEGIN
     IF coalesce(dropped, 0) = 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-            MESSAGE = format('"%s" is not audited', relation),
+            MESSAGE = format('"%s" is not audited', coalesce(relation::text, 'NULL')),
+            DETAIL = 'Nothing records what is done to its rows.',
             HINT = 'View leyser.audited_table tells which tables are.';
     END IF;
     PERFORM leyser.record_event('table.unaudited', NULL, relation::text, NULL);

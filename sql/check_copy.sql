@@ -17,9 +17,9 @@ AS $rules$
     ('replication.logical_slot', 'medium', 'open', 'A slot decodes the changes of this database.',
      'Whoever reads from it sees every tenant''s rows.',
      'SELECT pg_create_logical_replication_slot(''reading'', ''pgoutput'');', 'SELECT pg_drop_replication_slot(…);'),
-    ('replication.idle_slot', 'medium', 'closed', 'Nobody reads from a replication slot.',
-     'It keeps write-ahead log until the disk is full, and a purge waits for it.',
-     'SELECT pg_create_physical_replication_slot(''lost'', true);', 'SELECT pg_drop_replication_slot(…);'),
+    ('replication.idle_slot', 'medium', 'closed', 'Nobody reads from a replication slot, and it keeps more than max_wal_size.',
+     'It keeps write-ahead log until the disk is full, and a purge waits for it. A standby that is away for a while keeps less.',
+     '-- a slot from before the last gigabyte of write-ahead log: SELECT pg_create_physical_replication_slot(''lost'', true);', 'SELECT pg_drop_replication_slot(…);'),
     ('replication.unlogged', 'low', 'closed', 'A protected table is not logged.',
      'Its rows are on no standby and in no backup, and gone after a crash.',
      'CREATE UNLOGGED TABLE shop.brief (tenant_id bigint NOT NULL); SELECT leyser.protect(''shop.brief'');', 'ALTER TABLE … SET LOGGED;'),
@@ -32,7 +32,7 @@ AS $rules$
     ('job.failing', 'medium', 'closed', 'A job of leyser''s has been failing for a day.',
      'What it does is not done; it is tried again each hour.',
      'UPDATE leyser.job_record SET failures = 30, failing_since = now() - interval ''2 days'', retry_at = now() + interval ''1 hour'' WHERE job = ''upkeep'';',
-     '-- mend what the finding says'),
+     'SELECT leyser.retry_job(…); CALL leyser.tick(); -- once its cause is mended'),
     ('job.prepared', 'medium', 'closed', 'A prepared transaction has been waiting for more than ten seconds.',
      'It keeps its locks, and what was deleted since; no purge can end.',
      'BEGIN; SELECT 1; PREPARE TRANSACTION ''left'';', 'ROLLBACK PREPARED …;')
@@ -62,8 +62,8 @@ AS $$
     SELECT 'replication.logical_slot', 'slot ' || s.slot_name, format('Plugin %s reads every tenant''s changes.', s.plugin), format('SELECT pg_drop_replication_slot(%L);', s.slot_name)
     FROM pg_replication_slots s WHERE s.slot_type = 'logical' AND s.database = current_database() AND EXISTS (SELECT FROM leyser.check_table)
     UNION ALL
-    SELECT 'replication.idle_slot', 'slot ' || s.slot_name, format('Nobody reads from it, and it keeps the log since %s.', s.restart_lsn), format('SELECT pg_drop_replication_slot(%L);', s.slot_name)
-    FROM pg_replication_slots s WHERE NOT s.active AND NOT s.temporary AND s.restart_lsn IS NOT NULL
+    SELECT 'replication.idle_slot', 'slot ' || s.slot_name, format('Nobody reads from it, and it keeps the log since %s (%s).', s.restart_lsn, s.wal_status), format('SELECT pg_drop_replication_slot(%L);', s.slot_name)
+    FROM pg_replication_slots s WHERE NOT s.active AND NOT s.temporary AND s.wal_status <> 'reserved'
     UNION ALL
     SELECT 'replication.unlogged', 'table ' || t.name, 'It is not logged.', format('ALTER TABLE %s SET LOGGED;', t.name)
     FROM leyser.check_table t WHERE t.relpersistence = 'u' AND t.relkind = 'r'
@@ -103,7 +103,7 @@ AS $$
     FROM leyser.heartbeat_alerts() a WHERE a.alert = 'heartbeat silent'
     UNION ALL
     SELECT 'job.failing', 'job ' || r.job, format('It fails since %s: %s', leyser.told_time(r.failing_since), r.last_error),
-           format('UPDATE leyser.job_record SET failures = 0, failing_since = NULL, retry_at = NULL WHERE job = %L; CALL leyser.tick(); -- once its cause is mended', r.job)
+           format('SELECT leyser.retry_job(%L); CALL leyser.tick(); -- once its cause is mended', r.job)
     FROM leyser.job_record r WHERE r.failing_since < clock_timestamp() - interval '1 day'
     UNION ALL
     SELECT 'job.prepared', 'prepared transaction ' || p.gid, format('It waits since %s.', leyser.told_time(p.prepared)), format('ROLLBACK PREPARED %L; -- or COMMIT PREPARED', p.gid)

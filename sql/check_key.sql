@@ -31,9 +31,9 @@ AS $rules$
     ('key.duty_reads_rows', 'medium', 'open', 'Somebody who has a duty has rights on protected tables.',
      'Operators, key custodians, provisioners, mailers and those who take backups see no rows.',
      'GRANT USAGE ON SCHEMA shop TO operator; GRANT SELECT ON shop.invoice TO operator;', 'REVOKE ALL ON … FROM …;'),
-    ('key.unfit_application', 'high', 'open', 'A role is an application, a gateway or an exporter, and should be no longer.',
-     'grant_usage() refuses such a role; it became so afterwards.',
-     'SET LOCAL leyser.guards = off; ALTER ROLE app REPLICATION;', 'ALTER ROLE … NOREPLICATION; and the like'),
+    ('key.unfit_application', 'high', 'open', 'A role is an application, a gateway or an exporter, and has a duty or a right that these must not have.',
+     'grant_usage() refuses such a role; it became so afterwards. Rights of which another rule tells are not told again.',
+     'CREATE ROLE team; SELECT leyser.grant_usage(''team'', ''operator''); SET LOCAL leyser.guards = off; GRANT team TO app;', 'REVOKE … FROM …; and the like'),
     ('key.own_tables', 'critical', 'open', 'Somebody has rights on leyser''s own tables that no usage gives.',
      'They hold sessions, hashes of passwords and the registry.',
      'GRANT SELECT ON leyser.password_record TO reader;', 'REVOKE ALL ON leyser.… FROM …;'),
@@ -115,7 +115,11 @@ AS $$
     SELECT 'key.unfit_application', 'role ' || u.role::regrole, string_agg(DISTINCT p.problem, '; '),
            string_agg(DISTINCT replace(p.remedy, '…', (SELECT d.datdba::regrole::text FROM pg_database d WHERE d.datname = current_database())), ' ')
     FROM leyser.usage_record u CROSS JOIN LATERAL leyser.usage_problems(u.role) p
-    WHERE u.usage IN ('application', 'gateway', 'exporter') GROUP BY u.role
+    WHERE u.usage IN ('application', 'gateway', 'exporter')
+      AND p.problem !~ '(is a superuser|has (BYPASSRLS|CREATEROLE|REPLICATION)|a member of pg_(read|write)_all_data|a member of pg_.*server_(program|files))$'
+      AND p.problem !~ ' (owns governed table|may create objects in schema|may set|may write to) '
+      AND NOT (u.usage <> 'exporter' AND p.problem ~ 'a member of pg_(monitor|read_all_stats)$')
+    GROUP BY u.role
     UNION ALL
     SELECT CASE WHEN o.rolname IN ('pg_read_all_data', 'pg_write_all_data') THEN 'key.all_data' ELSE 'key.server_files' END,
            format('role %s in %s', a.rolname, o.rolname), format('%s can become %s.', a.rolname, o.rolname), leyser.membership_remedy(a.actor, o.oid)
@@ -133,6 +137,9 @@ AS $$
         SELECT 'pg_class'::regclass AS class, c.oid, c.relowner AS owner, c.relacl AS acl, 'table ' || c.oid::regclass AS object,
                CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE '' END || c.oid::regclass AS word, 'key.own_tables' AS check_id
         FROM pg_class c WHERE c.relnamespace = 'leyser'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
+        UNION ALL
+        SELECT 'pg_class'::regclass, c.oid, c.relowner, a.attacl, 'table ' || c.oid::regclass, c.oid::regclass::text, 'key.own_tables'
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.relnamespace = 'leyser'::regnamespace AND a.attacl IS NOT NULL
         UNION ALL
         SELECT 'pg_proc'::regclass, p.oid, p.proowner, p.proacl, 'function ' || p.oid::regprocedure, 'ROUTINE ' || p.oid::regprocedure, 'key.own_functions'
         FROM pg_proc p WHERE p.pronamespace = 'leyser'::regnamespace
@@ -153,7 +160,7 @@ AS $$
     SELECT 'key.leyser_owner', 'schema leyser', format('It belongs to %s.', r.rolname), format('ALTER SCHEMA leyser OWNER TO %s;', 10::regrole)
     FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'leyser' AND NOT r.rolsuper
     UNION ALL
-    SELECT 'key.leyser_owner', o.object, format('It belongs to %s.', r.rolname),
+    SELECT DISTINCT 'key.leyser_owner', o.object, format('It belongs to %s.', r.rolname),
            format('ALTER %s OWNER TO %s;', CASE WHEN o.class = 'pg_class'::regclass THEN 'TABLE ' || o.oid::regclass ELSE o.word END, 10::regrole)
     FROM own o JOIN pg_roles r ON r.oid = o.owner WHERE NOT r.rolsuper
 $$;

@@ -52,11 +52,11 @@ AS $$
 DECLARE
     former interval;
 BEGIN
-    IF leyser.is_retention(set_event_retention.retention) IS NOT TRUE THEN
+    IF (set_event_retention.retention <= interval '1000 years' AND leyser.is_retention(set_event_retention.retention)) IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'invalid retention of the event log',
-            DETAIL = format('It is "%s"; events are kept for six months at least.', set_event_retention.retention),
-            HINT = 'Give 6 months or more.';
+            DETAIL = format('It is %s; events are kept for six months at least, and 1000 years at most.', coalesce(set_event_retention.retention::text, 'NULL')),
+            HINT = 'Give ''1 year'', for example.';
     END IF;
     -- two at once: the second goes on from the first
     LOCK TABLE leyser.event_retention IN SHARE ROW EXCLUSIVE MODE;
@@ -72,7 +72,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.set_event_retention(interval) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.set_event_retention(interval) IS
-    'operator: how long events are kept, six months at first and at least; a longer one counts for all that are there, a shorter one for what is recorded from then on; 22023 for less than six months';
+    'operator: how long events are kept, six months at first and at least; a longer one counts for all that are there, a shorter one for what is recorded from then on; 22023 for less than six months or more than 1000 years';
 
 -- The longest of those in force at any time since the month began; before the first
 -- one was set it was six months.

@@ -146,6 +146,7 @@ AS $$
         -- view lookup calls it with the rights of whoever reads the view
         ('operator', 'leyser.list_lookups()'),
         ('auditor', 'leyser.list_lookups()'),
+        ('operator', 'leyser.retry_job(text)'),
         ('operator', 'leyser.set_event_retention(interval)'),
         ('operator', 'leyser.audit(regclass, name[], name[])'),
         ('operator', 'leyser.unaudit(regclass)'),

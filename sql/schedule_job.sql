@@ -341,6 +341,23 @@ REVOKE ALL ON PROCEDURE leyser.tick(interval, boolean) FROM PUBLIC;
 COMMENT ON PROCEDURE leyser.tick(interval, boolean) IS
     'operator: does the jobs that are due, for any scheduler to call each minute, and begins none once the budget (0 seconds to one hour) is used; accept_clock takes the present time for right where a later one was seen; does nothing on a standby; 22004 for null, 22023 for another budget, 25001 in a transaction block';
 
+CREATE FUNCTION leyser.retry_job(job text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE leyser.job_record r SET retry_at = NULL, due_at = least(r.due_at, clock_timestamp()) WHERE r.job = retry_job.job;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+            MESSAGE = 'unknown job',
+            DETAIL = 'No job of the heartbeat has this name.',
+            HINT = 'View leyser.job lists the jobs.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.retry_job(text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.retry_job(text) IS
+    'operator: the next tick() does the job, though it is not due yet or waits after failures; 42704 for an unknown one';
+
 CREATE VIEW leyser.job AS
     SELECT r.job, r.due_at, r.retry_at, r.running_since, r.running_pid, r.handed_to, r.last_started, r.last_success, r.failures, r.failing_since, r.last_error
     FROM leyser.job_record r;

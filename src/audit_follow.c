@@ -5,24 +5,34 @@
  * A table is audited by its triggers, which its owner could drop or disable like any
  * other: guard.c asks here, and refuses it.  A partition or child can be named
  * directly, past the triggers of its parent, so one that comes later gets its own
- * with the statement that makes it one.
+ * with the statement that makes it one.  Who may drop a table ends its audit with it:
+ * that is recorded.
  *
- * Statements are looked at by what they name: no catalogue is scanned for it.
+ * Statements are looked at by what they name: no catalogue is scanned for it.  Only
+ * what a DROP takes along is not in its text: then the dependencies of audit()'s
+ * function tell which tables there are.
  *
  * Copyright (c) 2026, the leyser authors
  */
 #include "audit_follow.h"
 
+#include "access/genam.h"
 #include "access/relation.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -166,17 +176,69 @@ statement_ends_audit(Node *statement)
 	}
 }
 
+/*
+ * A statement that names a table changes its children's rows, and fires no trigger of
+ * theirs.
+ */
+static bool
+command_escapes(const AlterTableStmt *statement, const AlterTableCmd *command)
+{
+	if (command->subtype == AT_AddInherit)
+		return is_audited(statement->relation, NULL) &&
+			   !is_audited(castNode(RangeVar, command->def), NULL);
+	if (command->subtype == AT_AttachPartition)
+		return is_audited(castNode(PartitionCmd, command->def)->name, NULL) &&
+			   !is_audited(statement->relation, NULL);
+	return false;
+}
+
+/* A child of an audited table and of another one. */
+static bool
+create_escapes(const CreateStmt *statement)
+{
+	int audited = 0;
+	ListCell *cell;
+
+	foreach (cell, statement->inhRelations)
+		audited += is_audited(lfirst_node(RangeVar, cell), NULL);
+	return audited > 0 && audited < list_length(statement->inhRelations);
+}
+
+static bool
+statement_escapes(Node *statement)
+{
+	ListCell *cell;
+
+	if (IsA(statement, CreateStmt))
+		return create_escapes(castNode(CreateStmt, statement));
+	if (!IsA(statement, AlterTableStmt))
+		return false;
+	foreach (cell, castNode(AlterTableStmt, statement)->cmds)
+	{
+		if (command_escapes(castNode(AlterTableStmt, statement),
+							lfirst_node(AlterTableCmd, cell)))
+			return true;
+	}
+	return false;
+}
+
 const LeyserFinding *
 leyser_audit_check(Node *statement)
 {
-	static const LeyserFinding finding = {
+	static const LeyserFinding ends = {
 		.message = "table is audited",
 		.detail = "The statement would drop, disable or change triggers that record "
 				  "what is done to its rows.",
 		.hint = "leyser.unaudit() ends that, and is recorded; a restore sets "
 				"leyser.guards to off."};
+	static const LeyserFinding escapes = {
+		.message = "table is audited, and the one above it is not",
+		.detail = "What is done to its rows by the parent's name would not be recorded.",
+		.hint = "Audit the parent first: leyser.audit()."};
 
-	return statement_ends_audit(statement) ? &finding : NULL;
+	if (statement_ends_audit(statement))
+		return &ends;
+	return statement_escapes(statement) ? &escapes : NULL;
 }
 
 /* ---- new children ---- */
@@ -256,4 +318,127 @@ leyser_audit_follow(const List *parents)
 	if (pushed)
 		PopActiveSnapshot();
 	CommandCounterIncrement();
+}
+
+/* ---- tables that are dropped ---- */
+
+/* A table, and how it was called. */
+typedef struct AuditedTable
+{
+	Oid relation;
+	char *name;
+} AuditedTable;
+
+/* The table of a trigger, if it is the one that each audited table has once. */
+static Oid
+audited_by(Relation triggers, Oid trigger)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	Oid relation = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(triggers, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		if (strcmp(NameStr(form->tgname), LEYSER_AUDIT_TRIGGER "update") == 0)
+			relation = form->tgrelid;
+	}
+	systable_endscan(scan);
+	return relation;
+}
+
+static AuditedTable *
+audited_table(Oid relation)
+{
+	AuditedTable *table = palloc(sizeof(AuditedTable));
+
+	table->relation = relation;
+	table->name = quote_qualified_identifier(
+		get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
+	return table;
+}
+
+/* All audited tables: the triggers that depend on audit()'s function. */
+static List *
+audited_tables(Oid function)
+{
+	Relation depend = table_open(DependRelationId, AccessShareLock);
+	Relation triggers = table_open(TriggerRelationId, AccessShareLock);
+	List *tables = NIL;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(ProcedureRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(function));
+	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+		Oid relation = form->classid == TriggerRelationId
+						   ? audited_by(triggers, form->objid)
+						   : InvalidOid;
+
+		if (OidIsValid(relation))
+			tables = lappend(tables, audited_table(relation));
+	}
+	systable_endscan(scan);
+	table_close(triggers, AccessShareLock);
+	table_close(depend, AccessShareLock);
+	return tables;
+}
+
+List *
+leyser_audit_droppable(Node *statement)
+{
+	Oid function;
+
+	if (!IsA(statement, DropStmt) && !IsA(statement, DropOwnedStmt))
+		return NIL;
+	function = audit_function();
+	return OidIsValid(function) ? audited_tables(function) : NIL;
+}
+
+static void
+note_dropped(const AuditedTable *table)
+{
+	Oid types[1] = {TEXTOID};
+	Datum values[1] = {CStringGetTextDatum(table->name)};
+
+	if (SPI_execute_with_args("SELECT leyser.record_event('table.unaudited', NULL, $1, "
+							  "pg_catalog.jsonb_build_object('dropped', true))",
+							  1, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not record that an audited table was dropped");
+}
+
+void
+leyser_audit_note_dropped(const List *tables)
+{
+	ListCell *cell;
+
+	foreach (cell, tables)
+	{
+		const AuditedTable *table = lfirst(cell);
+		LeyserOwnerState owner;
+		bool pushed;
+
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table->relation)))
+			continue;
+		pushed = !ActiveSnapshotSet();
+		if (pushed)
+			PushActiveSnapshot(GetTransactionSnapshot());
+		leyser_owner_begin(&owner);
+		note_dropped(table);
+		leyser_owner_end(&owner);
+		if (pushed)
+			PopActiveSnapshot();
+	}
 }

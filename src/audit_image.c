@@ -31,6 +31,9 @@
 #define ROW_HAS_OLD 1
 #define ROW_HAS_NEW 2
 
+/* Of a row's text, in bytes, that is shown: jsonb holds 256 MB. */
+#define ROW_SHOWN_MAX (32 * 1024 * 1024)
+
 #define VALUE_LENGTH_MAX 250
 #define VALUE_LONG 251
 #define VALUE_NULL 252
@@ -205,18 +208,26 @@ read_text(StringInfo images, int tag, int *length)
 	return pq_getmsgbytes(images, *length);
 }
 
+/* What has no room tells its length: one long value is not to hide all other events. */
 static void
-append_json_string(StringInfo into, const char *text, int length)
+append_json_string(StringInfo into, const char *text, int length, int *room)
 {
-	char *copy = pnstrdup(text, length);
+	char *copy;
 
+	if (length > *room)
+	{
+		appendStringInfo(into, "{\"bytes\": %d}", length);
+		return;
+	}
+	*room -= length;
+	copy = pnstrdup(text, length);
 	escape_json(into, copy);
 	pfree(copy);
 }
 
 /* A value as JSON; false where it is the old one's. */
 static bool
-read_value(StringInfo images, StringInfo json, const char *name)
+read_value(StringInfo images, StringInfo json, const char *name, int *room)
 {
 	int tag = pq_getmsgbyte(images);
 
@@ -239,7 +250,7 @@ read_value(StringInfo images, StringInfo json, const char *name)
 			int length;
 			const char *text = read_text(images, tag, &length);
 
-			append_json_string(json, text, length);
+			append_json_string(json, text, length, room);
 		}
 	}
 	return true;
@@ -249,11 +260,12 @@ static Datum
 read_row(StringInfo images, char **names, int count)
 {
 	StringInfoData json;
+	int room = ROW_SHOWN_MAX;
 
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
 	for (int i = 0; i < count; i++)
-		(void) read_value(images, &json, names[i]);
+		(void) read_value(images, &json, names[i], &room);
 	appendStringInfoChar(&json, '}');
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }

@@ -59,6 +59,9 @@ extern bool leyser_cache_session_is_revoked(const pg_uuid_t *session);
 /* The role that a support session was made for, InvalidOid for other sessions. */
 extern Oid leyser_cache_support_role(const pg_uuid_t *session);
 
+/* False in a new database, and in one that a dump was restored to, until it is told. */
+extern bool leyser_cache_has_keyring(void);
+
 extern bool leyser_cache_key_is_valid(const char *key_id);
 extern const LeyserTokenKey *leyser_cache_key(const char *key_id,
 											  LeyserTokenError *error);

@@ -154,6 +154,17 @@ cache_read_identity(void)
 	identity_known = true;
 }
 
+bool
+leyser_cache_has_keyring(void)
+{
+	if (!leyser_cache_find_relations())
+		return false;
+	leyser_cache_catch_up();
+	if (!identity_known)
+		cache_read_identity();
+	return identity_has_keyring;
+}
+
 /* State of an own key, or NULL where the id is none of ours. */
 static char *
 cache_read_signing_state(const char *key_id)

@@ -202,6 +202,9 @@ leyser_event_insert_sql(PG_FUNCTION_ARGS)
 	Datum values[LEYSER_EVENT_COLUMNS] = {0};
 	bool nulls[LEYSER_EVENT_COLUMNS];
 
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("an event has a time and a name")));
 	memset(nulls, true, sizeof(nulls));
 	for (int i = 0; i <= LEYSER_EVENT_DETAIL - LEYSER_EVENT_AT; i++)
 	{

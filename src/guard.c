@@ -289,6 +289,7 @@ typedef struct GuardState
 	bool duties;                    /* it may change what roles may do */
 	const LeyserProtection *tables; /* NULL: nothing is protected */
 	List *audited;                  /* tables that may get a child */
+	List *droppable;                /* audited tables that may be dropped */
 	Datum roles;
 } GuardState;
 
@@ -312,6 +313,7 @@ guard_prepare(GuardState *state, Node *statement)
 	{
 		guard_tell(leyser_audit_check(statement));
 		state->audited = leyser_audit_parents(statement);
+		state->droppable = leyser_audit_droppable(statement);
 	}
 	if (state->reach == REACH_PROTECTION)
 	{
@@ -347,7 +349,10 @@ guard_finish(const GuardState *state)
 	if (state->reach != REACH_NOTHING && !registry_work)
 		leyser_follow_tables(state->drops_roles);
 	if (OidIsValid(leyser_cache_extension()))
+	{
 		leyser_audit_follow(state->audited);
+		leyser_audit_note_dropped(state->droppable);
+	}
 	MemoryContextSwitchTo(caller);
 }
 

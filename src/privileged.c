@@ -11,8 +11,9 @@
  *    and by COPY, with the tables that the statement names and the role whose rights
  *    count for each.  It comes after the server's own look: what is denied is no access.
  *  - A statement counts once for each table and role.  Not counted: EXPLAIN without
- *    ANALYZE, which reads no row; parallel workers, whose leader counts; the server's
- *    and leyser's own work (privileged_own.c).
+ *    ANALYZE, which reads no row; a parallel worker's share, which its leader counts, but
+ *    not what functions run there; the server's and leyser's own work
+ *    (privileged_own.c).
  *  - A cursor counts when it is opened, a prepared statement each time it is executed, a
  *    function's statements each by itself.
  *  - TRUNCATE and DDL that runs expressions over rows pass by that hook: they come from
@@ -67,6 +68,7 @@ static struct
 	CmdType command;
 	int64 query_id;
 	const char *text;
+	bool is_leaders; /* a parallel worker's share of it */
 } starting;
 
 /* Roles that are bound on a relation, or relations that are not protected. */
@@ -269,11 +271,16 @@ privileged_check_perms(LEYSER_CHECK_PERMS_PARAMS)
 
 	if (prev_check_perms && !prev_check_perms(LEYSER_CHECK_PERMS_ARGS))
 		return false;
-	if (privileged_access == ACCESS_OFF || !raise || permissions == NIL ||
-		IsParallelWorker())
+	if (privileged_access == ACCESS_OFF || permissions == NIL)
 		return true;
-	if (executor && ((starting.eflags & EXEC_FLAG_EXPLAIN_ONLY) != 0 ||
-					 leyser_privileged_is_key_check(starting.text)))
+	if (!raise)
+	{
+		leyser_privileged_key_asked(permissions);
+		return true;
+	}
+	if (executor &&
+		(starting.is_leaders || (starting.eflags & EXEC_FLAG_EXPLAIN_ONLY) != 0 ||
+		 leyser_privileged_is_key_check(starting.text, permissions)))
 		return true;
 	privileged_check(permissions, executor);
 	return true;
@@ -287,6 +294,8 @@ privileged_executor_start(QueryDesc *query, int eflags)
 	starting.command = query->operation;
 	starting.query_id = (int64) query->plannedstmt->queryId;
 	starting.text = query->sourceText;
+	starting.is_leaders =
+		IsParallelWorker() && query->dest && query->dest->mydest == DestTupleQueue;
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);
 	else

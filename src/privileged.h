@@ -10,6 +10,7 @@
 #include "leyser.h"
 
 #include "nodes/nodes.h"
+#include "nodes/pg_list.h"
 
 extern void leyser_privileged_init(void);
 
@@ -60,8 +61,11 @@ extern void leyser_privileged_count(const LeyserPrivilegedKey *key, int64 query_
 
 extern void leyser_privileged_count_init(void);
 
-/* Whether a query is the server's check of a foreign key that is being added. */
-extern bool leyser_privileged_is_key_check(const char *query);
+/* What the server asks for before it checks a foreign key that is being added. */
+extern void leyser_privileged_key_asked(const List *permissions);
+
+/* Whether a query is that check. */
+extern bool leyser_privileged_is_key_check(const char *query, const List *permissions);
 
 /* The window that is open for the session's roles, or 0. */
 extern int64 leyser_privileged_window(void);

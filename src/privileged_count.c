@@ -18,6 +18,8 @@
  *    window under leyser.privileged_access = refuse it does not.
  *  - A standby writes nothing: the log has a line when an access is new and when its
  *    session ends, and the counts stay; the worker writes them after a promotion.
+ *  - Before a database has its keyring nothing is written, either: it may be one to
+ *    which a dump is being restored, whose events are to come in first.
  *  - A crash or restart loses counts that were not written.  At a session's end they
  *    are a line of the server log before.
  *
@@ -25,97 +27,52 @@
  * that is written; where there is none, or no room at all, the database's last entry
  * counts, which names nobody, and each access that it counts has its line of the log.
  *
+ * What is counted is told and written by privileged_write.c.
+ *
  * Locking: entries are taken and freed under the exclusive lock, and read for writing
  * under the shared one.  Only its own session adds to an entry.  Only the database's
  * one worker takes what is to be written, and marks it as written when it has committed.
  *
  * Copyright (c) 2026, the leyser authors
  */
-#include "privileged.h"
+#include "privileged_entry.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "fmgr.h"
-#include "funcapi.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "port/atomics.h"
-#include "postmaster/bgworker.h"
-#include "storage/condition_variable.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
-#include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "port.h"
+#include "cache.h"
 #include "relation.h"
 #include "task.h"
 
-#define ENTRIES 1024
-#define SPARE 32                   /* of them: databases' last entries */
+#define SPARE 32                   /* of the entries: databases' last entries */
 #define SESSION_ENTRIES 128        /* of one session */
 #define FLUSH_INTERVAL (60 * 1000) /* milliseconds between a session's writings */
 #define WAIT_TIMEOUT 2000          /* milliseconds until a session goes on */
 #define MUST_WAIT_TIMEOUT 15000    /* ... or gives up */
 #define ASK_AGAIN 200              /* milliseconds between looks while it waits */
-#define RELATION_NAME_MAX (4 * NAMEDATALEN + 8) /* both names quoted */
-#define COLUMNS 17
-
-typedef struct PrivilegedEntry
-{
-	bool used;
-	bool ended;  /* its session is gone */
-	bool others; /* a database's last entry: without a session */
-	Oid database;
-	int pid;
-	LeyserPrivilegedKey key;
-	int64 query_id; /* of the first access */
-	TimestampTz first_at;
-	TimestampTz last_at;
-	TimestampTz written_at;
-	pg_atomic_uint64 count;
-	pg_atomic_uint64 written; /* of them: events that are committed */
-	uint64 told;              /* of them: have a line of the server log */
-	char relation[RELATION_NAME_MAX];
-	char session_role[NAMEDATALEN];
-	char caller_role[NAMEDATALEN];
-	char role[NAMEDATALEN];
-	char application[NAMEDATALEN];
-	char address[LEYSER_ADDRESS_MAX];
-} PrivilegedEntry;
-
-typedef struct PrivilegedShared
-{
-	LWLock *lock;
-	ConditionVariable written;
-	PrivilegedEntry entries[ENTRIES];
-} PrivilegedShared;
 
 /* In a session: where its entries are. */
 typedef struct KnownEntry
 {
 	LeyserPrivilegedKey key;
-	PrivilegedEntry *entry;
+	LeyserPrivilegedEntry *entry;
 } KnownEntry;
 
-static PrivilegedShared *shared = NULL;
+LeyserPrivilegedShared *leyser_privileged_shared = NULL;
 static HTAB *known = NULL;
-
-/* In the worker: what the transaction writes. */
-static uint64 *taken = NULL;
-static bool is_taking = false;
 
 static shmem_request_hook_type prev_shmem_request = NULL;
 static shmem_startup_hook_type prev_shmem_startup = NULL;
-
-PG_FUNCTION_INFO_V1(leyser_list_privileged);
-PG_FUNCTION_INFO_V1(leyser_take_privileged);
 
 /* ---- shared memory ---- */
 
@@ -124,7 +81,7 @@ count_shmem_request(void)
 {
 	if (prev_shmem_request)
 		prev_shmem_request();
-	RequestAddinShmemSpace(MAXALIGN(sizeof(PrivilegedShared)));
+	RequestAddinShmemSpace(MAXALIGN(sizeof(LeyserPrivilegedShared)));
 	RequestNamedLWLockTranche("leyser privileged access", 1);
 }
 
@@ -136,74 +93,16 @@ count_shmem_startup(void)
 	if (prev_shmem_startup)
 		prev_shmem_startup();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared =
-		ShmemInitStruct("leyser privileged access", sizeof(PrivilegedShared), &found);
+	leyser_privileged_shared = ShmemInitStruct("leyser privileged access",
+											   sizeof(LeyserPrivilegedShared), &found);
 	if (!found)
 	{
-		memset(shared, 0, sizeof(PrivilegedShared));
-		shared->lock = &GetNamedLWLockTranche("leyser privileged access")->lock;
-		ConditionVariableInit(&shared->written);
+		memset(leyser_privileged_shared, 0, sizeof(LeyserPrivilegedShared));
+		leyser_privileged_shared->lock =
+			&GetNamedLWLockTranche("leyser privileged access")->lock;
+		ConditionVariableInit(&leyser_privileged_shared->written);
 	}
 	LWLockRelease(AddinShmemInitLock);
-}
-
-static inline uint64
-entry_waiting(PrivilegedEntry *entry)
-{
-	return pg_atomic_read_u64(&entry->count) - pg_atomic_read_u64(&entry->written);
-}
-
-/* ---- a line of the server log ---- */
-
-static const char *
-count_event(const LeyserPrivilegedKey *key)
-{
-	switch (key->kind)
-	{
-		case LEYSER_PRIVILEGED_REFUSED:
-			return "privileged.refused";
-		case LEYSER_PRIVILEGED_DDL:
-			return "privileged.ddl";
-		default:
-			return "privileged.access";
-	}
-}
-
-static void
-line_add(StringInfo line, const char *name, const char *value)
-{
-	if (value[0] == '\0')
-		return;
-	appendStringInfo(line, "%s\"%s\": ", line->len > 1 ? ", " : "", name);
-	escape_json(line, value);
-}
-
-/* The same words as the event's row has; nothing of a statement's text. */
-static void
-entry_tell(PrivilegedEntry *entry, uint64 statements)
-{
-	StringInfoData line;
-
-	initStringInfo(&line);
-	appendStringInfoChar(&line, '{');
-	line_add(&line, "event", count_event(&entry->key));
-	line_add(&line, "session_role", entry->session_role);
-	line_add(&line, "caller_role", entry->caller_role);
-	line_add(&line, "client_address", entry->address);
-	line_add(&line, "object", entry->relation);
-	line_add(&line, "role", entry->role);
-	line_add(&line, "command", entry->key.command);
-	line_add(&line, "bypass", entry->key.bypass);
-	line_add(&line, "application", entry->application);
-	if (entry->query_id != 0)
-		appendStringInfo(&line, ", \"query_id\": " INT64_FORMAT, entry->query_id);
-	if (entry->key.window != 0)
-		appendStringInfo(&line, ", \"window\": " INT64_FORMAT, entry->key.window);
-	appendStringInfo(&line, ", \"pid\": %d, \"statements\": " UINT64_FORMAT "}",
-					 entry->pid, statements);
-	ereport(LOG_SERVER_ONLY, (errhidestmt(true), errhidecontext(true),
-							  errmsg("leyser event: %s", line.data)));
-	pfree(line.data);
 }
 
 /* ---- entries of a session ---- */
@@ -219,19 +118,19 @@ count_at_exit(int code, Datum arg)
 	hash_seq_init(&scan, known);
 	while ((one = hash_seq_search(&scan)) != NULL)
 	{
-		PrivilegedEntry *entry = one->entry;
+		LeyserPrivilegedEntry *entry = one->entry;
 		uint64 count = pg_atomic_read_u64(&entry->count);
 
 		if (count > entry->told)
-			entry_tell(entry, count - entry->told);
-		LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+			leyser_privileged_tell(entry, count - entry->told);
+		LWLockAcquire(leyser_privileged_shared->lock, LW_EXCLUSIVE);
 		entry->told = count;
 		entry->ended = true;
-		if (entry_waiting(entry) == 0)
+		if (leyser_privileged_waiting(entry) == 0)
 			entry->used = false;
 		else
 			waiting = true;
-		LWLockRelease(shared->lock);
+		LWLockRelease(leyser_privileged_shared->lock);
 	}
 	if (waiting && !RecoveryInProgress())
 		(void) leyser_task_leave("privileged access", "");
@@ -260,10 +159,10 @@ count_fill_name(char *into, Oid role)
 }
 
 /* Catalogues are read here, so not under the lock. */
-static PrivilegedEntry *
+static LeyserPrivilegedEntry *
 count_make(const LeyserPrivilegedKey *key, int64 query_id)
 {
-	PrivilegedEntry *entry = palloc0(sizeof(PrivilegedEntry));
+	LeyserPrivilegedEntry *entry = palloc0(sizeof(LeyserPrivilegedEntry));
 	char *relation = leyser_relation_name(key->relation);
 
 	entry->used = true;
@@ -286,13 +185,13 @@ count_make(const LeyserPrivilegedKey *key, int64 query_id)
 }
 
 /* Under the lock: a free place among the first of them, or NULL. */
-static PrivilegedEntry *
+static LeyserPrivilegedEntry *
 count_vacant(int from, int to)
 {
 	for (int i = from; i < to; i++)
 	{
-		if (!shared->entries[i].used)
-			return &shared->entries[i];
+		if (!leyser_privileged_shared->entries[i].used)
+			return &leyser_privileged_shared->entries[i];
 	}
 	return NULL;
 }
@@ -307,11 +206,11 @@ count_give_up_one(void)
 	hash_seq_init(&scan, known);
 	while ((one = hash_seq_search(&scan)) != NULL)
 	{
-		if (entry_waiting(one->entry) != 0)
+		if (leyser_privileged_waiting(one->entry) != 0)
 			continue;
-		LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+		LWLockAcquire(leyser_privileged_shared->lock, LW_EXCLUSIVE);
 		one->entry->used = false;
-		LWLockRelease(shared->lock);
+		LWLockRelease(leyser_privileged_shared->lock);
 		(void) hash_search(known, &one->key, HASH_REMOVE, NULL);
 		hash_seq_term(&scan);
 		return true;
@@ -320,21 +219,21 @@ count_give_up_one(void)
 }
 
 /* Puts a new entry into its place; NULL where there is no room. */
-static PrivilegedEntry *
-count_put(const PrivilegedEntry *made)
+static LeyserPrivilegedEntry *
+count_put(const LeyserPrivilegedEntry *made)
 {
-	PrivilegedEntry *entry;
+	LeyserPrivilegedEntry *entry;
 	KnownEntry *one;
 
 	if (hash_get_num_entries(known) >= SESSION_ENTRIES && !count_give_up_one())
 		return NULL;
 	/* first what may fail */
 	one = hash_search(known, &made->key, HASH_ENTER, NULL);
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	entry = count_vacant(SPARE, ENTRIES);
+	LWLockAcquire(leyser_privileged_shared->lock, LW_EXCLUSIVE);
+	entry = count_vacant(SPARE, LEYSER_PRIVILEGED_ENTRIES);
 	if (entry != NULL)
 		*entry = *made;
-	LWLockRelease(shared->lock);
+	LWLockRelease(leyser_privileged_shared->lock);
 	one->entry = entry;
 	if (entry == NULL)
 		(void) hash_search(known, &made->key, HASH_REMOVE, NULL);
@@ -343,19 +242,20 @@ count_put(const PrivilegedEntry *made)
 
 /* No room: the database's last entry counts it, and the log tells it whole. */
 static void
-count_others(const PrivilegedEntry *made)
+count_others(const LeyserPrivilegedEntry *made)
 {
-	PrivilegedEntry *entry = NULL;
+	LeyserPrivilegedEntry *entry = NULL;
 
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	LWLockAcquire(leyser_privileged_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < SPARE && entry == NULL; i++)
 	{
-		if (shared->entries[i].used && shared->entries[i].database == MyDatabaseId)
-			entry = &shared->entries[i];
+		if (leyser_privileged_shared->entries[i].used &&
+			leyser_privileged_shared->entries[i].database == MyDatabaseId)
+			entry = &leyser_privileged_shared->entries[i];
 	}
 	if (entry == NULL && (entry = count_vacant(0, SPARE)) != NULL)
 	{
-		memset(entry, 0, sizeof(PrivilegedEntry));
+		memset(entry, 0, sizeof(LeyserPrivilegedEntry));
 		entry->used = entry->others = true;
 		entry->database = MyDatabaseId;
 		entry->first_at = made->first_at;
@@ -367,23 +267,24 @@ count_others(const PrivilegedEntry *made)
 		entry->last_at = made->first_at;
 		entry->told = pg_atomic_add_fetch_u64(&entry->count, 1);
 	}
-	LWLockRelease(shared->lock);
+	LWLockRelease(leyser_privileged_shared->lock);
 }
 
 /* ---- waiting for the worker ---- */
 
 /* False where it was not written in time. */
 static bool
-count_wait(PrivilegedEntry *entry, int timeout)
+count_wait(LeyserPrivilegedEntry *entry, int timeout)
 {
 	TimestampTz started = GetCurrentTimestamp();
 	bool in_time = true;
 
-	ConditionVariablePrepareToSleep(&shared->written);
+	ConditionVariablePrepareToSleep(&leyser_privileged_shared->written);
 	(void) leyser_task_leave("privileged access", "");
 	while (in_time && pg_atomic_read_u64(&entry->written) == 0)
 	{
-		if (ConditionVariableTimedSleep(&shared->written, ASK_AGAIN, PG_WAIT_EXTENSION))
+		if (ConditionVariableTimedSleep(&leyser_privileged_shared->written, ASK_AGAIN,
+										PG_WAIT_EXTENSION))
 			(void) leyser_task_leave("privileged access", "");
 		in_time = !TimestampDifferenceExceeds(started, GetCurrentTimestamp(), timeout);
 	}
@@ -391,18 +292,11 @@ count_wait(PrivilegedEntry *entry, int timeout)
 	return in_time || pg_atomic_read_u64(&entry->written) > 0;
 }
 
-/* In the worker itself nobody else would write it. */
-static bool
-count_is_writer(void)
-{
-	return MyBgworkerEntry != NULL &&
-		   strcmp(MyBgworkerEntry->bgw_type, "leyser worker") == 0;
-}
-
 static void
-count_write(PrivilegedEntry *entry, bool must)
+count_write(LeyserPrivilegedEntry *entry, bool must)
 {
-	if (RecoveryInProgress() || !IsUnderPostmaster || count_is_writer())
+	if (RecoveryInProgress() || !IsUnderPostmaster || leyser_privileged_is_writer() ||
+		!leyser_cache_has_keyring())
 		return;
 	if (count_wait(entry, must ? MUST_WAIT_TIMEOUT : WAIT_TIMEOUT) || !must)
 		return;
@@ -416,7 +310,7 @@ count_write(PrivilegedEntry *entry, bool must)
 /* ---- counting ---- */
 
 static void
-count_again(PrivilegedEntry *entry)
+count_again(LeyserPrivilegedEntry *entry)
 {
 	pg_atomic_fetch_add_u64(&entry->count, 1);
 	entry->last_at = GetCurrentStatementStartTimestamp();
@@ -431,8 +325,8 @@ void
 leyser_privileged_count(const LeyserPrivilegedKey *key, int64 query_id, bool must)
 {
 	KnownEntry *one;
-	PrivilegedEntry *made;
-	PrivilegedEntry *entry;
+	LeyserPrivilegedEntry *made;
+	LeyserPrivilegedEntry *entry;
 
 	count_begin_session();
 	one = hash_search(known, key, HASH_FIND, NULL);
@@ -442,130 +336,13 @@ leyser_privileged_count(const LeyserPrivilegedKey *key, int64 query_id, bool mus
 		return;
 	}
 	made = count_make(key, query_id);
-	entry_tell(made, 1);
+	leyser_privileged_tell(made, 1);
 	entry = count_put(made);
 	if (entry != NULL)
 		count_write(entry, must);
 	else
 		count_others(made);
 	pfree(made);
-}
-
-/* ---- SQL ---- */
-
-static void
-entry_put(ReturnSetInfo *rsinfo, PrivilegedEntry *entry, uint64 statements, bool untold)
-{
-	Datum values[COLUMNS];
-	bool nulls[COLUMNS] = {false};
-	const char *texts[] = {entry->session_role, entry->caller_role, entry->address,
-						   entry->relation,     entry->role,        entry->key.command,
-						   entry->key.bypass,   entry->application};
-
-	values[0] = CStringGetTextDatum(count_event(&entry->key));
-	for (int i = 0; i < (int) lengthof(texts); i++)
-	{
-		nulls[i + 1] = texts[i][0] == '\0';
-		values[i + 1] = nulls[i + 1] ? (Datum) 0 : CStringGetTextDatum(texts[i]);
-	}
-	values[9] = Int64GetDatum(entry->query_id);
-	nulls[9] = entry->query_id == 0;
-	values[10] = Int64GetDatum(entry->key.window);
-	nulls[10] = entry->key.window == 0;
-	values[11] = Int32GetDatum(entry->pid);
-	nulls[11] = entry->others;
-	values[12] = Int64GetDatum((int64) statements);
-	values[13] = TimestampTzGetDatum(entry->first_at);
-	values[14] = TimestampTzGetDatum(entry->last_at);
-	values[15] = BoolGetDatum(untold);
-	values[16] = BoolGetDatum(entry->others);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-}
-
-/* list_privileged() → setof (…): what is counted in this database and not written */
-Datum
-leyser_list_privileged(PG_FUNCTION_ARGS)
-{
-	leyser_require_preloaded();
-	InitMaterializedSRF(fcinfo, 0);
-	LWLockAcquire(shared->lock, LW_SHARED);
-	for (int i = 0; i < ENTRIES; i++)
-	{
-		PrivilegedEntry *entry = &shared->entries[i];
-		uint64 waiting = entry->used ? entry_waiting(entry) : 0;
-
-		if (waiting > 0 && entry->database == MyDatabaseId)
-			entry_put((ReturnSetInfo *) fcinfo->resultinfo, entry, waiting, false);
-	}
-	LWLockRelease(shared->lock);
-	return (Datum) 0;
-}
-
-/* In the worker: what it took is written, or to be taken again. */
-static void
-count_xact_ended(XactEvent event, void *arg)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (!is_taking || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
-		return;
-	is_taking = false;
-	if (event == XACT_EVENT_ABORT)
-		return;
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < ENTRIES; i++)
-	{
-		PrivilegedEntry *entry = &shared->entries[i];
-
-		if (taken[i] == 0)
-			continue;
-		pg_atomic_fetch_add_u64(&entry->written, taken[i]);
-		entry->written_at = now;
-		entry->told = Max(entry->told, (uint64) pg_atomic_read_u64(&entry->written));
-		if ((entry->ended || entry->others) && entry_waiting(entry) == 0)
-			entry->used = false;
-	}
-	LWLockRelease(shared->lock);
-	ConditionVariableBroadcast(&shared->written);
-}
-
-static void
-count_begin_taking(void)
-{
-	if (!count_is_writer())
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("only leyser's worker writes privileged accesses"),
-						errhint("View leyser.privileged_access shows them.")));
-	if (taken == NULL)
-	{
-		taken = MemoryContextAlloc(TopMemoryContext, sizeof(uint64) * ENTRIES);
-		RegisterXactCallback(count_xact_ended, NULL);
-	}
-	memset(taken, 0, sizeof(uint64) * ENTRIES);
-	is_taking = true;
-}
-
-/* take_privileged() → setof (…): the same in the worker, whose transaction writes it */
-Datum
-leyser_take_privileged(PG_FUNCTION_ARGS)
-{
-	leyser_require_preloaded();
-	InitMaterializedSRF(fcinfo, 0);
-	count_begin_taking();
-	LWLockAcquire(shared->lock, LW_SHARED);
-	for (int i = 0; i < ENTRIES; i++)
-	{
-		PrivilegedEntry *entry = &shared->entries[i];
-		uint64 waiting = entry->used ? entry_waiting(entry) : 0;
-
-		if (waiting == 0 || entry->database != MyDatabaseId)
-			continue;
-		taken[i] = waiting;
-		entry_put((ReturnSetInfo *) fcinfo->resultinfo, entry, waiting,
-				  pg_atomic_read_u64(&entry->written) + waiting > entry->told);
-	}
-	LWLockRelease(shared->lock);
-	return (Datum) 0;
 }
 
 void

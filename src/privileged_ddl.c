@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_type.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -30,6 +31,18 @@
 
 /* ALTER TABLEs that run, one within the other. */
 static int alters = 0;
+
+/* The tables of a foreign key that is being added, and its columns. */
+#define KEY_TABLES 2
+
+typedef struct KeyTable
+{
+	Oid relation;
+	Bitmapset *columns;
+} KeyTable;
+
+static KeyTable asked[KEY_TABLES];
+static int asked_count = 0;
 
 /* ---- what a statement runs over rows ---- */
 
@@ -241,19 +254,88 @@ leyser_privileged_check_ddl(Node *statement)
 	}
 }
 
+/* ---- foreign keys ---- */
+
+static void
+key_forget(void)
+{
+	while (asked_count > 0)
+		bms_free(asked[--asked_count].columns);
+}
+
+void
+leyser_privileged_key_asked(const List *permissions)
+{
+	MemoryContext caller;
+	ListCell *cell;
+
+	key_forget();
+	if (alters == 0 || list_length(permissions) != KEY_TABLES)
+		return;
+	caller = MemoryContextSwitchTo(TopMemoryContext);
+	foreach (cell, permissions)
+	{
+		const leyser_permission_info *info = lfirst(cell);
+		Bitmapset *columns = bms_copy(info->selectedCols);
+
+		asked[asked_count++] = (KeyTable){info->relid, columns};
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+static bool
+key_has(const leyser_permission_info *info)
+{
+	for (int i = 0; i < asked_count; i++)
+	{
+		if (asked[i].relation == info->relid &&
+			bms_equal(asked[i].columns, info->selectedCols))
+			return true;
+	}
+	return false;
+}
+
+static bool
+key_is_asked(const List *permissions)
+{
+	ListCell *cell;
+	int tables = 0;
+
+	foreach (cell, permissions)
+	{
+		const leyser_permission_info *info = lfirst(cell);
+
+		if (info->requiredPerms == 0)
+			continue;
+		if (info->requiredPerms != ACL_SELECT || !key_has(info))
+			return false;
+		tables++;
+	}
+	return tables == KEY_TABLES;
+}
+
 /*
  * The server checks a foreign key that is added with a query of its own, by the rights
- * of whoever adds it.  The statement was counted.
+ * of whoever adds it.  The statement was counted.  But what CHECKs and USING run in
+ * such a statement could look like that query: so it is the first one after the server
+ * asked for these columns of both tables, and of no more.
  */
 bool
-leyser_privileged_is_key_check(const char *query)
+leyser_privileged_is_key_check(const char *query, const List *permissions)
 {
-	return alters > 0 && strncmp(query, "SELECT fk.", 10) == 0;
+	bool is_key_check = asked_count > 0 && alters > 0 &&
+						strncmp(query, "SELECT fk.", 10) == 0 &&
+						key_is_asked(permissions);
+
+	key_forget();
+	return is_key_check;
 }
 
 void
 leyser_privileged_alters(bool is_alter, int more)
 {
-	if (is_alter)
-		alters += more;
+	if (!is_alter)
+		return;
+	alters += more;
+	key_forget();
 }

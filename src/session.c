@@ -29,11 +29,16 @@ PG_FUNCTION_INFO_V1(leyser_session_end_all);
 Datum
 leyser_session_sign_token(PG_FUNCTION_ARGS)
 {
-	LeyserClaims claims = {.tenant = text_to_cstring(PG_GETARG_TEXT_PP(0)),
-						   .has_session = true,
-						   .session = *PG_GETARG_UUID_P(3)};
+	LeyserClaims claims = {.has_session = true};
 
 	leyser_require_preloaded();
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(3) || PG_ARGISNULL(4) ||
+		PG_ARGISNULL(1) != PG_ARGISNULL(2))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("a session has a tenant, an id and an end, and an "
+							   "account's id comes with its name")));
+	claims.tenant = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	claims.session = *PG_GETARG_UUID_P(3);
 	if (!PG_ARGISNULL(1))
 	{
 		claims.account_id = PG_GETARG_INT64(1);

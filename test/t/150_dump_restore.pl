@@ -79,12 +79,15 @@ my %facts = (
 	tenants => q{SELECT * FROM leyser.tenant ORDER BY 1},
 	usages => q{SELECT * FROM leyser.granted_usage ORDER BY role::text, 2},
 	events => q{SELECT event_id, at, event, tenant_id, session_role, caller_role, object, detail, digest
-		FROM leyser.event WHERE event <> 'keyring.initialized' ORDER BY 1},
+		FROM leyser.event WHERE event <> 'keyring.initialized' AND event_id <= (SELECT last FROM seen) ORDER BY 1},
 	rights => q{SELECT p.oid::regprocedure, a.grantee::regrole, a.privilege_type FROM pg_proc p,
 		aclexplode(p.proacl) a WHERE p.pronamespace = 'leyser'::regnamespace ORDER BY p.oid::regprocedure::text, a.grantee::regrole::text},
 	triggers => q{SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal
 		ORDER BY tgrelid::regclass::text, 2},
 	defaults => q{SELECT adrelid::regclass, pg_get_expr(adbin, adrelid) FROM pg_attrdef ORDER BY adrelid::regclass::text, 2});
+
+# What comes after, such as the dumps themselves, is no fact.
+$node->safe_psql('postgres', 'CREATE TABLE seen AS SELECT max(event_id) AS last FROM leyser.event; GRANT SELECT ON seen TO PUBLIC');
 
 sub facts_of
 {
@@ -102,6 +105,10 @@ sub check_restored
 	my ($name, $database) = @_;
 	my $after = facts_of($database);
 
+	# A restore's own accesses come after the events that it brings.
+	my $restoring = q{SELECT count(*) > 0, count(event_id) = 0 FROM leyser.privileged_access WHERE command = 'COPY FROM' AND relation = 'public.item'};
+	is($node->safe_psql($database, $restoring), 't|t', "$name: the restore's own accesses are counted, and wait");
+
 	is($after->{$_}, $before->{$_}, "$name: the $_ are as they were") for sort keys %facts;
 	isnt(database_id($node, $database), $identity, "$name: another identity, so another audience");
 
@@ -114,7 +121,9 @@ sub check_restored
 	like($message, qr/initialize_keyring\(\)/, "$name: told to adopt one");
 	is($node->safe_psql($database, q{SELECT state FROM leyser.keyring_status() WHERE item = 'keyring'}),
 		'not initialized', "$name: keyring_status() says so");
-	$node->safe_psql($database, 'SELECT leyser.initialize_keyring()');
+	$node->safe_psql($database, 'SELECT leyser.initialize_keyring(); SELECT leyser.note_privileged()');
+	is($node->safe_psql($database, $restoring), 't|f', "$name: ... until it has its keyring");
+	is($node->safe_psql($database, 'SELECT problem, event_id FROM leyser.verify_events()'), '', "$name: the log is unbroken");
 	for my $table (qw(item part part_1 part_2 base heir line))
 	{
 		my $column = $table eq 'item' ? '"Mandant"' : 'tenant_id';

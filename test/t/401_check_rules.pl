@@ -115,7 +115,8 @@ my %alike = (
 	'key.custodian_backs_up' => q{SELECT leyser.grant_usage('custodian', 'provisioner'), leyser.grant_usage('operator', 'backup')},
 	'key.auditor_acts' => q{SELECT leyser.grant_usage('operator', 'provisioner')},
 	'key.duty_reads_rows' => q{GRANT SELECT ON shop.invoice TO operator; GRANT USAGE ON SCHEMA shop TO auditor; GRANT SELECT ON shop.invoice TO auditor},
-	'key.unfit_application' => q{ALTER ROLE keeper REPLICATION; CREATE ROLE team NOLOGIN; GRANT team TO app},
+	'key.unfit_application' => q{SET LOCAL leyser.guards = off; GRANT pg_read_all_data, pg_monitor TO app; ALTER ROLE app SUPERUSER BYPASSRLS CREATEROLE REPLICATION; ALTER TABLE shop.ledger OWNER TO app;
+		GRANT CREATE ON SCHEMA shop TO app; GRANT SET ON PARAMETER leyser.guards TO app; GRANT INSERT ON leyser.table_record TO app; GRANT INSERT (role) ON leyser.usage_record TO PUBLIC; CREATE ROLE team NOLOGIN; GRANT team TO app},
 	'key.own_tables' => q{SELECT leyser.grant_usage('custodian', 'provisioner'); GRANT SELECT ON shop.country TO reader},
 	'key.own_functions' => q{SELECT leyser.grant_usage('reader', 'gateway')},
 	'key.leyser_owner' => q{CREATE ROLE second SUPERUSER; ALTER SCHEMA leyser OWNER TO second},
@@ -133,7 +134,6 @@ my %alike = (
 	'replication.role' => 'CREATE ROLE copying NOLOGIN REPLICATION',
 	'replication.subscription' => 'CREATE ROLE plain LOGIN',
 	'replication.logical_slot' => q{SELECT pg_create_physical_replication_slot('standby')},
-	'replication.idle_slot' => q{SELECT pg_create_physical_replication_slot('fresh')},
 	'replication.unlogged' => q{CREATE UNLOGGED TABLE shop.brief (i int)},
 	'job.past_row_security' => q{CREATE EXTENSION pg_cron; SELECT cron.schedule('beat', '* * * * *', 'CALL leyser.tick()')},
 	'job.heartbeat' => q{UPDATE leyser.tick_record SET last_tick_at = now() - interval '4 minutes'},
@@ -165,10 +165,22 @@ my %undo = (
 my %elsewhere = map { $_ => 1 } qw(job.prepared bypass.access_unrecorded server.log_connections server.version server.not_preloaded server.hba_trust server.hba_local_trust server.hba_weak
   server.hba_plain server.hba_everywhere server.hba_error server.tls_off server.tls_version
   server.require_tls server.hba_ident server.hba_all server.hba_replication server.tls_ciphers server.data_mode server.log_file_mode server.file_open
-  server.clock_loose server.log_time_zone);
+  server.clock_loose server.log_time_zone replication.idle_slot);
 
 is($node->safe_psql('postgres', 'SELECT check_id, object, finding FROM leyser.check_security()'), '', 'nothing is found at first');
 my $rules = rules_of($node);
+
+# Column by column, too.
+$node->safe_psql('postgres', 'GRANT INSERT (role), SELECT (usage) ON leyser.usage_record TO reader');
+is(findings_of($node, 'key.own_tables'), 'table leyser.usage_record', 'rights on columns of leyser\'s own tables');
+ok(paste($node, $node->safe_psql('postgres', q{SELECT remedy FROM leyser.check_security('key')})), '... whose remedy is pasted');
+is(findings_of($node, 'key.own_tables'), '', '... and ends it');
+
+# Operators can paste what is for them.
+$node->safe_psql('postgres', q{UPDATE leyser.job_record SET failures = 30, failing_since = now() - interval '2 days', retry_at = now() + interval '1 hour' WHERE job = 'upkeep'});
+$node->safe_psql('postgres', $node->safe_psql('postgres', q{SELECT remedy FROM leyser.check_security('job') WHERE check_id = 'job.failing'}), extra_params => [ '-U', 'operator' ]);
+is(findings_of($node, 'job.failing'), '', 'an operator has a failing job done again');
+is_refused($node, "SELECT leyser.retry_job($_)", '42704', "retry_job($_)", user => 'operator') foreach q{'nothing'}, 'NULL';
 is(join(' ', sort(keys %alike, keys %elsewhere)), join(' ', sort keys %$rules), 'a case that looks alike for each rule');
 cmp_ok(scalar keys %$rules, '>=', 70, 'enough rules');
 foreach my $id (grep { !$elsewhere{$_} || /^job|log_connections/ } sort keys %$rules)

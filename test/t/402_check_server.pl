@@ -165,6 +165,17 @@ is(found(), '', '... not where the socket is the server\'s user\'s only');
 is($node->safe_psql('postgres', "SELECT leyser.version_problem($_) IS NOT NULL"), 't', "version $_") foreach qw(150013 160009 170005);
 is($node->safe_psql('postgres', "SELECT leyser.version_problem($_) IS NOT NULL"), 'f', "version $_") foreach qw(150014 160010 170006 180000);
 
+# A slot that nobody reads from, once it keeps more than max_wal_size.
+$node->safe_psql('postgres', q{ALTER SYSTEM SET max_wal_size = '32MB'});
+$node->reload;
+$node->safe_psql('postgres', q{SELECT pg_create_physical_replication_slot('away', true); CREATE TABLE filler (n int)});
+is(found('replication'), '', 'replication.idle_slot: not a standby that is away for a while');
+$node->safe_psql('postgres', 'INSERT INTO filler VALUES (1); SELECT pg_switch_wal()') foreach 1 .. 5;
+is(found('replication'), 'replication.idle_slot_slot_away', 'replication.idle_slot');
+ok(paste($node, remedy('replication.idle_slot')), '... its remedy is pasted');
+is(found('replication'), '', '... and ends it');
+$node->safe_psql('postgres', $_) foreach 'DROP TABLE filler', 'ALTER SYSTEM RESET max_wal_size';
+
 # A prepared transaction that is new may be somebody's who is at work.
 $node->safe_psql('postgres', q{BEGIN; SELECT 1; PREPARE TRANSACTION 'fresh'});
 is(found('job'), '', 'job.prepared: not without cause');

@@ -56,6 +56,11 @@ my $named = $node->safe_psql('postgres', "SELECT $id");
 my $other = $node->safe_psql('postgres', q{SELECT max(event_id) FROM leyser.event_record WHERE tenant_id = 't1' AND event = 'tenant.suspended'});
 my $of_t2 = $node->safe_psql('postgres', q{SELECT max(event_id) FROM leyser.event_record WHERE tenant_id = 't2'});
 
+# Without a time or a name there is no event.
+is_refused($node, 'SELECT leyser.insert_event(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)', '22004', 'refused: an event of nothing');
+is_refused($node, q{SELECT leyser.insert_event(now(), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)}, '22004', '... without a name');
+is_refused($node, 'SELECT leyser.sign_session_token(NULL, NULL, NULL, NULL, NULL)', '22004', '... a token of no session');
+
 # Nobody changes the log by accident.
 for my $statement ("UPDATE leyser.event_record SET object = 'x' WHERE event_id = $named",
 	"DELETE FROM leyser.event_record WHERE event_id = $named", 'TRUNCATE leyser.event_record',

@@ -59,7 +59,7 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.event_months() m J
 # ---- what may be set ----
 
 is_refused($node, "SELECT leyser.set_event_retention($_)", '22023', "refused: $_", user => 'operator')
-  for q{'5 months'}, q{'0'}, q{'-7 months'}, q{'180 days'}, q{'183 days'}, q{'6 months -1 second'}, 'NULL';
+  for q{'5 months'}, q{'0'}, q{'-7 months'}, q{'180 days'}, q{'183 days'}, q{'6 months -1 second'}, 'NULL', q{'1001 years'}, q{'178000000 years'};
 is_refused($node, q{SELECT leyser.set_event_retention('1 year')}, '42501', 'not for everybody', user => 'auditor');
 is_refused($node, q{INSERT INTO leyser.event_retention (retention, set_by) VALUES ('1 day', 'me')}, '23514', 'nor as a superuser in the table');
 as_operator(q{SELECT leyser.set_event_retention('184 days')});

@@ -50,7 +50,7 @@ sub images
 # ---- what cannot be ----
 
 for my $case ([ q{'seen'}, '42809' ], [ q{'leyser.tenant_record'}, '42809' ], [ q{'pg_class'}, '42809' ], [ q{'item', '{none}'}, '42703' ],
-	[ q{'item', redact => '{gone}'}, '42703' ], [ q{'item', '{id}', '{secret}'}, '22023' ], [ 'NULL', '22004' ], [ q{'nothing'}, '42P01' ])
+	[ q{'item', redact => '{gone}'}, '42703' ], [ q{'item', '{id}', '{secret}'}, '22023' ], [ 'NULL', '22004' ], [ q{'nothing'}, '42P01' ], [ '99999999', '42P01' ])
 {
 	is_refused($node, "SELECT leyser.audit($$case[0])", $$case[1], "refused: $$case[0]", user => 'operator');
 }
@@ -114,6 +114,12 @@ images();
 $node->safe_psql('postgres', q{INSERT INTO item (tenant_id, id, "Größe ""x""") SELECT 't2', 1000 + n, repeat('y', n) FROM unnest('{0,1,249,250,251,252,253,254,255,256,70000}'::int[]) n});
 is($node->safe_psql('postgres', qq{SELECT string_agg(length(i.new ->> 'Größe "x"') || '', ',' ORDER BY i.row_number) FROM leyser.event_record e, LATERAL leyser.audit_images(e.images) i
 	WHERE e.event_id > $seen}), '0,1,249,250,251,252,253,254,255,256,70000', 'values of any length');
+$node->safe_psql('postgres', q{DELETE FROM item WHERE id >= 1000});
+images();
+
+# One that jsonb cannot hold does not keep a tenant's administrators from all else.
+$node->safe_psql('postgres', q{INSERT INTO item (tenant_id, id, "Größe ""x""", secret, at) VALUES ('t2', 1000, repeat('y', 270000000), NULL, NULL)});
+is(images(), q(row.inserted|t2|public.item|1||{"at": null, "id": "1000", "secret": null, "tenant_id": "t2", "Größe \"x\"": {"bytes": 270000000}}), 'a very long value tells its length');
 $node->safe_psql('postgres', q{DELETE FROM item WHERE id >= 1000});
 images();
 

@@ -94,6 +94,19 @@ for my $user (qw(owner_of_tables postgres))
 	  'CREATE OR REPLACE TRIGGER leyser_audit_truncate AFTER TRUNCATE ON shop.base EXECUTE FUNCTION suppress_redundant_updates_trigger()',
 	  q{DO $$ BEGIN EXECUTE 'ALTER TABLE shop.base DISABLE TRIGGER ALL'; END $$};
 }
+
+# ---- nor writes through a parent that has none ----
+
+as_owner(q{CREATE TABLE shop.above (tenant_id text, note text); CREATE TABLE shop.root (LIKE shop.sale) PARTITION BY LIST (n);
+	CREATE TABLE shop.root_9 PARTITION OF shop.root FOR VALUES IN (9); CREATE TABLE shop.apart_9 (LIKE shop.sale); CREATE TABLE shop.below () INHERITS (shop.above)});
+$node->safe_psql('postgres', q{SELECT leyser.audit('shop.apart_9')}, extra_params => [ '-U', 'operator' ]);
+is_refused($node, $_, 'LY007', $_, user => 'owner_of_tables')
+  for 'ALTER TABLE shop.base INHERIT shop.above', 'ALTER TABLE shop.base_old INHERIT shop.above', 'ALTER TABLE shop.root ATTACH PARTITION shop.apart_9 FOR VALUES IN (8)',
+  'CREATE TABLE shop.both () INHERITS (shop.above, shop.base)';
+is_refused($node, "SELECT leyser.audit('$_')", '55000', "$_ by itself", user => 'operator') for 'shop.root_9', 'shop.below';
+$node->safe_psql('postgres', q{SELECT leyser.unaudit('shop.apart_9')}, extra_params => [ '-U', 'operator' ]);
+as_owner(q{ALTER TABLE shop.base_late NO INHERIT shop.base; ALTER TABLE shop.base_late INHERIT shop.base; DROP TABLE shop.above CASCADE; DROP TABLE shop.root; DROP TABLE shop.apart_9});
+
 recorded();
 $node->safe_psql('postgres', q{SET session_replication_role = replica; INSERT INTO shop.sale_1 VALUES ('t1', 1)});
 is(recorded(), 'row.inserted shop.sale_1 1', 'a replication role has its rows recorded, too');
@@ -126,6 +139,35 @@ $node->safe_psql('postgres', q{SELECT leyser.unaudit('shop.sale'), leyser.unaudi
 is(audited(), "shop.sale_3 $redacted", 'all end together, save what was detached');
 as_owner('CREATE TABLE shop.sale_8 PARTITION OF shop.sale FOR VALUES IN (8); DROP TABLE shop.sale_3');
 is(audited(), '', 'what comes then is not audited');
+
+# ---- tables that are dropped ----
+
+# The names of tables whose audit ended with them, since an event.
+sub dropped
+{
+	my ($since) = @_;
+	return $node->safe_psql('postgres', qq{SELECT string_agg(object, ', ' ORDER BY object) FROM leyser.event_record
+		WHERE event = 'table.unaudited' AND detail @> '{"dropped": true}' AND event_id > $since});
+}
+
+is(dropped(0), 'shop.sale_3', 'the end of an audited table is an event');
+as_owner(q{
+	CREATE TABLE shop."Old ""Stock""" (n int);
+	CREATE TABLE shop.lot (n int) PARTITION BY LIST (n);
+	CREATE TABLE shop.lot_1 PARTITION OF shop.lot FOR VALUES IN (1);
+	CREATE TYPE shop.pair AS (a int, b int);
+	CREATE TABLE shop.pairs OF shop.pair;
+	CREATE TABLE shop.plain (n int);
+});
+$node->safe_psql('postgres', q{SELECT leyser.audit('shop.lot'), leyser.audit('shop.pairs'), leyser.audit('shop."Old ""Stock"""')}, extra_params => [ '-U', 'operator' ]);
+my $since = $node->safe_psql('postgres', 'SELECT max(event_id) FROM leyser.event_record');
+as_owner(q{BEGIN; DROP TABLE shop.lot; ROLLBACK; DROP TABLE shop.plain; DROP TABLE IF EXISTS shop.nothing});
+is(dropped($since), '', 'not where it is rolled back, or was none');
+as_owner('DROP TYPE shop.pair CASCADE');
+is(dropped($since), 'shop.pairs', 'it may go with its type');
+$node->safe_psql('postgres', 'SET leyser.guards = off; DROP SCHEMA shop CASCADE');
+is(dropped($since), 'shop."Old ""Stock""", shop.lot, shop.lot_1, shop.pairs', '... and with its schema, without guards, too: partitions by name');
+is($node->safe_psql('postgres', 'SELECT * FROM leyser.verify_events()'), '', 'the log is whole');
 
 $node->stop;
 done_testing();

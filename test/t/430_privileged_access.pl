@@ -16,6 +16,9 @@ $node->safe_psql('postgres', q{
 	CREATE FUNCTION definer() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM invoice';
 	CREATE FUNCTION steps() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
 		PERFORM count(*) FROM invoice; FOR i IN 1 .. 3 LOOP PERFORM FROM line; END LOOP; END $$;
+	CREATE FUNCTION aside(id int) RETURNS int LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$ BEGIN
+		IF id = 7 THEN RETURN (SELECT max(i.amount) FROM invoice i); END IF; RETURN 0; END $$;
+	CREATE TABLE hundred AS SELECT generate_series(1, 100) AS id;
 	CREATE TABLE part (tenant_id int NOT NULL, id int) PARTITION BY LIST (id);
 	CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1);
 	CREATE TABLE part_2 PARTITION OF part FOR VALUES IN (2);
@@ -58,6 +61,8 @@ my @ways = (
 	[ 'what fails', 'boss', 'SELECT 1 / (amount - amount) FROM invoice', 'invoice boss SELECT superuser 1', '22012' ],
 	[ 'a parallel query', 'boss', q{SET force_parallel_mode = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
 		SET min_parallel_table_scan_size = 0; SELECT count(*) FROM invoice}, 'invoice boss SELECT superuser 1' ],
+	[ 'a function in a parallel worker', 'boss', q{SET force_parallel_mode = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
+		SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = off; SELECT max(aside(id)) FROM hundred}, 'invoice boss SELECT superuser 1' ],
 	[ 'TRUNCATE', 'boss', 'TRUNCATE loose', 'loose boss TRUNCATE superuser 1' ],
 	[ 'a session authorization', 'postgres', 'SET SESSION AUTHORIZATION beyond; SELECT * FROM invoice', 'invoice beyond SELECT bypassrls 1' ],
 	[ 'row_security = off', 'boss', 'SET row_security = off; SELECT * FROM invoice', 'invoice boss SELECT superuser 1' ]);

@@ -59,6 +59,12 @@ is("$sqlstate|$got", '|ddl child boss ADD FOREIGN KEY superuser 1', 'a foreign k
 ($got) = accessed_by($node, 'boss', q{CREATE FUNCTION hidden() RETURNS bigint LANGUAGE plpgsql AS $$ DECLARE n bigint; BEGIN
 	SELECT fk.amount INTO n FROM invoice fk LIMIT 1; RETURN n; END $$; CREATE TEMP TABLE t AS SELECT hidden()});
 is($got, 'access invoice boss SELECT superuser 1', 'a query that looks like the server\'s own counts');
+($got, $sqlstate, $message) = accessed_by($node, 'boss', q{CREATE TABLE bench (tenant_id int NOT NULL, id int); INSERT INTO bench VALUES (1, 1);
+	ALTER TABLE bench ADD CHECK (hidden() > 0)});
+is("$sqlstate|$got", '|access invoice boss SELECT superuser 1', '... also within an ALTER TABLE of another table') or diag($message);
+($got, $sqlstate, $message) = accessed_by($node, 'boss', q{ALTER TABLE bench ADD FOREIGN KEY (tenant_id, id) REFERENCES priced (tenant_id, id), ADD CHECK (hidden() <> 0)});
+is("$sqlstate|$got", '|access invoice boss SELECT superuser 1', '... that adds a foreign key, too') or diag($message);
+$node->safe_psql('postgres', 'DROP TABLE bench');
 ($got) = accessed_by($node, 'keeper', q{ALTER TABLE invoice ADD COLUMN plain int; ALTER TABLE invoice ALTER plain SET DEFAULT 4; COMMENT ON TABLE invoice IS 'x';
 	CREATE INDEX ON invoice (plain); ALTER TABLE invoice DROP COLUMN plain; ALTER TABLE seen ADD CHECK (leak(1) > 0)});
 is($got, '', 'DDL that runs nothing over a protected table\'s rows does not count');

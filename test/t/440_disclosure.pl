@@ -257,6 +257,10 @@ is(as('auditor', "SELECT told_at IS NOT NULL FROM leyser.disclosure WHERE disclo
 # ---- copies ----
 $id = confirmed('second');
 my $waits = opened('second');
+# what the standby needs stays until it has it; before, it would have held up the purge
+$node->append_conf('postgresql.conf', "wal_keep_size = '1GB'");
+$node->reload;
+$node->poll_query_until('postgres', q{SHOW wal_keep_size}, '1GB') or die;
 my $backup = $node->backup('copy');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'copy', has_streaming => 1);
