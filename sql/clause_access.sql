@@ -140,7 +140,7 @@ AS $$
         WHERE a.client_addr IS NOT NULL AND NOT a.client_addr <<= inet '127.0.0.0/8' AND a.client_addr <> inet '::1'
     )
     SELECT 'told', CASE WHEN current_setting('listen_addresses') = '' THEN leyser.tell(look.language, 'tls local')
-        ELSE leyser.tell(look.language, 'tls', coalesce(nullif(replace(current_setting('ssl_min_protocol_version'), 'TLSv', ''), ''), leyser.tell(look.language, 'tls any')),
+        ELSE leyser.tell(look.language, 'tls', replace(current_setting('ssl_min_protocol_version'), 'TLSv', ''),
                          (SELECT count(*) FROM remote)::text) END, NULL::timestamptz, NULL
     UNION ALL
     SELECT 'broken', leyser.tell(look.language, 'tls weak', leyser.name_some(look, array_agg(DISTINCT format('%s@%s', r.usename, host(r.client_addr))))),

@@ -112,7 +112,9 @@ AS $$
                coalesce(array_agg(leyser.notice_word(i.notice_id) ORDER BY i.starts_at) FILTER (WHERE i.ended_at IS NULL), '{}'))), NULL::timestamptz, NULL
     FROM incident i
     UNION ALL
-    SELECT 'broken', leyser.tell(look.language, 'not published', leyser.name_some(look, array_agg(leyser.notice_word(i.notice_id) ORDER BY i.starts_at))), min(i.announced_at), NULL
+    SELECT 'broken', leyser.tell(look.language, 'not published', leyser.name_some(look, array_agg(leyser.notice_word(i.notice_id) ORDER BY i.starts_at))), min(i.announced_at),
+           string_agg(format('SELECT leyser.update_notice(%s, subject => ''…'', body => ''…'', published => true);', i.notice_id), chr(10) ORDER BY i.starts_at)
+               FILTER (WHERE i.ended_at IS NULL)
     FROM incident i WHERE NOT i.published HAVING count(*) > 0
     UNION ALL
     SELECT 'at risk', leyser.tell(look.language, 'no update', leyser.name_some(look, array_agg(leyser.notice_word(i.notice_id) ORDER BY i.starts_at))), min(i.told_at) + interval '1 day',

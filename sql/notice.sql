@@ -113,7 +113,7 @@ DECLARE
     mails bigint;
 BEGIN
     UPDATE leyser.notice_record n SET severity = notice.severity, starts_at = notice.starts_at, ends_at = notice.ends_at,
-            ended_at = notice.ended_at, changes = new_number
+            ended_at = notice.ended_at, published = notice.published, changes = new_number
         WHERE n.notice_id = notice.notice_id;
     INSERT INTO leyser.notice_change (notice_id, number, change, changed_by, severity, starts_at, ends_at, short_notice_reason, lead_time)
         SELECT notice.notice_id, new_number, add_notice_change.change, leyser.caller()::text, notice.severity, notice.starts_at, notice.ends_at,
@@ -126,7 +126,7 @@ BEGIN
     mails := leyser.queue_mails(notice.notice_id, new_number);
     PERFORM leyser.record_event(format('notice.%s', add_notice_change.change), NULL, notice.notice_id::text, jsonb_strip_nulls(jsonb_build_object(
         'kind', notice.kind, 'severity', notice.severity, 'number', new_number, 'starts_at', notice.starts_at, 'ends_at', notice.ends_at,
-        'ended_at', notice.ended_at, 'short_notice_reason', add_notice_change.short_notice_reason, 'mails', mails)));
+        'ended_at', notice.ended_at, 'published', notice.published, 'short_notice_reason', add_notice_change.short_notice_reason, 'mails', mails)));
     RETURN new_number;
 END
 $$;
@@ -171,7 +171,7 @@ COMMENT ON FUNCTION leyser.announce(text, text, text, text, timestamptz, timesta
 CREATE FUNCTION leyser.update_notice(notice_id bigint, subject text, body text, severity text DEFAULT NULL,
                                      starts_at timestamptz DEFAULT NULL, ends_at timestamptz DEFAULT NULL,
                                      language text DEFAULT 'en', translations jsonb DEFAULT '{}', affected_tenants text[] DEFAULT NULL,
-                                     short_notice_reason text DEFAULT NULL)
+                                     short_notice_reason text DEFAULT NULL, published boolean DEFAULT NULL)
     RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -189,6 +189,12 @@ BEGIN
     END IF;
     notice.ends_at := coalesce(update_notice.ends_at, notice.ends_at);
     PERFORM leyser.check_notice_end(notice.starts_at, notice.ends_at);
+    IF notice.published AND NOT update_notice.published THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'a published notice stays published', DETAIL = 'All tenants have read it, and the feed has carried it.',
+            HINT = 'Leave published out, and say what is new in the words.';
+    END IF;
+    notice.published := coalesce(update_notice.published, notice.published);
     IF update_notice.affected_tenants IS NOT NULL THEN
         PERFORM leyser.set_notice_tenants(notice.notice_id, update_notice.affected_tenants);
     END IF;
@@ -196,9 +202,9 @@ BEGIN
                                     update_notice.translations);
 END
 $$;
-REVOKE ALL ON FUNCTION leyser.update_notice(bigint, text, text, text, timestamptz, timestamptz, text, jsonb, text[], text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.update_notice(bigint, text, text, text, timestamptz, timestamptz, text, jsonb, text[], text) IS
-    'operator: says something new of a notice, queues the mails and returns the number of the change; what is left out stays, a new start is judged as an announcement''s; 22023 as announce(), 42704 for an unknown notice or tenant, LY008 for one that has ended';
+REVOKE ALL ON FUNCTION leyser.update_notice(bigint, text, text, text, timestamptz, timestamptz, text, jsonb, text[], text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.update_notice(bigint, text, text, text, timestamptz, timestamptz, text, jsonb, text[], text, boolean) IS
+    'operator: says something new of a notice, queues the mails and returns the number of the change; what is left out stays, a new start is judged as an announcement''s; published true: from now on all tenants and the feed show it, with all that was said before; 22023 as announce(), and for published false where it is, 42704 for an unknown notice or tenant, LY008 for one that has ended';
 
 CREATE FUNCTION leyser.end_notice(notice_id bigint, subject text, body text, ended_at timestamptz DEFAULT NULL,
                                   language text DEFAULT 'en', translations jsonb DEFAULT '{}')

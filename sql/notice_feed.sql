@@ -7,12 +7,17 @@ AS $$ SELECT to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') $$
 REVOKE ALL ON FUNCTION leyser.feed_time(timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.feed_time(timestamptz) IS 'internal: a moment as RFC 3339 has it, in UTC';
 
--- Not xmlelement(): a server may be built without libxml.
+-- Not xmlelement(): a server may be built without libxml, and it refuses characters that
+-- no XML may have.  Those become U+FFFD.
 CREATE FUNCTION leyser.xml_text(value text) RETURNS text
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT replace(replace(replace(replace(value, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;') $$;
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$
+    SELECT replace(replace(replace(replace(replace(
+        regexp_replace(value, '[\u0001-\u0008\u000B\u000C\u000E-\u001F\u007F-\u009F\uFFFE\uFFFF]', chr(65533), 'g'),
+        '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;')
+$$;
 REVOKE ALL ON FUNCTION leyser.xml_text(text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.xml_text(text) IS 'internal: a text without control characters, as XML has it in elements and attributes';
+COMMENT ON FUNCTION leyser.xml_text(text) IS 'internal: any text as XML and HTML have it in elements and attributes';
 
 CREATE FUNCTION leyser.feed_entries(language text, max_entries integer)
     RETURNS TABLE (id text, notice_id bigint, number integer, change text, at timestamptz, kind text, severity text,

@@ -23,15 +23,15 @@ CREATE FUNCTION leyser.page_clause(look leyser.clause_look, told leyser.told_cla
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
     SELECT format(E'<article aria-labelledby="clause-%s">\n<h3 id="clause-%s"><span class="no">%s</span> <span>%s</span></h3>\n<p class="status">%s</p>\n<dl>\n%s</dl>\n</article>\n',
-        told.clause, told.clause, told.clause, leyser.page_escape(told.promise), leyser.page_status(look, told.status),
+        told.clause, told.clause, told.clause, leyser.xml_text(told.promise), leyser.page_status(look, told.status),
         (SELECT string_agg(format(E'<div%s><dt>%s</dt><dd>%s</dd></div>\n', CASE WHEN d.place < 3 THEN ' class="wide"' ELSE '' END,
                                   leyser.page_say(look, d.key), d.value), '' ORDER BY d.place)
-         FROM (VALUES (1, 'page evidence', leyser.page_escape(told.evidence)),
-                      (2, 'page remedy', CASE WHEN look.names THEN format('<pre><code>%s</code></pre>', leyser.page_escape(told.remedy))
+         FROM (VALUES (1, 'page evidence', leyser.xml_text(told.evidence)),
+                      (2, 'page remedy', CASE WHEN look.names THEN format('<pre><code>%s</code></pre>', leyser.xml_text(told.remedy))
                                               WHEN told.status IN ('broken', 'at risk') THEN leyser.page_say(look, 'page remedy left out') END),
                       (3, 'page since', leyser.page_time(told.since)),
-                      (4, 'page responsible', leyser.page_escape(told.responsible)),
-                      (5, 'page control', leyser.page_escape(told.iso_27017))) d (place, key, value)
+                      (4, 'page responsible', leyser.xml_text(told.responsible)),
+                      (5, 'page control', leyser.xml_text(told.iso_27017))) d (place, key, value)
          WHERE d.key <> 'page remedy' OR told.remedy <> '' AND d.value IS NOT NULL))
 $$;
 REVOKE ALL ON FUNCTION leyser.page_clause(leyser.clause_look, leyser.told_clause) FROM PUBLIC;
@@ -48,9 +48,9 @@ AS $$
     )
     SELECT leyser.page_table(look, 'generations', 'page generations', '{page began,page status,page region,page gone by}',
                string_agg(leyser.page_row(
-                   leyser.page_time(t.started_at) || CASE WHEN look.names THEN format('<br/><span class="small">%s</span>', leyser.page_escape(t.label)) ELSE '' END,
+                   leyser.page_time(t.started_at) || CASE WHEN look.names THEN format('<br/><span class="small">%s</span>', leyser.xml_text(t.label)) ELSE '' END,
                    leyser.page_say(look, 'page ' || t.state) || CASE WHEN t.countable THEN ', ' || leyser.page_say(look, 'page counts') ELSE '' END,
-                   coalesce(leyser.page_escape(t.region), leyser.page_say(look, 'page unknown')), leyser.page_time(t.due_at)), '' ORDER BY t.place))
+                   coalesce(leyser.xml_text(t.region), leyser.page_say(look, 'page unknown')), leyser.page_time(t.due_at)), '' ORDER BY t.place))
            || coalesce(leyser.page_more(look, max(t.generations) - 20), '')
     FROM there t WHERE t.place <= 20
 $$;
@@ -86,8 +86,8 @@ AS $$
     )
     SELECT CASE WHEN look.names THEN
         (SELECT leyser.page_table(look, 'purges', 'page purges', '{page customer,page status,page queued,page waits for}',
-                    string_agg(leyser.page_row(leyser.page_escape(o.tenant_id), leyser.page_say(look, 'page ' || o.state), leyser.page_time(o.queued_at),
-                        CASE WHEN o.blockers <> '{}' THEN leyser.page_escape(leyser.name_some(look, o.blockers)) END), '' ORDER BY o.place))
+                    string_agg(leyser.page_row(leyser.xml_text(o.tenant_id), leyser.page_say(look, 'page ' || o.state), leyser.page_time(o.queued_at),
+                        CASE WHEN o.blockers <> '{}' THEN leyser.xml_text(leyser.name_some(look, o.blockers)) END), '' ORDER BY o.place))
                 || coalesce(leyser.page_more(look, max(o.purges) - 20), '')
          FROM open o WHERE o.place <= 20)
     ELSE
@@ -113,7 +113,7 @@ AS $$
         SELECT t.*, row_number() OVER (ORDER BY t.due_on, t.gone_on DESC, t.erased_on DESC, t.tenant_id) AS place FROM told t
     )
     SELECT leyser.page_table(look, 'horizons', 'page horizons', ARRAY['page erased on', CASE WHEN look.names THEN 'page customer' ELSE 'page customers' END, 'page gone on'],
-               string_agg(leyser.page_row(p.erased_on, coalesce(leyser.page_escape(p.tenant_id), leyser.page_number(p.customers)),
+               string_agg(leyser.page_row(p.erased_on, coalesce(leyser.xml_text(p.tenant_id), leyser.page_number(p.customers)),
                    CASE WHEN p.gone_on IS NOT NULL THEN format('<span class="line">%s</span>', p.gone_on) WHEN p.is_overdue THEN leyser.page_say(look, 'page overdue since', p.due_on)
                         ELSE leyser.page_say(look, 'page due on', p.due_on) END), '' ORDER BY p.place))
            || coalesce(leyser.page_more(look, (SELECT sum(r.customers)::bigint FROM placed r WHERE r.place > 20)), '')
@@ -151,9 +151,9 @@ CREATE FUNCTION leyser.page_rules(look leyser.clause_look) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
     SELECT leyser.page_table(look, 'rules', 'page rules', '{page rule,page severity,page objects,page since}',
-        string_agg(leyser.page_row(format('<span lang="en">%s</span><br/><span class="small" lang="en">%s</span>', leyser.page_escape(f.what), leyser.page_escape(f.check_id)),
+        string_agg(leyser.page_row(format('<span lang="en">%s</span><br/><span class="small" lang="en">%s</span>', leyser.xml_text(f.what), leyser.xml_text(f.check_id)),
             format('<span class="line">%s</span>', leyser.page_say(look, 'page ' || f.severity)),
-            CASE WHEN look.names THEN leyser.page_escape(leyser.name_some(look, f.objects)) ELSE leyser.page_number(cardinality(f.objects)) END,
+            CASE WHEN look.names THEN leyser.xml_text(leyser.name_some(look, f.objects)) ELSE leyser.page_number(cardinality(f.objects)) END,
             leyser.page_date(f.since)), ''
             ORDER BY array_position('{critical,high,medium,low}', f.severity), f.check_id))
     FROM (SELECT f.check_id, f.severity, rtrim(r.what, '.') AS what, array_agg(f.object ORDER BY f.object) AS objects, min(f.since) AS since

@@ -32,7 +32,7 @@ AS $$
                   '<use href="#sign-%s" x="%s" y="20" width="18" height="18"/>%s</g>',
         state, (extract(isodow FROM day)::integer - 1) * 48, 20 + week * 48,
         to_char(day, 'YYYY-MM-DD'), leyser.page_say(look, 'page day ' || state),
-        CASE WHEN look.names AND generations > 0 THEN leyser.page_escape(' (' || leyser.name_some(look, labels) || ')') ELSE '' END,
+        CASE WHEN look.names AND generations > 0 THEN leyser.xml_text(' (' || leyser.name_some(look, labels) || ')') ELSE '' END,
         to_char(day, 'MM-DD'), leyser.page_sign(state), CASE WHEN generations > 1 THEN 6 ELSE 13 END,
         CASE WHEN generations > 1 THEN format('<text x="28" y="33">×%s</text>', least(generations, 99)) ELSE '' END)
 $$;

@@ -1,22 +1,11 @@
 -- What the page is put together from.
 --
 -- A function named page_… returns markup; whatever else comes into the page goes through
--- page_escape().  The page is HTML and XHTML at once.
-
--- Characters that no XML may have become U+FFFD.
-CREATE FUNCTION leyser.page_escape(value text) RETURNS text
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
-AS $$
-    SELECT replace(replace(replace(replace(replace(
-        regexp_replace(value, '[\u0001-\u0008\u000B\u000C\u000E-\u001F\u007F-\u009F\uFFFE\uFFFF]', chr(65533), 'g'),
-        '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;')
-$$;
-REVOKE ALL ON FUNCTION leyser.page_escape(text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.page_escape(text) IS 'internal: any text as text of the page, in an attribute, too';
+-- xml_text().  The page is HTML and XHTML at once.
 
 CREATE FUNCTION leyser.page_say(look leyser.clause_look, key text, VARIADIC arguments text[] DEFAULT '{}') RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT leyser.page_escape(leyser.tell(look.language, page_say.key, VARIADIC arguments)) $$;
+AS $$ SELECT leyser.xml_text(leyser.tell(look.language, page_say.key, VARIADIC arguments)) $$;
 REVOKE ALL ON FUNCTION leyser.page_say(leyser.clause_look, text, text[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.page_say(leyser.clause_look, text, text[]) IS 'internal: a phrase, its arguments as they are';
 

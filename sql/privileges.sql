@@ -261,7 +261,7 @@ AS $$
         ('operator', 'leyser.add_contact(text, text, text, text)'),
         ('operator', 'leyser.remove_contact(bigint)'),
         ('operator', 'leyser.announce(text, text, text, text, timestamptz, timestamptz, text, jsonb, text[], boolean, text)'),
-        ('operator', 'leyser.update_notice(bigint, text, text, text, timestamptz, timestamptz, text, jsonb, text[], text)'),
+        ('operator', 'leyser.update_notice(bigint, text, text, text, timestamptz, timestamptz, text, jsonb, text[], text, boolean)'),
         ('operator', 'leyser.end_notice(bigint, text, text, timestamptz, text, jsonb)'),
         ('operator', 'leyser.retry_mail(bigint)'),
         ('operator', 'leyser.notice_feed(text, text, integer)'),

@@ -133,5 +133,11 @@ is(over(tls('TLSv1.3'), 'app', q{SELECT count(*) FROM leyser.connection_status()
 is(over(tls('TLSv1.3'), 'app', 'SELECT * FROM leyser.other_connections()'), '42501', '... only');
 $session->quit;
 
+# The white paper names who came in without it.
+my $clause = q{SELECT status, evidence ~ 'Connections over the network without TLS 1.2: auditor@ADDRESS' FROM leyser.white_paper() WHERE clause = '2.10'} =~ s/ADDRESS/$address/r;
+is(over($plain, 'auditor', $clause), 'broken|t', 'clause 2.10: a connection in clear');
+is(over(tls('TLSv1.1'), 'auditor', $clause), 'broken|t', '... with TLS 1.1');
+like(over(tls('TLSv1.2'), 'auditor', $clause), qr/\|f$/, '... and with TLS 1.2 there is none to name');
+
 $node->stop;
 done_testing();

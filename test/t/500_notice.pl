@@ -147,7 +147,7 @@ is_refused($node, 'GRANT mailer TO app', 'LY007', '... nor become the other');
 # ---- the feed ----
 
 as_operator($node, q{SELECT leyser.announce('incident', 'low', 'A <b> & "c"', E'One.\nTwo ]]> <x/>.',
-	translations => '{"ja": {"subject": "障害のお知らせ", "body": "調査中です。"}}')});
+	translations => '{"ja": {"subject": "障害のお知らせ", "body": "調査中です。\uFFFE"}}')});
 my $json = as_operator($node, 'SELECT leyser.notice_feed()');
 my $feed = JSON::PP->new->decode($json);
 is($feed->{version}, 'https://jsonfeed.org/version/1.1', 'a JSON feed');
@@ -169,10 +169,23 @@ entry = feed.find(atom + 'entry')
 print('|'.join([feed.tag == atom + 'feed' and feed.find(atom + 'title').text] + [entry.find(atom + n).text for n in ('title', 'content')]), len(feed.findall(atom + 'entry')))
 }, $file ]);
 utf8::decode($titles);
-is($titles, '請求サービス|障害のお知らせ|調査中です。 ' . scalar(@{ $feed->{items} }), 'an XML parser reads the Atom feed, in Japanese where there is some');
+is($titles, "請求サービス|障害のお知らせ|調査中です。\x{FFFD} " . scalar(@{ $feed->{items} }), 'an XML parser reads the Atom feed, in Japanese where there is some');
 like(as_operator($node, q{SELECT leyser.notice_feed('atom')}), qr/<title>A &lt;b&gt; &amp; &quot;c&quot;<\/title>/, 'what looks like markup is text');
 is_refused($node, "SELECT leyser.notice_feed($_)", '22023', "no feed ($_)", user => 'operator') for q{'rss'}, q{NULL}, q{'json', 'fr'}, q{'json', 'en', 0}, q{'json', 'en', 1001};
 is(sqlstate_of($node, 'SELECT leyser.notice_feed()', user => 'mailer'), '', 'who sends mail may export the feed');
+
+# ---- published later ----
+
+my $kept = as_operator($node, q{SELECT leyser.announce('incident', 'high', 'For t1', 'Only t1.', affected_tenants => '{t1}', published => false)});
+my $words = "SELECT string_agg(body, ' ' ORDER BY number) FROM leyser.tenant_notice WHERE notice_id = $kept";
+as_operator($node, "SELECT leyser.update_notice($kept, 'For t1', 'Still.')");
+is(as_tenant('t3', $words), '', 'what is left out of an update publishes nothing');
+is(as_operator($node, "SELECT leyser.update_notice($kept, 'For all', 'All may know.', published => true)"), '2', 'it is published later');
+is(as_tenant('t3', $words), 'Only t1. Still. All may know.', '... with all that was said');
+like(as_operator($node, 'SELECT leyser.notice_feed()'), qr/All may know/, '... in the feed, too');
+is_refused($node, "SELECT leyser.update_notice($kept, 's', 'b', published => false)", '22023', 'what was published is not taken back', user => 'operator');
+as_operator($node, "SELECT leyser.update_notice($kept, 'For all', 'More.')");
+is(as_operator($node, "SELECT published FROM leyser.notice WHERE notice_id = $kept"), 't', '... nor by what is left out');
 
 # ---- events ----
 

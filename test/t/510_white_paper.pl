@@ -50,6 +50,7 @@ is(as_role('auditor', q{SELECT count(*) FROM leyser.white_paper() e JOIN leyser.
 is(as_role('auditor', q{SELECT string_agg(DISTINCT status, ', ' ORDER BY status) FROM leyser.white_paper()
 	WHERE status NOT IN ('kept', 'at risk', 'broken', 'declared', 'outside the database') AND status !~ '^attested until \d{4}-\d\d-\d\d$'}), '', 'no other status');
 is(as_role('auditor', q{SELECT count(*) FROM leyser.white_paper('ja') WHERE promise !~ '[ぁ-ん]' OR evidence !~ '[ぁ-ん]' OR responsible !~ '[ァ-ヶ一-龠]'}), '0', 'Japanese');
+is(as_role('auditor', q{SELECT string_agg(clause, ' ') FROM leyser.white_paper('ja') WHERE evidence ~ 'なし件|件件|[)]件'}), '', 'names are not counted in Japanese');
 unlike(as_role('auditor', q{SELECT string_agg(w::text, ' ') FROM leyser.white_paper() w WHERE clause <> '2.1'}), qr/certif/i, 'nothing in it calls itself a certificate');
 is($node->safe_psql('postgres', q{SELECT string_agg(key, ', ') FROM (SELECT * FROM leyser.white_paper_phrases() UNION ALL SELECT * FROM leyser.page_phrases()) p WHERE '' IN (en, ja) OR num_nulls(en, ja) > 0
 	OR (SELECT count(*) FROM regexp_matches(en, '%(?!%)', 'g')) <> (SELECT count(*) FROM regexp_matches(ja, '%(?!%)', 'g'))}), '', 'each phrase has both languages, with as many blanks');

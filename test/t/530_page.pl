@@ -30,7 +30,7 @@ foreach my $role (qw(operator auditor))
 foreach my $role (qw(app reader custodian))
 {
 	is_refused($node, $_, '42501', "$role: $_", user => $role)
-	  foreach 'SELECT leyser.white_paper_html()', q{SELECT leyser.page_escape('x')}, q{SELECT leyser.look_around('en', true)};
+	  foreach 'SELECT leyser.white_paper_html()', q{SELECT leyser.xml_text('x')}, q{SELECT leyser.look_around('en', true)};
 }
 is_refused($node, "SELECT leyser.white_paper_html($_)", '22023', "language $_", user => 'auditor') foreach q{'de'}, q{''}, 'NULL', q{'EN'}, q{'<script>'};
 like(ask(q{BEGIN READ ONLY; SELECT leyser.white_paper_html(); COMMIT}), qr{</html>$}, 'in a read-only transaction');
