@@ -208,25 +208,15 @@ tell_crashes()
 
 run_tap()
 {
-	local name
-	tap_environment
-	for name in $(tests_of tap test/t .pl); do
-		run_tap_file "tap/$name" "${perl[@]}" "test/t/$name.pl"
-	done
+	local processors
+	processors=$(nproc)
+	run_tap_files tap test/t $((processors < 4 ? processors : 4))
 }
 
-# What takes longer than minutes: Perl and shell scripts, which speak TAP too, and
-# five minutes of fuzzing.
+# What takes longer than minutes, and five minutes of fuzzing.
 run_long()
 {
-	local name
-	tap_environment
-	for name in $(tests_of long test/long .pl); do
-		run_tap_file "long/$name" "${perl[@]}" "test/long/$name.pl"
-	done
-	for name in $(tests_of long test/long .sh); do
-		run_tap_file "long/$name" bash "test/long/$name.sh"
-	done
+	run_tap_files long test/long 1
 	if [[ " ${wanted[*]} " =~ \ long(/fuzz)?\  ]]; then
 		run_fuzz long/fuzz 300
 	fi
@@ -238,12 +228,48 @@ run_fuzz()
 	run_quietly "$1: $2 s of mutated tokens and keyring files" test/fuzz/run "$2" || true
 }
 
-# Arguments: the test's name, the command that prints TAP.
+# Arguments: kind, folder, how many files at a time.
+run_tap_files()
+{
+	local names totals=$workspace/totals good bad
+	names=$(tests_of "$1" "$2" .pl)
+	tap_environment
+	: > "$totals"
+	# shellcheck disable=SC2086  # a list of names
+	run_child share_tap_files "$@" $names || true
+	while read -r good bad; do
+		passed=$((passed + good))
+		failed=$((failed + bad))
+	done < "$totals"
+	if [ "$(wc -l < "$totals")" -ne "$(wc -w <<< "$names")" ]; then
+		tell failed "$1: all files come to their end"
+	fi
+}
+
+# Arguments: kind, folder, how many files at a time, the names.
+share_tap_files()
+{
+	local kind=$1 folder=$2 most=$3 running=0 name
+	shift 3
+	# One process group with us, so that who ends us ends them.
+	set +m
+	for name in "$@"; do
+		if [ "$running" -eq "$most" ]; then
+			wait -n || true
+			running=$((running - 1))
+		fi
+		run_tap_file "$kind" "$folder" "$name" &
+		running=$((running + 1))
+	done
+	wait
+}
+
+# Tells the verdict, and adds a line of two numbers to the totals.
+# Arguments: kind, folder, name.
 run_tap_file()
 {
-	local name=$1 log=$workspace/tap.log status=0 good bad verdict=ok started=$SECONDS
-	shift
-	run_child "$@" > "$log" 2>&1 || status=$?
+	local data=$ROOT/tmp_check/$3 log=$workspace/$1.$3.log status=0 good bad verdict=ok started=$SECONDS
+	TESTDATADIR=$data TESTLOGDIR=$data/log "${perl[@]}" "$2/$3.pl" > "$log" 2>&1 || status=$?
 	good=$(grep -E '^ok ' "$log" | grep -civE '# (skip|todo)' || true)
 	bad=$(grep -cE '^not ok ' "$log" || true)
 	# A file that died without a failed test failed all the same.
@@ -251,19 +277,21 @@ run_tap_file()
 		bad=1
 	fi
 	[ "$bad" -eq 0 ] || verdict=failed
-	passed=$((passed + good))
-	failed=$((failed + bad))
-	printf '%-7s %s: %s passed, %s failed, %s s\n' "$verdict" "$name" "$good" "$bad" \
-		"$((SECONDS - started))"
-	[ "$bad" -eq 0 ] || grep -vE '^ok ' "$log" | tail -n 100
-	stop_servers_below "$ROOT/tmp_check"
-	[ -n "${LEYSER_KEEP:-}" ] || rm -rf "$ROOT/tmp_check"
+	{
+		printf '%-7s %s: %s passed, %s failed, %s s\n' "$verdict" "$1/$3" "$good" "$bad" \
+			"$((SECONDS - started))"
+		[ "$bad" -eq 0 ] || grep -vE '^ok ' "$log" | tail -n 100
+	} > "$log.verdict"
+	cat "$log.verdict"
+	printf '%s %s\n' "$good" "$bad" >> "$workspace/totals"
+	stop_servers_below "$data"
+	[ -n "${LEYSER_KEEP:-}" ] || rm -rf "$data"
 }
 
 # What PostgreSQL's own Perl modules read.
 tap_environment()
 {
-	export TESTDIR=$ROOT TESTLOGDIR=$ROOT/tmp_check/log TESTDATADIR=$ROOT/tmp_check
+	export TESTDIR=$ROOT PG_TEST_PORT_DIR=$workspace/ports
 	perl=(perl -I test/perl -I "$(pgxs_folder)/src/test/perl")
 	export PG_REGRESS PATH
 	PG_REGRESS=$(pgxs_folder)/src/test/regress/pg_regress
