@@ -139,7 +139,8 @@ BEGIN
         INTO found_problems, first
         FROM (SELECT e.event_id, e.problem FROM leyser.judge_events(NULL, NULL, NULL) e
               UNION ALL SELECT p.event_id, p.problem FROM leyser.judge_pending(NULL) p
-              UNION ALL SELECT c.event_id, c.problem FROM leyser.judge_checkpoints(NULL) c) j;
+              UNION ALL SELECT c.event_id, c.problem FROM leyser.judge_checkpoints(NULL) c
+              UNION ALL SELECT r.event_id, r.problem FROM leyser.judge_retention() r) j;
     INSERT INTO leyser.verification_record AS v (verified_at, problems, first_problem, broken_since)
         VALUES (seen_at, found_problems, first, CASE WHEN found_problems > 0 THEN seen_at END)
         ON CONFLICT (singleton) DO UPDATE SET verified_at = excluded.verified_at, problems = excluded.problems, first_problem = excluded.first_problem,

@@ -54,11 +54,11 @@ CREATE FUNCTION leyser.drop_daily_usage() RETURNS bigint
 AS $$
     WITH gone AS (
         DELETE FROM leyser.daily_usage_record u
-        WHERE u.day < (SELECT max(m.ends) FROM (
-            SELECT ((g + interval '1 month') AT TIME ZONE 'UTC') AS ends
+        -- as events, whose months go in order
+        WHERE u.day < (SELECT min(g)
             FROM generate_series(date_trunc('month', (SELECT min(o.day) FROM leyser.daily_usage_record o)::timestamp),
                 clock_timestamp() AT TIME ZONE 'UTC', interval '1 month') g
-            WHERE leyser.event_month_expires(g AT TIME ZONE 'UTC', (g + interval '1 month') AT TIME ZONE 'UTC') <= clock_timestamp()) m) AT TIME ZONE 'UTC'
+            WHERE leyser.event_month_expires(g AT TIME ZONE 'UTC', (g + interval '1 month') AT TIME ZONE 'UTC') > clock_timestamp())
         RETURNING 1)
     SELECT count(*) FROM gone
 $$;

@@ -1,8 +1,10 @@
 -- How long events are kept, and what happens then.
 --
 -- A month goes when its end is longer past than any retention that was in force
--- since it began: a lower one counts for what is recorded from then on.  Its
--- seals go with it, and a checkpoint says for each chain where it begins now.
+-- since it began: a lower one counts for what is recorded from then on.  Chains lose
+-- only their beginnings, so no month goes before an older one.  Its seals go with it,
+-- and a checkpoint says for each chain where it begins now, and proves when the last of
+-- the seals that went was made.
 
 CREATE FUNCTION leyser.refuse_retention_change() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -61,7 +63,8 @@ BEGIN
     -- two at once: the second goes on from the first
     LOCK TABLE leyser.event_retention IN SHARE ROW EXCLUSIVE MODE;
     former := leyser.present_event_retention();
-    IF former = set_event_retention.retention THEN
+    -- 360 days and a year are equal, and not the same
+    IF former::text = set_event_retention.retention::text THEN
         RETURN;
     END IF;
     UPDATE leyser.event_retention r SET ended_at = clock_timestamp() WHERE r.ended_at IS NULL;
@@ -76,37 +79,50 @@ COMMENT ON FUNCTION leyser.set_event_retention(interval) IS
 
 -- The longest of those in force at any time since the month began; before the first
 -- one was set it was six months.
-CREATE FUNCTION leyser.event_month_expires(begins timestamptz, ends timestamptz) RETURNS timestamptz
+CREATE FUNCTION leyser.event_month_expires(begins timestamptz, ends timestamptz, known_until timestamptz DEFAULT 'infinity') RETURNS timestamptz
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT max((event_month_expires.ends AT TIME ZONE 'UTC' + r.retention) AT TIME ZONE 'UTC')
     FROM (SELECT interval '6 months' UNION ALL
           SELECT e.retention FROM leyser.event_retention e
-          WHERE e.ended_at IS NULL OR e.ended_at >= event_month_expires.begins) r (retention)
+          WHERE (e.ended_at IS NULL OR e.ended_at >= event_month_expires.begins) AND e.since <= known_until) r (retention)
 $$;
-REVOKE ALL ON FUNCTION leyser.event_month_expires(timestamptz, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.event_month_expires(timestamptz, timestamptz) IS
-    'internal: when the retention of a month''s events is over';
+REVOKE ALL ON FUNCTION leyser.event_month_expires(timestamptz, timestamptz, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.event_month_expires(timestamptz, timestamptz, timestamptz) IS
+    'internal: when the retention of a month''s events is over, by what was promised until then';
 
--- The oldest month that may go; rows that lie in no month's table count for theirs.
+-- All months before a boundary that were not dropped before.  For an older one than the
+-- first promise the same was promised as for the month of that.
+CREATE FUNCTION leyser.events_expire(dropped_before timestamptz, boundary timestamptz, known_until timestamptz DEFAULT 'infinity') RETURNS timestamptz
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT max(leyser.event_month_expires(m AT TIME ZONE 'UTC', (m + interval '1 month') AT TIME ZONE 'UTC', known_until))
+    FROM generate_series(least(date_trunc('month', coalesce(dropped_before, (SELECT min(r.since) FROM leyser.event_retention r)) AT TIME ZONE 'UTC'),
+                               boundary AT TIME ZONE 'UTC' - interval '1 month'),
+                         boundary AT TIME ZONE 'UTC' - interval '1 month', interval '1 month') m
+$$;
+REVOKE ALL ON FUNCTION leyser.events_expire(timestamptz, timestamptz, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.events_expire(timestamptz, timestamptz, timestamptz) IS
+    'internal: when the retention of all months between two boundaries is over';
+
+-- The oldest month, if it may go; rows that lie in no month's table count for theirs.
 CREATE FUNCTION leyser.expired_event_month(OUT relation regclass, OUT begins timestamptz, OUT ends timestamptz)
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT o.relation, o.begins, o.ends FROM (
         SELECT m.relation, m.begins, m.ends FROM leyser.event_months() m
         UNION ALL
-        (SELECT 'leyser.event_record'::regclass, u.month AT TIME ZONE 'UTC', (u.month + interval '1 month') AT TIME ZONE 'UTC'
-         FROM ONLY leyser.event_record e
-         CROSS JOIN LATERAL (SELECT date_trunc('month', e.at AT TIME ZONE 'UTC') AS month) u
-         ORDER BY e.event_id LIMIT 1)) o
-    WHERE leyser.event_month_expires(o.begins, o.ends) <= clock_timestamp()
-    ORDER BY o.ends LIMIT 1
+        SELECT 'leyser.event_record'::regclass, u.month AT TIME ZONE 'UTC', (u.month + interval '1 month') AT TIME ZONE 'UTC'
+        FROM (SELECT date_trunc('month', min(e.at) AT TIME ZONE 'UTC') AS month FROM ONLY leyser.event_record e) u WHERE u.month IS NOT NULL
+        ORDER BY 3 LIMIT 1) o
+    WHERE leyser.events_expire((SELECT max(c.boundary) FROM leyser.event_checkpoint c), o.ends) <= clock_timestamp()
 $$;
 REVOKE ALL ON FUNCTION leyser.expired_event_month() FROM PUBLIC;
-COMMENT ON FUNCTION leyser.expired_event_month() IS 'internal: the oldest month whose events may go, or NULLs';
+COMMENT ON FUNCTION leyser.expired_event_month() IS 'internal: the oldest month, if its events may go, or NULLs';
 
 -- Seals up to the first that was made after the boundary go.  What of the month is in
--- a later one (it was committed late) is written down.
+-- a later one (it was committed late) is written down.  The same month may go again,
+-- when one of its transactions was committed after it had gone.
 CREATE FUNCTION leyser.add_checkpoints(boundary timestamptz) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -115,18 +131,28 @@ DECLARE
     kept_run bigint := (SELECT min(s.run) FROM leyser.event_seal s WHERE s.sealed_at >= add_checkpoints.boundary);
     last bigint := (SELECT max(e.event_id) FROM leyser.event_record e WHERE e.at < add_checkpoints.boundary);
 BEGIN
-    INSERT INTO leyser.event_checkpoint (chain, boundary, number, run, link, last_event, stragglers)
-        SELECT c.chain, add_checkpoints.boundary, coalesce(g.number, b.number, 0), coalesce(g.run, b.run, 0),
-               coalesce(g.link, b.link, leyser.first_link(c.chain)), last,
-               ARRAY(SELECT m.event_id FROM leyser.event_seal k CROSS JOIN LATERAL leyser.seal_members(k.members) m
+    INSERT INTO leyser.event_checkpoint AS k (chain, boundary, number, run, link, former_link, sealed_at, members_digest, run_digest, last_event, stragglers)
+        SELECT c.chain, add_checkpoints.boundary, coalesce(g.number, 0), coalesce(g.run, 0), coalesce(g.link, leyser.first_link(c.chain)),
+               g.former_link, g.sealed_at, g.members_digest, g.run_digest, last,
+               ARRAY(SELECT ROW(e.event_id, e.at, e.event, e.digest)::leyser.straggler
+                     FROM leyser.event_seal k CROSS JOIN LATERAL leyser.seal_members(k.members) m
                      JOIN leyser.event_record e ON e.event_id = m.event_id AND e.at < add_checkpoints.boundary
                      WHERE k.chain = c.chain AND k.run >= kept_run AND k.first_event <= last)
         FROM (SELECT DISTINCT s.chain FROM leyser.event_seal s
               WHERE s.run < kept_run OR kept_run IS NULL OR s.first_event <= last) c
-        LEFT JOIN LATERAL (SELECT s.number, s.run, s.link FROM leyser.event_seal s
-            WHERE s.chain = c.chain AND (s.run < kept_run OR kept_run IS NULL) ORDER BY s.number DESC LIMIT 1) g ON true
-        LEFT JOIN LATERAL (SELECT p.number, p.run, p.link FROM leyser.event_checkpoint p
-            WHERE p.chain = c.chain ORDER BY p.number DESC LIMIT 1) b ON true;
+        LEFT JOIN LATERAL (SELECT l.* FROM (
+            (SELECT s.number, s.run, s.link, s.sealed_at, sha256(s.members) AS members_digest, s.run_digest,
+                    coalesce((SELECT f.link FROM leyser.event_seal f WHERE f.chain = s.chain AND f.number = s.number - 1),
+                             (SELECT f.link FROM leyser.event_checkpoint f WHERE f.chain = s.chain AND f.number = s.number - 1 LIMIT 1),
+                             leyser.first_link(s.chain)) AS former_link
+             FROM leyser.event_seal s WHERE s.chain = c.chain AND (s.run < kept_run OR kept_run IS NULL) ORDER BY s.number DESC LIMIT 1)
+            UNION ALL
+            (SELECT p.number, p.run, p.link, p.sealed_at, p.members_digest, p.run_digest, p.former_link
+             FROM leyser.event_checkpoint p WHERE p.chain = c.chain AND p.boundary <= add_checkpoints.boundary ORDER BY p.number DESC LIMIT 1)) l ORDER BY l.number DESC LIMIT 1) g ON true
+        ON CONFLICT (chain, boundary) DO UPDATE SET number = excluded.number, run = excluded.run, link = excluded.link,
+            former_link = excluded.former_link, sealed_at = excluded.sealed_at, members_digest = excluded.members_digest,
+            run_digest = excluded.run_digest, last_event = greatest(k.last_event, excluded.last_event),
+            stragglers = k.stragglers || excluded.stragglers, dropped_at = clock_timestamp();
     DELETE FROM leyser.event_seal s WHERE s.run < kept_run OR kept_run IS NULL;
 END
 $$;
@@ -164,7 +190,7 @@ BEGIN
     PERFORM leyser.add_checkpoints(ends);
     gone := leyser.drop_events_before(ends);
     PERFORM leyser.record_event('events.dropped', NULL, month, jsonb_build_object('events', gone, 'boundary', ends,
-        'chains', (SELECT count(*) FROM leyser.event_checkpoint c WHERE c.boundary = ends),
+        'chains', (SELECT count(*) FROM leyser.event_checkpoint c WHERE c.boundary = ends AND c.dropped_at >= now()),
         'link', (SELECT encode(c.link, 'hex') FROM leyser.event_checkpoint c WHERE c.boundary = ends AND c.chain = '')));
 END
 $$;

@@ -18,13 +18,21 @@ AS $$ SELECT sha256(convert_to('leyser events:' || chain, 'UTF8')) $$;
 REVOKE ALL ON FUNCTION leyser.first_link(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.first_link(text) IS 'internal: what the first seal of a chain is linked to';
 
+CREATE FUNCTION leyser.link_of(former bytea, number bigint, sealed_at timestamptz, members_digest bytea, run_digest bytea)
+    RETURNS bytea
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT sha256(former || int8send(number) || timestamptz_send(sealed_at) || members_digest || coalesce(run_digest, ''::bytea))
+$$;
+REVOKE ALL ON FUNCTION leyser.link_of(bytea, bigint, timestamptz, bytea, bytea) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.link_of(bytea, bigint, timestamptz, bytea, bytea) IS 'internal: the link of a seal, by the hash of its members';
+
 -- run_digest: of the service's chain, else NULL.
 CREATE FUNCTION leyser.seal_link(former bytea, number bigint, sealed_at timestamptz, members bytea, run_digest bytea)
     RETURNS bytea
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT sha256(former || int8send(number) || timestamptz_send(sealed_at) || sha256(members)
-                  || coalesce(run_digest, ''::bytea))
+    SELECT leyser.link_of(former, number, sealed_at, sha256(members), run_digest)
 $$;
 REVOKE ALL ON FUNCTION leyser.seal_link(bytea, bigint, timestamptz, bytea, bytea) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.seal_link(bytea, bigint, timestamptz, bytea, bytea) IS 'internal: the link of a seal';

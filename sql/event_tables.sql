@@ -30,14 +30,26 @@ COMMENT ON TABLE leyser.event_seal IS
 CREATE INDEX event_seal_run ON leyser.event_seal (run, chain);
 COMMENT ON INDEX leyser.event_seal_run IS 'seals in the order in which they are verified';
 
+CREATE TYPE leyser.straggler AS (
+    event_id bigint,
+    at timestamptz,
+    event text,
+    digest bytea
+);
+COMMENT ON TYPE leyser.straggler IS 'an event that was dropped and whose seal stays: of what its leaf is made, beside the tenant';
+
 CREATE TABLE leyser.event_checkpoint (
     chain text COLLATE "C" NOT NULL,
     boundary timestamptz NOT NULL,      -- what was recorded before it is dropped
     number bigint NOT NULL,             -- the last seal that went with it, 0: none
     run bigint NOT NULL,
     link bytea NOT NULL,
+    former_link bytea,                  -- of that seal, of what its link is made
+    sealed_at timestamptz,
+    members_digest bytea,
+    run_digest bytea,
     last_event bigint,                  -- the newest event that went
-    stragglers bigint[] NOT NULL,       -- events that went, and whose seals stay
+    stragglers leyser.straggler[] NOT NULL, -- events that went, and whose seals stay
     dropped_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (chain, boundary)
 );

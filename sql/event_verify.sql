@@ -39,7 +39,9 @@ AS $$
     ), judged AS (
         SELECT c.*, CASE c.problem
             WHEN 'missing' THEN
-                CASE WHEN EXISTS (SELECT FROM leyser.event_checkpoint k WHERE k.chain = c.chain_name AND c.event_id = ANY (k.stragglers)) THEN NULL
+                CASE WHEN EXISTS (SELECT FROM leyser.event_checkpoint k CROSS JOIN LATERAL unnest(k.stragglers) s
+                                  WHERE k.chain = c.chain_name AND s.event_id = c.event_id AND s.at < k.boundary
+                                    AND leyser.event_leaf(s.at, s.event, nullif(k.chain, ''), s.digest) = c.expected) THEN NULL
                      -- of another time than is looked at
                      WHEN c.leaf IS NOT NULL AND (c.at < since OR c.at > until) THEN CASE WHEN c.leaf <> c.expected THEN 'changed' END
                      ELSE 'removed' END
@@ -92,23 +94,65 @@ AS $$
                 ELSE 'It has not been sealed for more than five minutes; see view leyser.job, and that leyser.tick() is called.' END
     FROM leyser.event_pending p LEFT JOIN leyser.event_record e ON e.event_id = p.event_id
     WHERE p.chain = coalesce(judge_pending.chain, p.chain)
-      AND (e.event_id IS NULL OR p.at < clock_timestamp() - interval '5 minutes')
+      -- with one snapshot for all, it is of the transaction's beginning
+      AND (e.event_id IS NULL OR p.at < CASE WHEN current_setting('transaction_isolation') LIKE 'read%' THEN clock_timestamp() ELSE now() END - interval '5 minutes')
 $$;
 REVOKE ALL ON FUNCTION leyser.judge_pending(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_pending(text) IS 'internal: what is wrong with events that are not sealed yet';
+
+-- The link that the next seal goes on from is made of the time at which the last one that
+-- went was made: who invents a later end of what went invents all that comes after it.
+CREATE FUNCTION leyser.checkpoint_follows(checkpoint leyser.event_checkpoint) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN checkpoint.number = 0 THEN checkpoint.link = leyser.first_link(checkpoint.chain)
+                ELSE coalesce(length(checkpoint.former_link) = 32 AND length(checkpoint.members_digest) = 32
+                     AND coalesce(length(checkpoint.run_digest), 0) = CASE checkpoint.chain WHEN '' THEN 32 ELSE 0 END
+                     AND checkpoint.link = leyser.link_of(checkpoint.former_link, checkpoint.number, checkpoint.sealed_at,
+                                                          checkpoint.members_digest, checkpoint.run_digest), false) END
+$$;
+REVOKE ALL ON FUNCTION leyser.checkpoint_follows(leyser.event_checkpoint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.checkpoint_follows(leyser.event_checkpoint) IS
+    'internal: whether a checkpoint''s link is made of what it tells of the last seal that went';
+
+-- When it was dropped says which promises counted; that event went itself, where it was
+-- recorded before what was dropped last.
+CREATE FUNCTION leyser.checkpoint_is_told(checkpoint leyser.event_checkpoint) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT checkpoint.dropped_at < (SELECT max(c.boundary) FROM leyser.event_checkpoint c)
+        OR EXISTS (SELECT FROM leyser.event_record e WHERE e.event = 'events.dropped' AND e.tenant_id IS NULL
+                   AND e.at BETWEEN checkpoint.dropped_at AND checkpoint.dropped_at + interval '1 day'
+                   AND (e.detail ->> 'boundary')::timestamptz = checkpoint.boundary)
+$$;
+REVOKE ALL ON FUNCTION leyser.checkpoint_is_told(leyser.event_checkpoint) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.checkpoint_is_told(leyser.event_checkpoint) IS
+    'internal: whether an event tells of a checkpoint';
 
 CREATE FUNCTION leyser.judge_checkpoints(chain text)
     RETURNS TABLE (tenant_id text, event_id bigint, at timestamptz, problem text, detail text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT nullif(c.chain, ''), NULL::bigint, c.boundary, 'dropped too early',
-           format('Events before %s were to be kept until %s.', leyser.told_time(c.boundary), leyser.told_time(x.expires_at))
+    SELECT nullif(c.chain, ''), NULL::bigint, c.boundary, j.problem, j.detail
     FROM leyser.event_checkpoint c
-    CROSS JOIN LATERAL (SELECT leyser.event_month_expires(c.boundary - interval '1 month', c.boundary) AS expires_at) x
-    WHERE c.chain = coalesce(judge_checkpoints.chain, c.chain) AND x.expires_at > clock_timestamp()
+    CROSS JOIN LATERAL (SELECT max(f.boundary) AS boundary FROM leyser.event_checkpoint f WHERE f.chain = c.chain AND f.boundary < c.boundary) former
+    CROSS JOIN LATERAL (SELECT leyser.events_expire(former.boundary, c.boundary, c.dropped_at) AS expires_at) x
+    CROSS JOIN LATERAL (
+        SELECT 'dropped too early', format('Events before %s were to be kept until %s.', leyser.told_time(c.boundary), leyser.told_time(x.expires_at))
+        WHERE x.expires_at > clock_timestamp()
+        UNION ALL
+        SELECT 'dropped too early', format('With events before %s went a seal that was made at %s.', leyser.told_time(c.boundary), leyser.told_time(c.sealed_at))
+        WHERE c.sealed_at >= c.boundary
+        UNION ALL
+        SELECT 'checkpoint changed', format('What it tells of seal %s is not of what that was made.', c.number)
+        WHERE NOT leyser.checkpoint_follows(c)
+        UNION ALL
+        SELECT 'checkpoint changed', 'No event tells that months were dropped then.'
+        WHERE NOT leyser.checkpoint_is_told(c)) j (problem, detail)
+    WHERE c.chain = coalesce(judge_checkpoints.chain, c.chain)
 $$;
 REVOKE ALL ON FUNCTION leyser.judge_checkpoints(text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.judge_checkpoints(text) IS 'internal: months of events that went before their time';
+COMMENT ON FUNCTION leyser.judge_checkpoints(text) IS 'internal: months of events that went before their time, and checkpoints that somebody invented';
 
 -- What was promised stands in event_retention, and each promise in an event, which is
 -- chained: who takes or shortens a promise in the table is found.
@@ -135,15 +179,19 @@ AS $$
     FROM (SELECT split_part(digest, ':', 1)::bigint AS number, decode(split_part(digest, ':', 2), 'hex') AS link) d
     CROSS JOIN leyser.chain_end('') n
     LEFT JOIN leyser.event_seal s ON s.chain = '' AND s.number = d.number
-    LEFT JOIN LATERAL (SELECT max(c.number) AS number, bool_or(c.number = d.number AND c.link <> d.link) AS differs
+    LEFT JOIN LATERAL (SELECT max(c.number) AS number, max(c.boundary) AS boundary, bool_or(c.number = d.number) AS told,
+                              bool_or(c.number = d.number AND c.link <> d.link) AS differs
                        FROM leyser.event_checkpoint c WHERE c.chain = '') k ON true
     LEFT JOIN LATERAL (SELECT max(r.noticed_at) AS at FROM leyser.restore_record r) e ON true
     CROSS JOIN LATERAL (SELECT
         CASE WHEN n.number < d.number THEN 'ends before the digest'
              WHEN s.link <> d.link OR k.differs THEN 'other than the digest'
-             WHEN s.link IS NULL AND k.number IS NULL THEN 'other than the digest' END AS problem,
+             WHEN s.link IS NULL AND (k.number < d.number) IS NOT FALSE THEN 'other than the digest'
+             WHEN s.link IS NULL AND NOT k.told THEN 'older than the log' END AS problem,
         CASE WHEN n.number < d.number THEN format('The chain ends with seal %s, the digest is of seal %s: the database was restored to an earlier point, or its end was cut off.%s',
                 n.number, d.number, CASE WHEN e.at IS NOT NULL THEN format(' A restore was noticed at %s.', leyser.told_time(e.at)) END)
+             WHEN s.link IS NULL AND k.number > d.number AND NOT k.told THEN format('Seal %s went with the events before %s, at the end of their retention: whether the log goes on from this digest is not known. A newer one tells.',
+                d.number, leyser.told_time(k.boundary))
              ELSE format('Seal %s is not the one of which the digest was made: the log was written anew.%s', d.number,
                 CASE WHEN e.at IS NOT NULL THEN format(' Or the digest is of what a restore, noticed at %s, left behind.', leyser.told_time(e.at)) END) END AS detail) j
     WHERE j.problem IS NOT NULL
@@ -186,6 +234,13 @@ BEGIN
     PERFORM leyser.seal_now();
     -- no month goes meanwhile
     LOCK TABLE leyser.event_checkpoint IN ACCESS SHARE MODE;
+    -- a transaction with one snapshot for all sees months that are gone by now
+    IF EXISTS (SELECT FROM leyser.event_months() m WHERE to_regclass('leyser.' || leyser.event_month_name((m.begins AT TIME ZONE 'UTC')::date)) IS NULL) THEN
+        RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
+            MESSAGE = 'events were dropped since the transaction began',
+            DETAIL = 'It sees seals of events whose retention is over.',
+            HINT = 'Verify the events in a transaction of its own.';
+    END IF;
     RETURN QUERY
         SELECT j.* FROM leyser.judge_events(tenant_id, since, until) j
         UNION ALL SELECT j.* FROM leyser.judge_pending(tenant_id) j
@@ -197,7 +252,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.verify_events(text, timestamptz, timestamptz, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.verify_events(text, timestamptz, timestamptz, text) IS
-    'auditor: what is wrong with the event log, of a tenant or all, of a time or all; no row: it is unbroken; problems: changed, removed, inserted, reordered, erased, unsealed, seal changed, seal removed, dropped too early, retention changed; digest: what event_digest() returned, and was stored outside; 42704 for an unknown tenant, 22023 for another digest';
+    'auditor: what is wrong with the event log, of a tenant or all, of a time or all; no row: it is unbroken; problems: changed, removed, inserted, reordered, erased, unsealed, seal changed, seal removed, dropped too early, checkpoint changed, retention changed, and of a digest that was stored outside (event_digest()) whether the log goes on from it; 42704 for an unknown tenant, 22023 for another digest, 40001 in a transaction whose snapshot is older than what was dropped';
 
 CREATE FUNCTION leyser.event_digest() RETURNS text
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
