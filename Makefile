@@ -212,6 +212,7 @@ SQL_PARTS = \
 	sql/purge_outside.sql \
 	sql/purge_scrub.sql \
 	sql/backup_policy.sql \
+	sql/backup_state.sql \
 	sql/backup.sql \
 	sql/take_backup.sql \
 	sql/backup_decision.sql \
