@@ -131,7 +131,6 @@ CREATE FUNCTION leyser.audit(relation regclass, columns name[] DEFAULT NULL, red
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    wanted name[] := nullif(columns, '{}');
     hidden name[] := coalesce(redact, '{}');
 BEGIN
     IF relation IS NULL THEN
@@ -140,16 +139,22 @@ BEGIN
             DETAIL = 'The relation is NULL.',
             HINT = 'Name the table whose rows are to be audited.';
     END IF;
-    PERFORM leyser.check_audit(relation, coalesce(wanted, hidden), hidden);
-    PERFORM leyser.drop_audit_triggers(f), leyser.add_audit_triggers(f, coalesce(wanted, '{}'), hidden)
+    IF columns = '{}' OR EXISTS (SELECT FROM unnest(columns || hidden) n WHERE n IS NULL) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'invalid columns',
+            DETAIL = 'No column is named, or one is NULL.',
+            HINT = 'Leave columns out to audit all.';
+    END IF;
+    PERFORM leyser.check_audit(relation, coalesce(columns, hidden), hidden);
+    PERFORM leyser.drop_audit_triggers(f), leyser.add_audit_triggers(f, coalesce(columns, '{}'), hidden)
         FROM leyser.audit_family(relation) f;
     PERFORM leyser.record_event('table.audited', NULL, relation::text,
-        jsonb_build_object('columns', wanted, 'redacted', hidden));
+        jsonb_build_object('columns', columns, 'redacted', hidden));
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.audit(regclass, name[], name[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.audit(regclass, name[], name[]) IS
-    'operator: records from now on which rows a statement inserts, updates and deletes, with what they were and are: all columns or those named, the redacted ones without their values; 22004 without a table, 42P01 for an unknown one, 42809 for what is none, 55000 for a partition or child of one that is not audited, 42703 for an unknown column, 22023 for a redacted one that is not audited';
+    'operator: records from now on which rows a statement inserts, updates and deletes, with what they were and are: all columns or those named, the redacted ones without their values; 22004 without a table, 42P01 for an unknown one, 42809 for what is none, 55000 for a partition or child of one that is not audited, 42703 for an unknown column, 22023 for none, or a redacted one that is not audited';
 
 -- A partition or child that came later is audited as the table above it is.
 CREATE FUNCTION leyser.follow_audit(parent oid) RETURNS void
@@ -184,7 +189,7 @@ DECLARE
     dropped integer := (SELECT sum(leyser.drop_audit_triggers(f)) FROM leyser.audit_family(relation) f);
 BEGIN
     IF coalesce(dropped, 0) = 0 THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+        RAISE EXCEPTION USING ERRCODE = 'LY008',
             MESSAGE = format('"%s" is not audited', coalesce(relation::text, 'NULL')),
             DETAIL = 'Nothing records what is done to its rows.',
             HINT = 'View leyser.audited_table tells which tables are.';
@@ -194,7 +199,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.unaudit(regclass) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.unaudit(regclass) IS
-    'operator: records a table''s rows no longer; what was recorded stays; 55000 where it is not audited';
+    'operator: records a table''s rows no longer; what was recorded stays; LY008 where it is not audited';
 
 CREATE VIEW leyser.audited_table AS
     SELECT a.relation, nullif(a.columns, '{}') AS columns, a.redacted FROM leyser.audit_arguments() a;

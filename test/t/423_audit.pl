@@ -50,13 +50,14 @@ sub images
 # ---- what cannot be ----
 
 for my $case ([ q{'seen'}, '42809' ], [ q{'leyser.tenant_record'}, '42809' ], [ q{'pg_class'}, '42809' ], [ q{'item', '{none}'}, '42703' ],
-	[ q{'item', redact => '{gone}'}, '42703' ], [ q{'item', '{id}', '{secret}'}, '22023' ], [ 'NULL', '22004' ], [ q{'nothing'}, '42P01' ], [ '99999999', '42P01' ])
+	[ q{'item', redact => '{gone}'}, '42703' ], [ q{'item', '{id}', '{secret}'}, '22023' ],
+	[ q{'item', '{}'}, '22023' ], [ q{'item', '{id,NULL}'}, '22023' ], [ q{'item', redact => '{NULL}'}, '22023' ], [ 'NULL', '22004' ], [ q{'nothing'}, '42P01' ], [ '99999999', '42P01' ])
 {
 	is_refused($node, "SELECT leyser.audit($$case[0])", $$case[1], "refused: $$case[0]", user => 'operator');
 }
 is_refused($node, 'CREATE TEMP TABLE mine (n int); SELECT leyser.audit($$mine$$)', '42809', 'a temporary table');
 is_refused($node, q{SELECT leyser.audit('item')}, '42501', 'not for everybody', user => 'auditor');
-is_refused($node, q{SELECT leyser.unaudit('item')}, '55000', 'what is not audited', user => 'operator');
+is_refused($node, q{SELECT leyser.unaudit('item')}, 'LY008', 'what is not audited', user => 'operator');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_trigger WHERE tgname ~ 'leyser_audit'}), '0', 'nothing was done');
 
 # ---- rows ----

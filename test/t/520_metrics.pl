@@ -139,8 +139,8 @@ is(figure('clause_status', '{"clause": "2.5", "status": "broken"}') . figure('cl
 figure_is('clause_since_timestamp_seconds', '{"clause": "2.5"}', q{SELECT extract(epoch FROM since) FROM leyser.white_paper() WHERE clause = '2.5'});
 as_role('operator', q{SELECT leyser.waive_check('bypass.bypassrls', 'role shadow', 'reports', now() + interval '1 day')});
 is(figure('findings', '{"severity": "high", "fails": "open"}') . figure('findings_waived'), '01', 'a waived finding');
-as_role('operator', q{SELECT leyser.attest('2.1', 'is certified', 'the body', repeat('0', 64), '2027-01-01 00:00Z'::timestamptz)});
-figure_is('attestation_end_timestamp_seconds', '{"clause": "2.1"}', q{SELECT extract(epoch FROM timestamptz '2027-01-01 00:00Z')});
+as_role('operator', q{SELECT leyser.attest('2.1', 'is certified', 'the body', repeat('0', 64), now() + interval '90 days')});
+figure_is('attestation_end_timestamp_seconds', '{"clause": "2.1"}', q{SELECT extract(epoch FROM valid_until) FROM leyser.attestation});
 as_role('operator', q{SELECT leyser.set_notice_policy(mail_sender => 'status@example.com'), leyser.add_contact('1', 'contract_holder', 'one@example.com'),
 	leyser.announce('incident', 'high', 'Slow', 'It is slow.')});
 figure_is('notices_open', '{"kind": "incident"}', '1');

@@ -113,7 +113,7 @@ is(clauses_of($pages{'en false'})->{'2.1'}{status} =~ s/\d{4}-\d\d-\d\d$/DAY/r, 
 foreach my $language (qw(en ja))
 {
 	my ($without, $with) = @pages{ "$language false", "$language true" };
-	foreach my $name ('shadow_role', 'night 7', 'order of a court', 'release_hold', 'shop.ledger', 'store files', '>3</')
+	foreach my $name ('shadow_role', 'night 7', 'order of a court', 'release_hold', 'shop.ledger', 'store files', '<td>3</td>')
 	{
 		my $quoted = quotemeta $name;
 		unlike($without, qr/$quoted/, "$language: published without $name");
@@ -127,6 +127,26 @@ foreach my $language (qw(en ja))
 my $settings = q{SET timezone = 'Asia/Tokyo'; SET datestyle = 'German, DMY'; SET intervalstyle = 'postgres_verbose'; SET standard_conforming_strings = off; SET escape_string_warning = off; };
 my ($normal, $other) = map { [ split /\n/, s/\d\d:\d\d(?::\d\d)?(?:Z| UTC)?//gr ] } ask(q{SELECT leyser.white_paper_html('en', true)}), ask($settings . q{SELECT leyser.white_paper_html('en', true)});
 is_deeply($other, $normal, 'settings of the session');
+
+# Ten thousand tenants, of each kind that a list could name, with long names.
+$node->safe_psql('postgres', q{
+	INSERT INTO leyser.tenant_record (tenant_id, region, state, ends_at)
+		SELECT 'many ' || g || repeat('x', 100), 'US', (ARRAY['active', 'held', 'erased', 'terminated'])[1 + g % 4], CASE WHEN g % 4 > 0 THEN now() - interval '2 days' END
+		FROM generate_series(1, 10000) g;
+	INSERT INTO leyser.hold_record SELECT tenant_id, 'a law', current_date + 90, 'operator' FROM leyser.tenant_record WHERE state = 'held' AND tenant_id ~ '^many';
+	INSERT INTO leyser.purge_record (tenant_id, state, batch_size, max_rows_per_second, queued_by, queued_at, started_at, deleted_at, scrub_end_lsn, erased_at, scrub_system, scrub_timeline)
+		SELECT t.tenant_id, CASE t.state WHEN 'erased' THEN 'erased' ELSE 'waiting' END, 5000, 0, 'operator', w.at, w.at, w.at, CASE t.state WHEN 'erased' THEN pg_lsn('0/1000000') END,
+			CASE t.state WHEN 'erased' THEN w.at END, leyser.this_system(), 1
+		FROM leyser.tenant_record t CROSS JOIN LATERAL (SELECT now() - interval '1 day' AS at) w WHERE t.state IN ('erased', 'terminated') AND t.tenant_id ~ '^many';
+	ANALYZE leyser.tenant_record, leyser.purge_record, leyser.hold_record});
+foreach my $arguments (q{'en', false}, q{'ja', false}, q{'en', true}, q{'ja', true})
+{
+	my $page = page_of($node, $arguments);
+
+	cmp_ok(ask("SELECT octet_length(leyser.white_paper_html($arguments))"), '<', 1_000_000, "$arguments: ten thousand tenants stay below 1 MB");
+	is_well_formed($page, $arguments);
+	is(join(' ', @{ figures_of($page) }{ 'tenants held', 'tenants erased', 'purges open' }), '2501 2501 2501', "$arguments: ... and all are counted");
+}
 
 $node->stop;
 done_testing();
