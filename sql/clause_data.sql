@@ -98,7 +98,7 @@ AS $$
     UNION ALL
     SELECT CASE WHEN c.is_synchronized IS NULL THEN 'outside' ELSE 'told' END,
            CASE WHEN c.is_synchronized IS NULL THEN leyser.tell(look.language, 'clock unknown')
-                ELSE leyser.tell(look.language, 'clock', c.state, c.log_time_zone) END, NULL, NULL
+                ELSE leyser.tell(look.language, 'clock', leyser.tell(look.language, c.state), c.log_time_zone) END, NULL, NULL
     FROM leyser.clock_status() c
     UNION ALL
     SELECT * FROM leyser.finding_points(look, '2.12')

@@ -88,7 +88,7 @@ COMMENT ON FUNCTION leyser.judge_2_16(leyser.clause_look) IS 'internal: announce
 CREATE FUNCTION leyser.unreachable_points(look leyser.clause_look) RETURNS SETOF leyser.clause_point
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'at risk', leyser.tell(look.language, 'no address', count(*)::text, leyser.name_some(look, array_agg(t.tenant_id ORDER BY t.tenant_id))),
+    SELECT 'at risk', leyser.tell(look.language, 'no address', leyser.name_some(look, array_agg(t.tenant_id ORDER BY t.tenant_id))),
            NULL::timestamptz, format('SELECT leyser.add_contact(%L, ''contract_holder'', ''…'');', min(t.tenant_id))
     FROM leyser.tenant_record t
     WHERE t.state IN ('active', 'suspended', 'terminating') AND NOT EXISTS (SELECT FROM leyser.contact_record c WHERE c.tenant_id = t.tenant_id)
