@@ -248,7 +248,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.invite_account(text, text, boolean, interval) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.invite_account(text, text, boolean, interval) IS
-    'with permission leyser.accounts, or a provisioner for a tenant''s first account: makes an account and returns the one-time secret with which the person sets the password in accept_invitation(); for an account that was invited already, a new secret, and with administrator => true it becomes one; 22023 for a name or duration that cannot be, 42710 for a name that is taken, 42704 for an unknown tenant, 42501';
+    'application, with permission leyser.accounts, or a provisioner for a tenant''s first account: makes an account and returns the one-time secret with which the person sets the password in accept_invitation(); for an account that was invited already, a new secret, and with administrator => true it becomes one; 22023 for a name or duration that cannot be, 42710 for a name that is taken, 42704 for an unknown tenant, 42501';
 
 CREATE FUNCTION leyser.create_account(account_name text, tenant_id text DEFAULT leyser.tenant_id(),
                                       administrator boolean DEFAULT false) RETURNS bigint
@@ -267,7 +267,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.create_account(text, text, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.create_account(text, text, boolean) IS
-    'with permission leyser.accounts, or a provisioner for a tenant''s first account: makes an account without a password, for an identity from an issuer or from enter(); returns its id; errors as invite_account()';
+    'application, with permission leyser.accounts, or a provisioner for a tenant''s first account: makes an account without a password, for an identity from an issuer or from enter(); returns its id; errors as invite_account()';
 
 -- Other systems write $2b$ and $2y$ for what pgcrypto calls $2a$.
 CREATE FUNCTION leyser.import_account(account_name text, password_hash text,
@@ -303,7 +303,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.import_account(text, text, text, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.import_account(text, text, text, boolean) IS
-    'with permission leyser.accounts, or a superuser: takes over an account with its bcrypt hash from another system, to be hashed anew with the pepper at the first login; returns its id; 22023 for what is no such hash, or one of a higher cost than 12 and leyser.password_cost, others as invite_account()';
+    'application, with permission leyser.accounts, or a superuser: takes over an account with its bcrypt hash from another system, to be hashed anew with the pepper at the first login; returns its id; 22023 for what is no such hash, or one of a higher cost than 12 and leyser.password_cost, others as invite_account()';
 
 -- ---- accepting ----
 

@@ -103,7 +103,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.disable_account(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.disable_account(text) IS
-    'with permission leyser.accounts: from the next statement on, every context of this account gets LY005; LY008 where it is disabled already, one''s own or the last administrator, 42704 for an unknown one, 55P03 where another transaction changes the same';
+    'application, with permission leyser.accounts: from the next statement on, every context of this account gets LY005; LY008 where it is disabled already, one''s own or the last administrator, 42704 for an unknown one, 55P03 where another transaction changes the same';
 
 -- An account without a password may have been invited, or wait for an issuer's token: what
 -- it was is in the history.
@@ -133,7 +133,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.enable_account(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.enable_account(text) IS
-    'with permission leyser.accounts: lets a disabled account be what it was, with its password and its grants; LY008 where it is not disabled, 42704 for an unknown one, 55P03 where another transaction changes the same';
+    'application, with permission leyser.accounts: lets a disabled account be what it was, with its password and its grants; LY008 where it is not disabled, 42704 for an unknown one, 55P03 where another transaction changes the same';
 
 -- Own tokens carry the account's name and its id, and end with the name.  Those of issuers
 -- carry a name only: whoever takes it is not meant by the ones that were made before.
@@ -160,7 +160,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.rename_account(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.rename_account(text, text) IS
-    'with permission leyser.accounts (and who could grant all that the account was granted): gives an account another name, and ends its sessions and the tokens of its former name; 22023 for a name that cannot be, 42710 for one that is taken, 42704 for an unknown account, LY008 for one''s own, 55P03 where another transaction changes the same';
+    'application, with permission leyser.accounts (and who could grant all that the account was granted): gives an account another name, and ends its sessions and the tokens of its former name; 22023 for a name that cannot be, 42710 for one that is taken, 42704 for an unknown account, LY008 for one''s own, 55P03 where another transaction changes the same';
 
 CREATE FUNCTION leyser.delete_account(account_name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -187,7 +187,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.delete_account(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.delete_account(text) IS
-    'with permission leyser.accounts: removes an account''s name, passwords, sessions, grants and addresses, for good; its id stays in the history, and what it granted stays; LY008 for one''s own and the last administrator, 42704 for an unknown account, 55P03 where another transaction changes the same';
+    'application, with permission leyser.accounts: removes an account''s name, passwords, sessions, grants and addresses, for good; its id stays in the history, and what it granted stays; LY008 for one''s own and the last administrator, 42704 for an unknown account, 55P03 where another transaction changes the same';
 
 -- ---- passwords ----
 
@@ -209,7 +209,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.reset_password(text, interval) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.reset_password(text, interval) IS
-    'with permission leyser.accounts (and who could grant all that the account was granted): the password counts no longer and the sessions end; returns a one-time secret for accept_invitation(); LY008 for a disabled account, 42704 for an unknown one, 55P03 where another transaction changes the same';
+    'application, with permission leyser.accounts (and who could grant all that the account was granted): the password counts no longer and the sessions end; returns a one-time secret for accept_invitation(); LY008 for a disabled account, 42704 for an unknown one, 55P03 where another transaction changes the same';
 
 CREATE FUNCTION leyser.refuse_password() RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

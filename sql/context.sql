@@ -63,7 +63,7 @@ CREATE FUNCTION leyser.enter(tenant_id text, account_name text DEFAULT NULL) RET
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_enter';
 REVOKE ALL ON FUNCTION leyser.enter(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.enter(text, text) IS
-    'gateway: sets the context until the transaction ends, without a token of the caller''s own; recorded in a row that is part of the transaction (a rollback takes it, a read-only one has none) and, whatever becomes of that, in the server log; the accounts name may be in any case and width; LY009 where a context is or was set, LY004 where the tenant is not active, LY005 where it has no such active account, 22023 for what is no name, LY002 without a usable keyring; 28000 over a network without TLS 1.2';
+    'gateway: sets the context until the transaction ends, without a token of the caller''s own; recorded in a row that is part of the transaction (a rollback takes it, a read-only one has none) and, whatever becomes of that, in the server log; the account''s name may be in any case and width; LY009 where a context is or was set, LY004 where the tenant is not active, LY005 where it has no such active account, 22023 for what is no name, LY002 without a usable keyring; 28000 over a network without TLS 1.2';
 
 CREATE FUNCTION leyser.leave() RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_leave';
@@ -76,7 +76,7 @@ CREATE FUNCTION leyser.issue_token(tenant_id text, account_name text DEFAULT NUL
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'leyser_issue_token';
 REVOKE ALL ON FUNCTION leyser.issue_token(text, text, interval) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.issue_token(text, text, interval) IS
-    'gateway: a signed token (JWT, HS256) for set_config(''leyser.token'', …, true); lifetime from one second to leyser.max_token_lifetime; recorded before it is returned, in a row that stays whatever becomes of the transaction (on a standby only in the server log); the accounts name may be in any case and width; LY009 while a context is set, LY004 where the tenant is not active, LY005 where it has no such active account, LY002 without a usable keyring, 22023 for a wrong lifetime or what is no name, 53000 or 58000 where it could not be recorded; 28000 over a network without TLS 1.2';
+    'gateway: a signed token (JWT, HS256) for set_config(''leyser.token'', …, true); lifetime from one second to leyser.max_token_lifetime; recorded before it is returned, in a row that stays whatever becomes of the transaction (on a standby only in the server log); the account''s name may be in any case and width; LY009 while a context is set, LY004 where the tenant is not active, LY005 where it has no such active account, LY002 without a usable keyring, 22023 for a wrong lifetime or what is no name, 53000 or 58000 where it could not be recorded; 28000 over a network without TLS 1.2';
 
 CREATE FUNCTION leyser.caller() RETURNS regrole
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_caller';
@@ -88,4 +88,4 @@ CREATE FUNCTION leyser.tenant_id_problem(tenant_id text) RETURNS text
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'leyser_tenant_id_problem';
 REVOKE ALL ON FUNCTION leyser.tenant_id_problem(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.tenant_id_problem(text) IS
-    'internal: why a text cannot be a tenant id (a sentence), or NULL where it can';
+    'why a text cannot be a tenant id (a sentence), or NULL where it can';

@@ -444,4 +444,4 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.keyring_status() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.keyring_status() IS
-    'key custodian: the keyring, its keys and the issuers'' keys, each with its state and, where something is wrong, the next step; never a secret or a path; works on standbys';
+    'key custodian, auditor: the keyring, its keys and the issuers'' keys, each with its state and, where something is wrong, the next step; never a secret or a path; works on standbys';

@@ -13,7 +13,7 @@ CREATE FUNCTION leyser.observe_rows(query_id bigint, writes boolean, tables inte
     LANGUAGE c STABLE PARALLEL SAFE COST 2 SUPPORT leyser.observe_support AS 'MODULE_PATHNAME', 'leyser_observe_rows';
 REVOKE ALL ON FUNCTION leyser.observe_rows(bigint, boolean, integer, "any") FROM PUBLIC;
 COMMENT ON FUNCTION leyser.observe_rows(bigint, boolean, integer, "any") IS
-    'in plans that read or write observed tables: counts rows of another tenant than the context''s, and is always true; 22023 where somebody else calls it';
+    'internal: in plans that read or write observed tables: counts rows of another tenant than the context''s, and is always true; 22023 where somebody else calls it';
 
 CREATE FUNCTION leyser.list_context_gaps()
     RETURNS TABLE (relation oid, gap text, sqlstate text, query_id bigint, role oid,

@@ -13,7 +13,7 @@ CREATE FUNCTION leyser.protection_is_suspended(until_second bigint, for_applicat
     AS 'MODULE_PATHNAME', 'leyser_protection_is_suspended';
 REVOKE ALL ON FUNCTION leyser.protection_is_suspended(bigint, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.protection_is_suspended(bigint, boolean) IS
-    'called by policies of suspended tables: whether it is before that second since 1970, no context is or was set in the transaction, and the role has no usage application or gateway, or for_applications';
+    'internal: for policies of suspended tables: whether it is before that second since 1970, no context is or was set in the transaction, and the role has no usage application or gateway, or for_applications';
 
 -- The comparison that a table's policies make.  In a suspended table the getter, which
 -- raises without a context, is not to be called before its time, by the planner either.

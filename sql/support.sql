@@ -127,7 +127,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.enter_support(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.enter_support(text) IS
-    'sets the context of a tenant that granted the caller support access, and makes the transaction read-only; recorded before, in a row that stays whatever becomes of the transaction (on a standby only in the server log); 42501 without such access, LY004 where the tenant is not active, LY009 where a context is set, 53000 or 58000 where it could not be recorded';
+    'a role with support access: sets the context of a tenant that granted the caller support access, and makes the transaction read-only; recorded before, in a row that stays whatever becomes of the transaction (on a standby only in the server log); 42501 without such access, LY004 where the tenant is not active, LY009 where a context is set, 53000 or 58000 where it could not be recorded';
 
 CREATE FUNCTION leyser.list_support_access()
     RETURNS TABLE (to_role regrole, reason text, granted_by text, granted_at timestamptz,

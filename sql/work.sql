@@ -101,7 +101,7 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION leyser.list_works() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.list_works() IS
-    'operator, auditor: the rows of view work';
+    'internal: the rows of view work';
 
 CREATE VIEW leyser.work AS SELECT * FROM leyser.list_works();
 COMMENT ON VIEW leyser.work IS
