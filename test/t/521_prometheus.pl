@@ -67,6 +67,7 @@ sub wait_for_page
 
 my $node = check_node('prometheus');
 $node->safe_psql('postgres', q{CREATE ROLE shop_monitor LOGIN; SELECT leyser.grant_usage('shop_monitor', 'monitor')});
+make_due($node, 'note clauses', '1 second');  # it was noted by this machine's clock
 $node->safe_psql('postgres', 'CALL leyser.tick()');
 
 # The exporter.
