@@ -11,6 +11,7 @@ CREATE ROLE bank_owner;                -- owns the tables, runs migrations
 CREATE ROLE bank_app LOGIN;            -- the application
 CREATE ROLE bank_gateway LOGIN;        -- the middle tier that hands out tokens
 CREATE ROLE bank_operator LOGIN;       -- runs the service; sees no rows
+CREATE ROLE bank_sales LOGIN;          -- makes tenants, and invites their first administrators
 CREATE ROLE bank_custodian LOGIN;      -- keeps the keys; sees no rows
 CREATE ROLE bank_auditor LOGIN;        -- reads the records; changes nothing
 GRANT bank_owner TO bank_operator;

@@ -5,7 +5,7 @@
 CREATE EXTENSION pg_cron;
 CREATE EXTENSION leyser CASCADE;
 SELECT leyser.grant_usage('bank_app', 'application'), leyser.grant_usage('bank_gateway', 'gateway'),
-       leyser.grant_usage('bank_operator', 'operator'), leyser.grant_usage('bank_operator', 'provisioner'),
+       leyser.grant_usage('bank_operator', 'operator'), leyser.grant_usage('bank_sales', 'provisioner'),
        leyser.grant_usage('bank_custodian', 'key_custodian'), leyser.grant_usage('bank_auditor', 'auditor') \g /dev/null
 \echo '   A role that could step around row security is not accepted as an application:'
 \echo '   =# SELECT leyser.grant_usage(''bank_owner'', ''application'');'
@@ -22,7 +22,7 @@ SELECT regexp_replace(item, '[0-9]{8}T.*', '…') AS item, state FROM leyser.key
 
 \c -reuse-previous=on - postgres
 CREATE TEMP TABLE branch AS SELECT bid FROM pgbench_branches;
-GRANT SELECT ON branch TO bank_operator;
-\echo '   bank_operator=> SELECT leyser.create_tenant(bid::text, format(''branch %s'', bid)) FROM branch;'
-SET ROLE bank_operator;
+GRANT SELECT ON branch TO bank_sales;
+\echo '   bank_sales=> SELECT leyser.create_tenant(bid::text, format(''branch %s'', bid)) FROM branch;'
+SET ROLE bank_sales;
 SELECT count(leyser.create_tenant(bid::text, format('branch %s', bid))) AS tenants_created FROM branch;

@@ -3,8 +3,8 @@
 \echo '== 10. Accounts: branch 3 runs itself'
 \echo '   The provider invites one person; the password is known to nobody else.'
 \echo
-\c -reuse-previous=on - bank_operator
-\echo '   bank_operator=> SELECT leyser.invite_account(''ines'', tenant_id => ''3'');'
+\c -reuse-previous=on - bank_sales
+\echo '   bank_sales=> SELECT leyser.invite_account(''ines'', tenant_id => ''3'');'
 SELECT leyser.invite_account('ines', tenant_id => '3') AS invitation \gset
 \c -reuse-previous=on - bank_app
 \echo '   bank_app=> SELECT leyser.accept_invitation(''3'', ''ines'', …, ''12345678'');'

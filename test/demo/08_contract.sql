@@ -78,7 +78,7 @@ CALL leyser.purge('3');
 \set VERBOSITY default
 SELECT state, rows_deleted, tables_scrubbed, blockers FROM leyser.purge_status;
 SELECT 1 / (state = 'erased')::int AS checked FROM leyser.purge_status \gset
-SELECT part, subject, state, detail FROM leyser.purge_report('3') WHERE subject !~ '^leyser\.';
+SELECT part, left(subject, 40) AS subject, state, left(detail, 60) || CASE WHEN length(detail) > 60 THEN ' …' ELSE '' END AS detail FROM leyser.purge_report('3') WHERE subject !~ '^leyser\.';
 \c -reuse-previous=on - postgres
 \set found `grep -raoF ":note" ":data_directory" | wc -l`
 \echo '   In the files of the data directory the note stands' :found 'times.'
