@@ -279,11 +279,11 @@ COMMENT ON FUNCTION leyser.retire_signing_key(text) IS
 CREATE FUNCTION leyser.has_control_characters(value text) RETURNS boolean
     LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
-    SELECT value ~ '[\x01-\x1f\x7f-\x9f]'
+    SELECT value ~ '[\x01-\x1f\x7f-\x9f\u2028\u2029]'
 $$;
 REVOKE ALL ON FUNCTION leyser.has_control_characters(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.has_control_characters(text) IS
-    'internal: whether a text has control characters';
+    'internal: whether a text has control characters, or Unicode''s line separators';
 
 -- What is wrong with an issuer's or key's name, or null.
 CREATE FUNCTION leyser.issuer_text_problem(argument text, value text) RETURNS text

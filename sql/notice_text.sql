@@ -56,10 +56,10 @@ COMMENT ON FUNCTION leyser.check_translations(jsonb) IS
     'internal: 22023 for what is no object of languages with subject and body';
 
 CREATE FUNCTION leyser.plain_lines(body text) RETURNS text
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT replace(body, chr(13) || chr(10), chr(10)) $$;
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $$ SELECT regexp_replace(body, '\r\n|[\u2028\u2029]', chr(10), 'g') $$;
 REVOKE ALL ON FUNCTION leyser.plain_lines(text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.plain_lines(text) IS 'internal: a text whose lines end as in the database, though they came as from Windows';
+COMMENT ON FUNCTION leyser.plain_lines(text) IS 'internal: a text whose lines end as in the database, though they came as from Windows, or as Unicode has them';
 
 CREATE FUNCTION leyser.notice_texts(language text, subject text, body text, translations jsonb)
     RETURNS TABLE (text_language text, text_subject text, text_body text)

@@ -56,7 +56,7 @@ for my $bad (
 	[ q{'party', 'low', 's', 'b'}, 'kind' ], [ q{NULL, 'low', 's', 'b'}, 'no kind' ], [ q{'incident', 'huge', 's', 'b'}, 'severity' ],
 	[ q{'incident', NULL, 's', 'b'}, 'no severity' ], [ q{'incident', 'low', NULL, 'b'}, 'no subject' ], [ q{'incident', 'low', ' ', 'b'}, 'blank subject' ],
 	[ q{'incident', 'low', E's\nBcc: x@x.example', 'b'}, 'line feed in the subject' ], [ q{'incident', 'low', E's\rBcc: x', 'b'}, 'carriage return in the subject' ],
-	[ q{'incident', 'low', E's\u0085', 'b'}, 'a C1 control in the subject' ], [ q{'incident', 'low', repeat('x', 201), 'b'}, 'long subject' ],
+	[ q{'incident', 'low', E's\u0085', 'b'}, 'a C1 control in the subject' ], [ q{'incident', 'low', E's\u2028Bcc: x', 'b'}, 'a line separator in the subject' ], [ q{'incident', 'low', repeat('x', 201), 'b'}, 'long subject' ],
 	[ q{'incident', 'low', 's', NULL}, 'no body' ], [ q{'incident', 'low', 's', E' \n'}, 'blank body' ],
 	[ q{'incident', 'low', 's', repeat('x', 1048577)}, 'body above 1 MB' ], [ q{'incident', 'low', 's', repeat('あ', 349526)}, '... in bytes' ],
 	[ q{'incident', 'low', 's', E'\x07'}, 'control characters in the body' ],
@@ -89,7 +89,7 @@ is_refused($node, q{SELECT leyser.end_notice(3, 's', 'b', now() - interval '1 da
 is_refused($node, q{SELECT leyser.set_notice_policy(lead_time => '-1 days')}, '22023', 'a negative lead time', user => 'operator');
 is_refused($node, q{SELECT leyser.set_notice_policy(lead_time => '1 month')}, '22023', 'a lead time of months', user => 'operator');
 is_refused($node, q{SELECT leyser.set_notice_policy(mail_sender => E'a@b.example\nBcc: c@d.example')}, '22023', 'a sender of two lines', user => 'operator');
-is_refused($node, q{SELECT leyser.set_notice_policy(service_name => E'a\nBcc: c@d.example')}, '22023', 'a name of two lines', user => 'operator');
+is_refused($node, "SELECT leyser.set_notice_policy(service_name => E'a${_}Bcc: c\@d.example')", '22023', "a name of two lines ($_)", user => 'operator') for '\n', '\u2028', '\u2029';
 is_refused($node, q{SELECT leyser.set_notice_audience('huge', 'all')}, '22023', 'an audience of no severity', user => 'operator');
 is_refused($node, q{SELECT leyser.set_notice_audience('low', 'some')}, '22023', 'an audience that is none', user => 'operator');
 is(as_operator($node, 'SELECT count(*) FROM leyser.notice'), '3', 'nothing of this was announced');
@@ -146,7 +146,7 @@ is_refused($node, 'GRANT mailer TO app', 'LY007', '... nor become the other');
 
 # ---- the feed ----
 
-as_operator($node, q{SELECT leyser.announce('incident', 'low', 'A <b> & "c"', E'One.\nTwo ]]> <x/>.',
+as_operator($node, q{SELECT leyser.announce('incident', 'low', 'A <b> & "c"', E'One.\u2028Two ]]> <x/>.',
 	translations => '{"ja": {"subject": "障害のお知らせ", "body": "調査中です。\uFFFE"}}')});
 my $json = as_operator($node, 'SELECT leyser.notice_feed()');
 my $feed = JSON::PP->new->decode($json);
