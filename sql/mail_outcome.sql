@@ -1,14 +1,16 @@
 -- What became of mails: sent, tried again later each time, or given up.
 
--- A server's answer often quotes the address.
+-- A server's answer often quotes the address, as it spells it: the domain in small
+-- letters, or all of it.  It may hold whatever the server likes to show on a terminal.
 CREATE FUNCTION leyser.mask_address(detail text, address text) RETURNS text
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 AS $$
-    SELECT left(replace(replace(btrim(translate(detail, chr(13) || chr(10) || chr(9), '   ')), address, '<recipient>'), lower(address), '<recipient>'), 1000)
+    SELECT left(regexp_replace(btrim(regexp_replace(detail, '[\x01-\x1f\x7f-\x9f\u2028\u2029]', ' ', 'g')),
+                               '***=' || address, '<recipient>', 'gi'), 1000)
 $$;
 REVOKE ALL ON FUNCTION leyser.mask_address(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.mask_address(text, text) IS
-    'internal: an answer in one line, without the recipient''s address';
+    'internal: an answer in one line, without the recipient''s address in whatever case';
 
 -- An attempt that another has followed by now changes the mail only where it was sent.
 CREATE FUNCTION leyser.end_attempt(claim uuid, outcome text, detail text) RETURNS boolean

@@ -161,6 +161,15 @@ make_mail_due($node);
 is(as_mailer("SELECT count(*) FROM leyser.claim_mail(100) WHERE mail_id = $mail"), '0', 'it is never claimed again');
 is_refused($node, $_, '42704', 'a claim that nobody has', user => 'mailer') for 'SELECT leyser.complete_mail(gen_random_uuid())', q{SELECT leyser.fail_mail(NULL, 'x')}, 'SELECT leyser.complete_mail(NULL)';
 
+# A server may spell the address as it likes, and show what it likes.
+my $spelt = as_operator($node, q{SELECT leyser.add_contact(NULL, 'extra', 'Taro.Yamada+1@T1.Example')});
+as_operator($node, q{SELECT leyser.announce('incident', 'medium', 'Spelt', 'b', affected_tenants => '{t1}')});
+$node->safe_psql('postgres', "DELETE FROM leyser.mail_record WHERE notice_id = (SELECT max(notice_id) FROM leyser.notice_record) AND contact_id <> $spelt");
+$node->safe_psql('postgres', "UPDATE leyser.mail_record SET next_attempt_at = now() + interval '1 hour' WHERE state = 'waiting' AND contact_id <> $spelt");
+as_mailer(q{SELECT leyser.fail_mail(claim, E'550 <Taro.Yamada+1@t1.example> TARO.YAMADA+1@T1.EXAMPLE \x1b[2Jno\u0085\u2028one') FROM leyser.claim_mail(1)});
+mails_are($node, 'last_error', ['550 <<recipient>> <recipient>  [2Jno  one'], 'an address in another case is none for the log, nor what moves a terminal\'s cursor', "contact_id = $spelt AND last_error IS NOT NULL");
+as_operator($node, "SELECT leyser.remove_contact($spelt)");
+
 # A lease ends: another worker claims; who comes late is believed when it was sent.
 make_mail_due($node);
 my $slow = as_mailer($due);
