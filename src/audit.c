@@ -264,6 +264,17 @@ row_add(AuditStatement *statement, TupleTableSlot *old, TupleTableSlot *new)
 	}
 }
 
+/*
+ * A row that an UPDATE moves to another partition can be lost there to a trigger BEFORE
+ * INSERT: then there are fewer new rows than old ones, and nobody knows whose is whose.
+ */
+static bool
+rows_are_pairs(Tuplestorestate *olds, Tuplestorestate *news)
+{
+	return olds == NULL || news == NULL ||
+		   tuplestore_tuple_count(olds) == tuplestore_tuple_count(news);
+}
+
 static void
 rows_read(AuditStatement *statement, const TriggerData *trigger)
 {
@@ -272,11 +283,13 @@ rows_read(AuditStatement *statement, const TriggerData *trigger)
 	TupleTableSlot *new = MakeSingleTupleTableSlot(descriptor, &TTSOpsMinimalTuple);
 	Tuplestorestate *olds = rows_begin(trigger->tg_oldtable);
 	Tuplestorestate *news = rows_begin(trigger->tg_newtable);
+	bool pairs = rows_are_pairs(olds, news);
 
 	for (int64 count = 1;; count++)
 	{
 		bool has_old = olds && tuplestore_gettupleslot(olds, true, false, old);
-		bool has_new = news && tuplestore_gettupleslot(news, true, false, new);
+		bool has_new = news && (pairs || !has_old) &&
+					   tuplestore_gettupleslot(news, true, false, new);
 		MemoryContext caller;
 
 		if (!has_old && !has_new)
