@@ -90,6 +90,16 @@ $held->safe_psql('postgres', q{
 		SELECT 'complete', 'full', 'manual', 'old', 'JP', c.system_identifier, 1, '0/1', '0/2', t, t, 'test', t
 		FROM pg_control_system() c, (SELECT now() - interval '30 days') o (t);
 });
+# A mail that waits may have been sent since.
+my $sent = $node->basedir . '/sent';
+my $program = $node->basedir . '/sendmail';
+append_to_file($program, "#!/bin/sh\ncat >> '$sent'\n");
+chmod 0755, $program or die;
+$held->safe_psql('postgres', "ALTER SYSTEM SET leyser.mail_command = '$program'");
+$held->safe_psql('postgres', 'SELECT pg_reload_conf()');
+$held->poll_query_until('postgres', "SELECT current_setting('leyser.mail_command') = '$program'");
+as_operator($held, q{SELECT leyser.set_notice_policy(mail_sender => 'status@service.example'), leyser.add_contact('kept', 'contract_holder', 'a@kept.example'),
+	leyser.announce('incident', 'critical', 'Restored', 'We are back.')});
 for (1 .. 2)
 {
 	tick($held);
@@ -105,6 +115,10 @@ is($held->safe_psql('postgres', q{SELECT alert FROM leyser.backup_alert WHERE al
 	'... and an operator sees why');
 is_refused($held, 'SELECT leyser.expire_backups()', 'LY008', 'nor does anybody expire backups');
 
+is($held->safe_psql('postgres', q{SELECT string_agg(state || ' ' || attempts, ', ') FROM leyser.mail}), 'waiting 0', 'nor do they send mail');
+ok(!-e $sent, '... at all');
+is_refused($held, 'SELECT leyser.claim_mail()', 'LY008', 'and nobody claims any');
+
 # Daily backups go on; what is taken now holds the tenant that came back.
 $held->safe_psql('postgres', q{UPDATE leyser.job_record SET due_at = clock_timestamp() - interval '1 minute' WHERE job = 'daily backup'});
 $held->safe_psql('postgres', q{SELECT leyser.take_backup('while it was held')});
@@ -118,6 +132,8 @@ $held->safe_psql('postgres', q{UPDATE leyser.job_record SET due_at = clock_times
 tick($held);
 is($held->safe_psql('postgres', q{SELECT state FROM leyser.generation_record WHERE label = 'old'}), 'expired', 'released, ticks do all again');
 is_erased($held, 'due', '... purges, too');
+is($held->safe_psql('postgres', q{SELECT string_agg(state || ' ' || attempts, ', ') FROM leyser.mail}), 'sent 1', '... and mail is sent');
+like(slurp_file($sent), qr/^Subject: Restored$/m, '... by the program');
 $held->stop;
 
 done_testing();
