@@ -68,6 +68,7 @@ OBJS = \
 	src/event_chain.o \
 	src/event_verify.o \
 	src/program.o \
+	src/program_start.o \
 	src/program_stray.o \
 	src/mail.o \
 	src/pgbackrest.o \
@@ -141,6 +142,7 @@ OBJS = \
 	src/privileged_ddl.o \
 	src/privileged_connection.o \
 	src/guard.o \
+	src/guard_own.o \
 	src/scrub.o \
 	src/scrub_file.o \
 	src/scrub_index.o \

@@ -22,6 +22,7 @@
  *  - TRUNCATE of a protected table, except by superusers: row security does
  *    not filter it, so it removes every tenant's rows;
  *  - what makes an application or gateway role unfit for its usage (duty.c);
+ *  - DDL on leyser's own objects (guard_own.c);
  *  - what takes audit()'s triggers from a table (audit_follow.c).
  *
  * TRUNCATE, and DDL that runs expressions over rows, are privileged access, too, which
@@ -48,13 +49,9 @@
 #include "guard.h"
 
 #include "access/xact.h"
-#include "catalog/dependency.h"
-#include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_namespace.h"
 #include "commands/extension.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/guc.h"
@@ -69,11 +66,10 @@
 #include "duty.h"
 #include "event_month.h"
 #include "follow.h"
+#include "guard_own.h"
 #include "observe.h"
-#include "owner.h"
 #include "privileged.h"
 #include "protection.h"
-#include "relation.h"
 #include "undeclared.h"
 
 #define UTILITY_PARAMS                                                                   \
@@ -98,36 +94,6 @@ static ProcessUtility_hook_type previous_utility = NULL;
 static object_access_hook_type previous_object_access = NULL;
 
 /* ---- before a statement ---- */
-
-static bool
-guard_drops_leyser(Node *statement)
-{
-	ListCell *cell;
-
-	if (!IsA(statement, DropStmt) ||
-		((DropStmt *) statement)->removeType != OBJECT_EXTENSION)
-		return false;
-	foreach (cell, ((DropStmt *) statement)->objects)
-	{
-		if (strcmp(strVal(lfirst(cell)), "leyser") == 0)
-			return true;
-	}
-	return false;
-}
-
-/* pg_cron would go on calling what is dropped. */
-static void
-guard_leave_cron(void)
-{
-	LeyserOwnerState owner;
-
-	if (!OidIsValid(leyser_cache_extension()))
-		return;
-	leyser_owner_begin(&owner);
-	if (SPI_execute("SELECT leyser.leave_cron()", false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not take jobs from pg_cron");
-	leyser_owner_end(&owner);
-}
 
 /* Refuses what was found, or tells the server log where the guards are off. */
 static void
@@ -162,37 +128,13 @@ guard_check_materialized_view(Node *statement)
 			 errhint("Use a view with security_invoker.")));
 }
 
-/* Whether a statement alters leyser itself, not by an update of the extension. */
-static bool
-guard_alters_leyser(Node *statement)
-{
-	const RangeVar *name = NULL;
-
-	if (IsA(statement, AlterTableStmt))
-		name = ((AlterTableStmt *) statement)->relation;
-	else if (IsA(statement, RenameStmt))
-		name = ((RenameStmt *) statement)->relation;
-	else if (IsA(statement, AlterObjectSchemaStmt))
-		name = ((AlterObjectSchemaStmt *) statement)->relation;
-	else if (IsA(statement, AlterExtensionContentsStmt))
-		return strcmp(((AlterExtensionContentsStmt *) statement)->extname, "leyser") == 0;
-	if (name == NULL || leyser_event_month_is(name))
-		return false;
-	return get_rel_namespace(RangeVarGetRelid(name, NoLock, true)) ==
-		   get_namespace_oid("leyser", true);
-}
-
 static void
 guard_check_before(Node *statement, const LeyserProtection *before)
 {
-	if (guard_alters_leyser(statement))
-		ereport(ERROR, (errcode(LEYSER_ERRCODE_GUARD_REFUSED),
-						errmsg("leyser's own objects cannot be altered"),
-						errdetail("The protection of tables relies on them."),
-						errhint("Only ALTER EXTENSION leyser UPDATE changes them.")));
+	leyser_guard_own_check(statement);
 	if (IsA(statement, AlterTableStmt))
 		leyser_alter_check((AlterTableStmt *) statement);
-	else if (guard_drops_leyser(statement))
+	else if (leyser_guard_own_is_dropped(statement))
 		guard_tell(leyser_protection_check_drop(before));
 }
 
@@ -208,21 +150,6 @@ guard_check_after(const LeyserProtection *before, bool foreign_keys)
 	}
 	guard_tell(
 		leyser_protection_compare(before, leyser_protection_capture(foreign_keys)));
-}
-
-/*
- * CREATE EXTENSION made the schema, which is none of the extension's members.  A
- * restore that drops it by itself turns the guards off.
- */
-static void
-guard_drop_schema(void)
-{
-	ObjectAddress schema;
-
-	ObjectAddressSet(schema, NamespaceRelationId, get_namespace_oid("leyser", true));
-	if (OidIsValid(schema.objectId) && !OidIsValid(leyser_cache_extension()) &&
-		leyser_relation_schema_is_empty(schema.objectId))
-		performDeletion(&schema, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
 }
 
 /* ---- the hooks ---- */
@@ -304,7 +231,7 @@ guard_prepare(GuardState *state, Node *statement)
 	leyser_privileged_check_ddl(statement);
 	state->reach = guard_reach(statement);
 	state->drops_roles = IsA(statement, DropRoleStmt);
-	state->drops_leyser = guard_drops_leyser(statement);
+	state->drops_leyser = leyser_guard_own_is_dropped(statement);
 	if (guards)
 		guard_check_materialized_view(statement);
 	if (guards && !registry_work)
@@ -324,7 +251,7 @@ guard_prepare(GuardState *state, Node *statement)
 			guard_check_before(statement, tables);
 	}
 	if (state->drops_leyser)
-		guard_leave_cron();
+		leyser_guard_own_leave_cron();
 	if (state->duties)
 		state->roles = leyser_duty_capture();
 	MemoryContextSwitchTo(caller);
@@ -345,7 +272,7 @@ guard_finish(const GuardState *state)
 	if (state->duties && OidIsValid(leyser_cache_extension()))
 		guard_tell(leyser_duty_compare(state->roles));
 	if (state->drops_leyser && guards)
-		guard_drop_schema();
+		leyser_guard_own_drop_schema();
 	if (state->reach != REACH_NOTHING && !registry_work)
 		leyser_follow_tables(state->drops_roles);
 	if (OidIsValid(leyser_cache_extension()))

@@ -18,15 +18,9 @@
  */
 #include "program.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#ifdef __linux__
-#include <sys/prctl.h>
-#endif
 
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -35,213 +29,22 @@
 #include "storage/latch.h"
 #include "utils/timestamp.h"
 
+#include "program_start.h"
+
 #define OUTPUT_MAX (64 * 1024 * 1024) /* bytes; more is refused */
 #define ERRORS_MAX 4096               /* bytes; more is left out */
 #define LOOK_WAIT 100                 /* milliseconds between looks for its end */
 #define READS_A_LOOK 64               /* so that interrupts are seen in between */
-#define CANNOT_RUN 127                /* the child's exit status, which nobody sees */
-#define STATUS_FD 3                   /* in the child: closed by execve() */
 
 typedef struct Program
 {
-	pid_t pid;    /* and its group; 0: none to be reaped */
-	int input_fd; /* -1: closed */
-	int output_fd;
-	int errors_fd;
+	LeyserStarted process;
 	int pause;         /* milliseconds: the next look, where no pipe tells us */
 	const char *input; /* what it has not read yet */
 	int input_length;
 	StringInfo output;
 	StringInfo errors;
 } Program;
-
-/* The ends of the child's pipes while it is started: for reading and writing. */
-typedef struct ProgramPipes
-{
-	int input[2]; /* only where it has input */
-	int output[2];
-	int errors[2];
-	int status[2];
-} ProgramPipes;
-
-/* ---- in the child ---- */
-
-static void
-child_close_files(int first)
-{
-#ifdef __linux__
-	if (close_range((unsigned) first, ~0U, 0) == 0)
-		return;
-#endif
-	for (int fd = first; fd < (int) sysconf(_SC_OPEN_MAX); fd++)
-		close(fd);
-}
-
-static bool
-child_connect(const ProgramPipes *pipes)
-{
-	int input = pipes->input[0] >= 0 ? pipes->input[0] : open("/dev/null", O_RDONLY);
-
-	if (input < 0 || dup2(input, STDIN_FILENO) < 0 ||
-		dup2(pipes->output[1], STDOUT_FILENO) < 0 ||
-		dup2(pipes->errors[1], STDERR_FILENO) < 0)
-		return false;
-	if (pipes->status[1] != STATUS_FD && dup2(pipes->status[1], STATUS_FD) < 0)
-		return false;
-	if (fcntl(STATUS_FD, F_SETFD, FD_CLOEXEC) != 0)
-		return false;
-	child_close_files(STATUS_FD + 1);
-	return true;
-}
-
-/* Signals are blocked until all is set up: none of the server's handlers runs here. */
-static void
-child_reset_signals(void)
-{
-	sigset_t none;
-
-	for (int number = 1; number < NSIG; number++)
-		(void) signal(number, SIG_DFL);
-	sigemptyset(&none);
-	(void) sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-/* Ends with our end, also if that has come already. */
-static bool
-child_bind(pid_t parent)
-{
-	if (setpgid(0, 0) != 0)
-		return false;
-#ifdef __linux__
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
-		return false;
-#endif
-	return getppid() == parent;
-}
-
-static void
-child_run(const char *const *argv, char *const *environment, const ProgramPipes *pipes,
-		  pid_t parent)
-{
-	int error;
-
-	if (child_bind(parent) && child_connect(pipes) && chdir("/") == 0)
-	{
-		(void) umask(S_IRWXG | S_IRWXO);
-		child_reset_signals();
-		(void) execve(argv[0], (char *const *) argv, environment);
-	}
-	error = errno;
-	(void) !write(STATUS_FD, &error, sizeof(error));
-	_exit(CANNOT_RUN);
-}
-
-/* ---- starting it ---- */
-
-static void
-pipe_close(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
-static void
-pipes_close(ProgramPipes *pipes)
-{
-	for (int i = 0; i < 2; i++)
-	{
-		pipe_close(&pipes->input[i]);
-		pipe_close(&pipes->output[i]);
-		pipe_close(&pipes->errors[i]);
-		pipe_close(&pipes->status[i]);
-	}
-}
-
-static void
-pipes_open(ProgramPipes *pipes, bool with_input)
-{
-	memset(pipes, -1, sizeof(ProgramPipes));
-	if ((!with_input || (pipe2(pipes->input, O_CLOEXEC) == 0 &&
-						 fcntl(pipes->input[1], F_SETFL, O_NONBLOCK) == 0)) &&
-		pipe2(pipes->output, O_CLOEXEC) == 0 && pipe2(pipes->errors, O_CLOEXEC) == 0 &&
-		pipe2(pipes->status, O_CLOEXEC) == 0 &&
-		fcntl(pipes->output[0], F_SETFL, O_NONBLOCK) == 0 &&
-		fcntl(pipes->errors[0], F_SETFL, O_NONBLOCK) == 0)
-		return;
-	pipes_close(pipes);
-	ereport(ERROR, (errcode_for_file_access(), errmsg("could not make a pipe: %m")));
-}
-
-/* What the child could not do, or 0 once the program runs. */
-static int
-status_read(int fd)
-{
-	int error = 0;
-	ssize_t length;
-
-	do
-	{
-		length = read(fd, &error, sizeof(error));
-	} while (length < 0 && errno == EINTR);
-	return length == (ssize_t) sizeof(error) ? error : 0;
-}
-
-static pid_t
-program_fork(const char *const *argv, const ProgramPipes *pipes)
-{
-	static char path[] = "PATH=/usr/bin:/bin";
-	static char locale[] = "LC_ALL=C";
-	char mark[LEYSER_PROGRAM_MARK_MAX];
-	char *environment[] = {path, locale, mark, NULL};
-	pid_t parent = getpid();
-	sigset_t all;
-	sigset_t before;
-	pid_t pid;
-
-	leyser_program_mark(mark);
-	sigfillset(&all);
-	(void) sigprocmask(SIG_SETMASK, &all, &before);
-	pid = fork();
-	if (pid == 0)
-		child_run(argv, environment, pipes, parent);
-	(void) sigprocmask(SIG_SETMASK, &before, NULL);
-	return pid;
-}
-
-static void
-program_start(Program *program, const char *const *argv)
-{
-	ProgramPipes pipes;
-	int error;
-
-	if (!is_absolute_path(argv[0]))
-		elog(ERROR, "program \"%s\" is no absolute path", argv[0]);
-	pipes_open(&pipes, program->input != NULL);
-	program->pid = program_fork(argv, &pipes);
-	if (program->pid < 0)
-	{
-		program->pid = 0;
-		pipes_close(&pipes);
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-						errmsg("could not make a process for \"%s\": %m", argv[0])));
-	}
-	/* the child does it, too: whoever comes first */
-	(void) setpgid(program->pid, program->pid);
-	program->input_fd = pipes.input[1];
-	program->output_fd = pipes.output[0];
-	program->errors_fd = pipes.errors[0];
-	pipes.input[1] = pipes.output[0] = pipes.errors[0] = -1;
-	pipe_close(&pipes.status[1]);
-	error = status_read(pipes.status[0]);
-	pipes_close(&pipes);
-	if (error == 0)
-		return;
-	errno = error;
-	ereport(ERROR,
-			(errcode_for_file_access(), errmsg("could not run \"%s\": %m", argv[0]),
-			 errhint("Install it, or let the user that runs the server run it.")));
-}
 
 /* ---- waiting for it ---- */
 
@@ -251,9 +54,10 @@ program_has_ended(const Program *program)
 {
 	siginfo_t info = {0};
 
-	if (waitid(P_PID, (id_t) program->pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0)
+	if (waitid(P_PID, (id_t) program->process.pid, &info, WEXITED | WNOHANG | WNOWAIT) !=
+		0)
 		return errno == ECHILD;
-	return info.si_pid == program->pid;
+	return info.si_pid == program->process.pid;
 }
 
 /* Kills what is left of the group and reaps its leader; gives waitpid()'s status. */
@@ -263,14 +67,14 @@ program_reap(Program *program)
 	int status = 0;
 	pid_t reaped;
 
-	(void) kill(-program->pid, SIGKILL);
+	(void) kill(-program->process.pid, SIGKILL);
 	do
 	{
-		reaped = waitpid(program->pid, &status, 0);
+		reaped = waitpid(program->process.pid, &status, 0);
 	} while (reaped < 0 && errno == EINTR);
 	if (reaped < 0)
-		elog(LOG, "could not wait for process %d: %m", (int) program->pid);
-	program->pid = 0;
+		elog(LOG, "could not wait for process %d: %m", (int) program->process.pid);
+	program->process.pid = 0;
 	return status;
 }
 
@@ -280,11 +84,11 @@ program_cleanup(int code, Datum arg)
 {
 	Program *program = (Program *) DatumGetPointer(arg);
 
-	if (program->pid > 0)
+	if (program->process.pid > 0)
 		(void) program_reap(program);
-	pipe_close(&program->input_fd);
-	pipe_close(&program->output_fd);
-	pipe_close(&program->errors_fd);
+	leyser_program_close(&program->process.input_fd);
+	leyser_program_close(&program->process.output_fd);
+	leyser_program_close(&program->process.errors_fd);
 }
 
 static void
@@ -314,28 +118,29 @@ program_read(int *fd, StringInfo into, int max, bool refuse)
 		if (length > 0)
 			program_take(into, max, refuse, bytes, (int) length);
 		else if (length == 0)
-			pipe_close(fd);
+			leyser_program_close(fd);
 		else if (errno == EAGAIN || errno == EWOULDBLOCK)
 			return;
 		else if (errno != EINTR)
-			pipe_close(fd);
+			leyser_program_close(fd);
 	}
 }
 
 static void
 program_read_both(Program *program)
 {
-	program_read(&program->output_fd, program->output, OUTPUT_MAX, true);
-	program_read(&program->errors_fd, program->errors, ERRORS_MAX, false);
+	program_read(&program->process.output_fd, program->output, OUTPUT_MAX, true);
+	program_read(&program->process.errors_fd, program->errors, ERRORS_MAX, false);
 }
 
 /* As much as it takes by now; closes the pipe after all of it, or where nobody reads. */
 static void
 program_write(Program *program)
 {
-	while (program->input_fd >= 0 && program->input_length > 0)
+	while (program->process.input_fd >= 0 && program->input_length > 0)
 	{
-		ssize_t length = write(program->input_fd, program->input, program->input_length);
+		ssize_t length =
+			write(program->process.input_fd, program->input, program->input_length);
 
 		if (length > 0)
 		{
@@ -347,7 +152,7 @@ program_write(Program *program)
 		else if (length == 0 || errno != EINTR)
 			break;
 	}
-	pipe_close(&program->input_fd);
+	leyser_program_close(&program->process.input_fd);
 }
 
 /*
@@ -357,13 +162,14 @@ program_write(Program *program)
 static void
 program_wait(Program *program)
 {
-	int fd = program->output_fd >= 0 ? program->output_fd : program->errors_fd;
+	int fd = program->process.output_fd >= 0 ? program->process.output_fd
+											 : program->process.errors_fd;
 	int events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
 	int wait = LOOK_WAIT;
 
-	if (program->input_fd >= 0)
+	if (program->process.input_fd >= 0)
 	{
-		fd = program->input_fd;
+		fd = program->process.input_fd;
 		events |= WL_SOCKET_WRITEABLE;
 	}
 	else if (fd >= 0)
@@ -425,9 +231,7 @@ leyser_program_run(const char *const *argv, int timeout_ms, const char *input,
 	Program *program = palloc(sizeof(Program));
 	volatile int status = 0;
 
-	*program = (Program){.input_fd = -1,
-						 .output_fd = -1,
-						 .errors_fd = -1,
+	*program = (Program){.process = {.input_fd = -1, .output_fd = -1, .errors_fd = -1},
 						 .pause = 1,
 						 .input = input,
 						 .input_length = input == NULL ? 0 : (int) strlen(input),
@@ -435,7 +239,7 @@ leyser_program_run(const char *const *argv, int timeout_ms, const char *input,
 						 .errors = errors};
 	PG_ENSURE_ERROR_CLEANUP(program_cleanup, PointerGetDatum(program));
 	{
-		program_start(program, argv);
+		leyser_program_start(&program->process, argv, input != NULL);
 		status = program_watch(program, argv[0], timeout_ms);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(program_cleanup, PointerGetDatum(program));

@@ -119,7 +119,7 @@ for my $database ('postgres', 'shop')
 {
 	$node->safe_psql($database, q{UPDATE leyser.job_record SET due_at = clock_timestamp() - interval '1 second' WHERE job = 'upkeep'});
 	as_operator($node, 'CALL leyser.tick()', $database);
-	is(as_operator($node, q{SELECT detail FROM leyser.job_run WHERE job = 'upkeep'}, $database), 'removed 0 runs of jobs, 4 of pg_cron',
+	is(as_operator($node, q{SELECT detail FROM leyser.job_run WHERE job = 'upkeep'}, $database), 'removed 0 runs of jobs, 4 of pg_cron, 0 mails',
 		"$database: pg_cron\'s notes of a week ago are removed");
 }
 is($node->safe_psql('postgres', $noted), 'postgres CALL leyser.tick() 6, postgres SELECT 1 10, shop CALL leyser.tick() 6', '... those of our runs');
@@ -133,7 +133,7 @@ $node->safe_psql('postgres', q{INSERT INTO leyser.job_run_record (job, started_a
 	INSERT INTO leyser.each_tenant_record (work_id, tenant_id, state) SELECT work_id, 'a', 'done' FROM leyser.work_record;
 	UPDATE leyser.job_record SET due_at = clock_timestamp() - interval '1 second' WHERE job = 'upkeep'});
 tick($node);
-is(as_operator($node, q{SELECT detail FROM leyser.job_run ORDER BY run_id DESC LIMIT 1}), 'removed 4 runs of jobs, 0 of pg_cron', 'runs of a month ago are removed');
+is(as_operator($node, q{SELECT detail FROM leyser.job_run ORDER BY run_id DESC LIMIT 1}), 'removed 4 runs of jobs, 0 of pg_cron, 0 mails', 'runs of a month ago are removed');
 is($node->safe_psql('postgres', q{SELECT string_agg(subject, ' ' ORDER BY subject), (SELECT count(*) FROM leyser.each_tenant_record) FROM leyser.work_record}), 'done29 failed31|2',
 	'... and works that were done then');
 
