@@ -32,8 +32,9 @@ COMMENT ON VIEW leyser.check_rule IS
     'the rules of check_security(): id, family, severity (critical, high, medium, low), how it fails (open: somebody may see or change more than they should; closed: something is refused or stops; none), what it says and why, SQL that makes it fire on a small schema, and the form of its remedy (operator, auditor)';
 
 -- What a family is not asked for is not computed.
+-- Conditions of policies are compared as they are printed.
 CREATE FUNCTION leyser.list_findings(family text) RETURNS TABLE (check_id text, object text, finding text, remedy text)
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off
 AS $$
     SELECT * FROM leyser.bypass_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'bypass'
     UNION ALL SELECT * FROM leyser.bypass_view_findings() WHERE list_findings.family IS NULL OR list_findings.family = 'bypass'

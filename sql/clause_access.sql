@@ -15,17 +15,30 @@ AS $$
         current_setting('leyser.password_min_length'), current_setting('leyser.password_cost')), NULL::timestamptz, NULL
     UNION ALL
     SELECT * FROM leyser.finding_points(look, '2.3')
+    UNION ALL
+    -- who signs tokens for people of its own says who they are
+    SELECT * FROM leyser.attestation_points(look, '2.3')
+    WHERE EXISTS (SELECT FROM leyser.issuer_key) OR NOT EXISTS (SELECT FROM leyser.account_record)
 $$;
 REVOKE ALL ON FUNCTION leyser.judge_2_3(leyser.clause_look) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_2_3(leyser.clause_look) IS 'internal: registration, ids and passwords';
 
+CREATE FUNCTION leyser.asks_permission(governed leyser.table_record) RETURNS boolean
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT num_nonnulls(governed.read_permission, governed.write_permission) > 0 $$;
+REVOKE ALL ON FUNCTION leyser.asks_permission(leyser.table_record) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.asks_permission(leyser.table_record) IS 'internal: whether a table lets an account do no more than it was granted';
+
 CREATE FUNCTION leyser.judge_2_4(look leyser.clause_look) RETURNS SETOF leyser.clause_point
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'told', leyser.tell(look.language, 'permissions', (SELECT count(*) FROM leyser.permission_record)::text,
+    SELECT 'told', leyser.tell(look.language, 'permissions', (SELECT count(*) FROM leyser.permission_record)::text, count(*)::text,
         leyser.estimated_rows('leyser.role_record'), leyser.estimated_rows('leyser.grant_record')), NULL::timestamptz, NULL
+    FROM leyser.table_record t WHERE leyser.asks_permission(t)
     UNION ALL
     SELECT * FROM leyser.finding_points(look, '2.4')
+    UNION ALL
+    SELECT * FROM leyser.attestation_points(look, '2.4') WHERE NOT EXISTS (SELECT FROM leyser.table_record t WHERE leyser.asks_permission(t))
 $$;
 REVOKE ALL ON FUNCTION leyser.judge_2_4(leyser.clause_look) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_2_4(leyser.clause_look) IS 'internal: permissions inside a tenant';
@@ -66,14 +79,21 @@ $$;
 REVOKE ALL ON FUNCTION leyser.usage_points(leyser.clause_look) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.usage_points(leyser.clause_look) IS 'internal: who holds each usage, and how often it was used';
 
+-- At once: in the days' figures, waiting to be sealed, or counted and no event yet.
 CREATE FUNCTION leyser.privileged_points(look leyser.clause_look) RETURNS SETOF leyser.clause_point
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH seen AS MATERIALIZED (
-        SELECT coalesce(sum(u.events), 0) AS in_month, coalesce(sum(u.events) FILTER (WHERE u.day > d.today - 7), 0) AS in_week,
-               min(u.first_at) FILTER (WHERE u.day > d.today - 7) AS first_at, max(u.last_at) AS last_at
+    WITH access AS (
+        SELECT u.day, u.events, u.first_at, u.last_at, u.event FROM leyser.daily_usage_record u WHERE u.tenant_id = ''
+        UNION ALL
+        SELECT (p.at AT TIME ZONE 'UTC')::date, 1, p.at, p.at, p.event FROM leyser.event_pending p
+        UNION ALL
+        SELECT (p.last_at AT TIME ZONE 'UTC')::date, 1, p.first_at, p.last_at, CASE WHEN p.others THEN 'privileged.uncounted' ELSE p.event END FROM leyser.list_privileged() p
+    ), seen AS MATERIALIZED (
+        SELECT coalesce(sum(a.events), 0) AS in_month, coalesce(sum(a.events) FILTER (WHERE a.day > d.today - 7), 0) AS in_week,
+               min(a.first_at) FILTER (WHERE a.day > d.today - 7) AS first_at, max(a.last_at) AS last_at
         FROM (VALUES ((clock_timestamp() AT TIME ZONE 'UTC')::date)) d (today)
-        LEFT JOIN leyser.daily_usage_record u ON u.tenant_id = '' AND u.day > d.today - 30 AND u.event IN ('privileged.access', 'privileged.ddl', 'privileged.uncounted')
+        LEFT JOIN access a ON a.day > d.today - 30 AND a.event IN ('privileged.access', 'privileged.ddl', 'privileged.uncounted')
     )
     SELECT CASE current_setting('leyser.privileged_access') WHEN 'off' THEN 'broken' ELSE 'told' END,
            CASE current_setting('leyser.privileged_access') WHEN 'off' THEN leyser.tell(look.language, 'privileged off')
@@ -96,6 +116,8 @@ AS $$
     SELECT * FROM leyser.privileged_points(look)
     UNION ALL
     SELECT * FROM leyser.finding_points(look, '2.5')
+    UNION ALL
+    SELECT * FROM leyser.alert_points(look, '2.5')
 $$;
 REVOKE ALL ON FUNCTION leyser.judge_2_5(leyser.clause_look) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_2_5(leyser.clause_look) IS 'internal: privileged users, and duties kept apart';
@@ -104,6 +126,8 @@ CREATE FUNCTION leyser.judge_2_7(look leyser.clause_look) RETURNS SETOF leyser.c
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT * FROM leyser.finding_points(look, '2.7')
+    UNION ALL
+    SELECT * FROM leyser.alert_points(look, '2.7')
     UNION ALL
     SELECT * FROM leyser.privileged_points(look)
     UNION ALL

@@ -62,6 +62,8 @@ AS $$
     UNION ALL
     SELECT * FROM leyser.ended_contract_points(look)
     UNION ALL
+    SELECT * FROM leyser.finding_points(look, '2.8')
+    UNION ALL
     SELECT * FROM leyser.alert_points(look, '2.8')
 $$;
 REVOKE ALL ON FUNCTION leyser.judge_2_8(leyser.clause_look) FROM PUBLIC;
@@ -158,7 +160,7 @@ CREATE FUNCTION leyser.event_log_points(look leyser.clause_look) RETURNS SETOF l
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'told', leyser.tell(look.language, 'retention', leyser.told_span(look.language, leyser.present_event_retention()),
-        (SELECT leyser.told_day(e.at) FROM leyser.event_record e ORDER BY e.event_id LIMIT 1)), NULL::timestamptz, NULL
+        coalesce((SELECT leyser.told_day(e.at) FROM leyser.event_record e ORDER BY e.event_id LIMIT 1), leyser.tell(look.language, 'none'))), NULL::timestamptz, NULL
     UNION ALL
     SELECT CASE WHEN v.problems > 0 THEN 'broken' WHEN v.verified_at > clock_timestamp() - interval '2 days' THEN 'kept' ELSE 'at risk' END,
            CASE WHEN v.problems > 0 THEN leyser.tell(look.language, 'verified broken', v.problems::text, leyser.told_time(v.verified_at), v.first_problem)

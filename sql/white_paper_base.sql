@@ -56,6 +56,7 @@ AS $$
         ('2.4', '{bypass.permission_policy_changed,widen.permissive_beside,widen.permissive_true,widen.grant_option,widen.public_grant,widen.trigger_right,widen.createrole}', NULL),
         ('2.5', '{bypass.superuser,bypass.bypassrls,bypass.becomes,bypass.parameter_right,bypass.guards_off,key.,replication.role,server.system_tables,server.replica_role}', NULL),
         ('2.7', '{bypass.superuser,bypass.bypassrls,bypass.raw_reader,key.duty_reads_rows,key.all_data,key.server_files,replication.publication,replication.logical_slot}', NULL),
+        ('2.8', '{governed.no_kind,governed.tenant_column}', 'at risk'),
         ('2.9', '{server.not_preloaded,server.hba_trust,server.hba_local_trust,server.hba_weak,server.hba_ident,server.hba_replication,server.hba_error,server.file_open,server.md5_password,server.password_encryption,token.}', NULL),
         ('2.9', '{server.hba_everywhere}', 'at risk'),
         ('2.10', '{server.tls_version,server.tls_off,server.hba_plain,server.require_tls}', 'broken'),
@@ -73,14 +74,17 @@ CREATE FUNCTION leyser.clause_alerts() RETURNS TABLE (clause text, alert text, s
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT c.clause, a.alert, c.state FROM (VALUES
+        ('2.5', '{heartbeat silent,events not sealed}', 'at risk'),
         ('2.6', '{wrong region}', 'broken'),
+        ('2.7', '{heartbeat silent,events not sealed}', 'at risk'),
         ('2.8', '{purge cannot begin,horizon missed,tenant came back}', 'broken'),
         ('2.8', '{heartbeat silent,archive unknown,restored,fence missing,fence ahead,no fence yet}', 'at risk'),
         ('2.9', '{no signing key,changes lost}', 'at risk'),
         ('2.11', '{missed day,too few,no backup,too old,not expired,not deleted,archive gapped}', 'broken'),
         ('2.11', '{failed,orphan,running too long,unverified,archiving failing,archiving late,archiving off,heartbeat silent,job failing,job late}', 'at risk'),
         ('2.12', '{clock moved back}', 'broken'),
-        ('2.13', '{server log overwritten,server log silent}', 'broken'),
+        ('2.12', '{heartbeat silent}', 'at risk'),
+        ('2.13', '{server log overwritten,server log kept too short,server log silent}', 'broken'),
         ('2.16', '{notice overdue,mail not sent,mail put off,dead letters}', 'at risk'),
         ('2.18', '{dead letters}', 'broken'),
         ('2.18', '{notice overdue,mail not sent,mail put off}', 'at risk'),

@@ -61,6 +61,10 @@ is($node->safe_psql('postgres', q{WITH source AS (SELECT p.prosrc FROM pg_proc p
 		AND key NOT IN ('a ', 'outer ')) FROM used}), 't|', '... whoever uses it');
 is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT a.alert, ', ') FROM leyser.clause_alerts() a WHERE 'a ' || a.alert NOT IN (SELECT key FROM leyser.white_paper_phrases())}),
 	'', '... and each alert that a clause knows');
+is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT replace(m[1], '''''', ''''), ', ') FROM pg_proc p, regexp_matches(p.prosrc, '(?:SELECT|THEN|ELSE) ''([a-z](?:[a-z ]|'''')*[a-z])''', 'g') m
+	WHERE p.pronamespace = 'leyser'::regnamespace AND p.proname IN ('heartbeat_alerts', 'schedule_alerts', 'archive_gaps', 'archive_alerts', 'logrotate_problems', 'server_log_problems',
+		'event_alerts', 'mail_alerts', 'floor_alerts', 'generation_alerts', 'backup_alerts', 'horizon_alerts', 'guard_alerts')
+	AND m[1] <> 'lost' AND replace(m[1], '''''', '''') NOT IN (SELECT a.alert FROM leyser.clause_alerts() a)}), q{pg_cron's job}, 'each alert speaks of a clause, save for what the heartbeat tells');
 is($node->safe_psql('postgres', q{SELECT string_agg(pattern, ', ') FROM leyser.clause_checks() c WHERE NOT EXISTS (SELECT FROM leyser.check_rule r
 	WHERE r.check_id = c.pattern OR right(c.pattern, 1) = '.' AND starts_with(r.check_id, c.pattern))}), '', 'each rule that a clause knows is there');
 is_refused($node, "SELECT * FROM leyser.white_paper($_)", '22023', "language $_", user => 'auditor') foreach q{'de'}, q{''}, 'NULL', q{'EN'};
@@ -155,6 +159,9 @@ is(as_role('auditor', q{SET search_path = pg_temp; CREATE FUNCTION pg_temp.forma
 	SELECT count(*) FROM leyser.white_paper() WHERE evidence ~ 'taken over'}), '0', 'a caller\'s functions');
 is(as_role('auditor', q{SET timezone = 'Asia/Tokyo'; SET datestyle = 'German, DMY'; SET intervalstyle = 'postgres_verbose';
 	SELECT count(*) FROM leyser.white_paper() WHERE evidence ~ '\d\.\d\d\.\d{4}|@ 6'}), '0', '... nor its settings');
+my $statuses = q{SELECT string_agg(status, ', ') FROM leyser.white_paper()};
+is(as_role('auditor', "SET $_; $statuses"), as_role('auditor', $statuses), "... nor $_")
+  foreach 'quote_all_identifiers = on', 'row_security = off', 'standard_conforming_strings = off', 'transform_null_equals = on', 'array_nulls = off', 'default_transaction_isolation = serializable';
 
 $node->stop;
 done_testing();

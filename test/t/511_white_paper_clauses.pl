@@ -100,11 +100,18 @@ sub reload
 	return sub { paste($node, "$sql; SELECT pg_reload_conf()"); setting_is($name, $value) };
 }
 
+# 2.3: of people who have no account here, nothing is known.
+like(of_clause('2.3', q{status || ': ' || evidence}), qr/^declared: .*how people register and prove who they are/, '2.3: without an account');
+$node->safe_psql('postgres', q{SELECT leyser.invite_account('first@example.com', '1', administrator => true)});
+my $issuer = q{INSERT INTO leyser.issuer_key (key_id, pem, algorithm, issuer, audience) VALUES ('other', '-', 'ES256', 'https://id.example.com', 'here')};
+drive('2.3', $kept, $issuer, 'declared', 'tokens are signed for those who have no account here', q{DELETE FROM leyser.issuer_key});
 drive('2.3', $kept, reload(q{ALTER SYSTEM SET leyser.password_cost = 6}, 'leyser.password_cost', 6), 'broken', 'server.password_cost',
 	sub { paste($node, of_clause('2.3', 'remedy')); setting_is('leyser.password_cost', 10) });
 drive('2.3', $kept, reload(q{ALTER SYSTEM SET leyser.password_min_length = 8}, 'leyser.password_min_length', 8), 'at risk', 'server.password_length',
 	sub { paste($node, of_clause('2.3', 'remedy')); setting_is('leyser.password_min_length', 15) });
 drive('2.4', $kept, q{SET leyser.guards = off; DROP POLICY leyser_permission_read ON shop.payment}, 'broken', 'shop.payment');
+drive('2.4', $kept, q{SELECT leyser.unprotect('shop.payment')}, 'declared', 'no protected table asks for a permission',
+	q{SELECT leyser.protect('shop.payment'); SELECT leyser.set_permissions('shop.payment', read_permission => 'payment.read')});
 drive('2.4', $kept, $rules->{'widen.permissive_true'}{example}, 'broken', 'widen.permissive_true');
 drive('2.5', $kept, 'CREATE ROLE shadow BYPASSRLS', 'broken', 'role shadow');
 drive('2.5', $kept, $rules->{'key.custodian_acts'}{example}, 'broken', 'key.custodian_acts');
@@ -122,6 +129,9 @@ $node->safe_psql('postgres', 'DROP ROLE shadow');
 # What somebody accepts keeps no promise, and breaks none.
 drive('2.5', $kept, q{CREATE ROLE shadow BYPASSRLS; SELECT leyser.waive_check('bypass.bypassrls', 'role shadow', 'a report of the night', now() + interval '1 day')},
 	'at risk', 'Accepted until .* bypass.bypassrls, role shadow', 'DROP ROLE shadow');
+
+# Without a heartbeat nobody would know.
+drive($_, $kept, q{UPDATE leyser.tick_record SET last_tick_at = last_tick_at - interval '6 minutes'}, 'at risk', 'Nobody calls leyser.tick\(\)', sub { tick() }) foreach qw(2.5 2.7);
 
 # Who holds a usage, and how often it was used; by members, too.
 like(of_clause('2.5', 'evidence'), qr/Usage operator: operator \(\d+ events/, '2.5: who holds a usage');
@@ -173,6 +183,10 @@ drive('2.8', $kept, q{UPDATE leyser.tenant_record SET ends_at = now() - interval
 like(of_clause('2.8', 'evidence'), qr/^Customers erased: 2; of these, until backups have gone: 2, the last by \d{4}-/, '2.8: ... and erased');
 is(of_clause('2.8', q{evidence ~ 'shop.ledger'}), 't', '2.8: what the provider keeps is named');
 
+# what no purge knows
+drive('2.8', $kept, q{CREATE TABLE shop.forgotten (tenant_id bigint, note text)}, 'at risk', 'governed.no_kind\): table shop.forgotten', 'DROP TABLE shop.forgotten');
+drive('2.8', $kept, q{CREATE TABLE public.forgotten (tenant_id bigint, note text)}, 'at risk', 'governed.tenant_column\): table public?.?forgotten', 'DROP TABLE public.forgotten');
+
 # 2.10: the settings; a connection is looked at where there is a network.
 drive('2.10', $attested, reload(q{ALTER SYSTEM SET ssl_min_protocol_version = 'TLSv1'}, 'ssl_min_protocol_version', 'TLSv1'), 'broken', 'server.tls_version',
 	sub { paste($node, of_clause('2.10', 'remedy')); setting_is('ssl_min_protocol_version', 'TLSv1.2') });
@@ -210,7 +224,10 @@ is($node->safe_psql('postgres', q{SELECT detail ->> 'first' FROM leyser.event WH
 drive('2.13', $kept, sub { $node->safe_psql('postgres', q{UPDATE leyser.verification_record SET verified_at = verified_at - interval '3 days'}) }, 'at risk', 'not verified in the last two days',
 	sub { tick('verify events') });
 drive('2.13', $kept, reload(q{ALTER SYSTEM SET log_min_messages = 'panic'}, 'log_min_messages', 'panic'), 'broken', 'log_min_messages', reload('ALTER SYSTEM RESET log_min_messages', 'log_min_messages', 'warning'));
-drive('2.13', $kept, q{UPDATE leyser.tick_record SET last_tick_at = last_tick_at - interval '6 minutes'}, 'at risk', 'Nobody calls leyser.tick\(\)', sub { tick() });
+drive($_, $kept, q{UPDATE leyser.tick_record SET last_tick_at = last_tick_at - interval '6 minutes'}, 'at risk', 'Nobody calls leyser.tick\(\)', sub { tick() }) foreach qw(2.12 2.13);
+my $problems = $node->safe_psql('postgres', q{SELECT pg_get_functiondef('leyser.server_log_problems()'::regprocedure)});
+drive('2.13', $kept, q{CREATE OR REPLACE FUNCTION leyser.server_log_problems() RETURNS TABLE (alert text, subject text, detail text, remedy text)
+	LANGUAGE sql STABLE AS $$ SELECT * FROM leyser.logrotate_problems('a file of logrotate', E'weekly\nrotate 10') $$}, 'broken', 'kept for less than six months: a file of logrotate', $problems);
 
 # 2.16 and 2.18: what people are told.
 my $tell = q{SELECT leyser.announce('%s', 'high', 'A "subject" of %1$s', 'What is so.'%s)};
@@ -238,9 +255,16 @@ drive('2.18', $kept, sub { as_role('mailer', q{SELECT leyser.fail_mail(claim, '5
 
 # 2.5 and 2.7: a look past row security.
 $node->safe_psql('postgres', 'SELECT * FROM shop.invoice');
-tick('note privileged access');
+my $look = sub {
+	my ($when) = @_;
+	my $seen = as_role('auditor', q{SELECT count(*) FROM leyser.privileged_access});
+	like(of_clause($_, q{status || evidence}), qr/^at risk.*Access past row security in 7 days: $seen,/, "$_: a superuser's look, $when") foreach qw(2.5 2.7);
+};
+$look->('counted');
+$node->safe_psql('postgres', 'SELECT leyser.note_privileged()');
+$look->('and an event');
 tick('seal events');
-like(of_clause($_, q{status || evidence}), qr/^at risk.*Access past row security in 7 days: \d+/, "$_: a superuser's look") foreach qw(2.5 2.7);
+$look->('sealed');
 $node->safe_psql('postgres', q{UPDATE leyser.daily_usage_record SET day = day - 8 WHERE event LIKE 'privileged.%'});
 like(of_clause($_, q{status || evidence}), qr/^kept.*seen in 30 days: [1-9]/, "$_: ... a week later") foreach qw(2.5 2.7);
 
