@@ -80,7 +80,7 @@ rows_are(q{
 rows_are(q{
 	SELECT DISTINCT s FROM pg_proc p, unnest(p.proconfig) s
 	WHERE p.pronamespace = 'leyser'::regnamespace ORDER BY s
-}, [ 'jit=off', 'leyser.registry_work=on', 'lock_timeout=3s', 'search_path=pg_catalog, pg_temp', 'standard_conforming_strings=on' ],
+}, [ 'jit=off', 'leyser.registry_work=on', 'lock_timeout=3s', 'quote_all_identifiers=off', 'search_path=pg_catalog, pg_temp', 'standard_conforming_strings=on' ],
 	'settings of functions');
 rows_are(q{
 	SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang

@@ -64,7 +64,7 @@ is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT a.alert, ', ') FROM
 is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT replace(m[1], '''''', ''''), ', ') FROM pg_proc p, regexp_matches(p.prosrc, '(?:SELECT|THEN|ELSE) ''([a-z](?:[a-z ]|'''')*[a-z])''', 'g') m
 	WHERE p.pronamespace = 'leyser'::regnamespace AND p.proname IN ('heartbeat_alerts', 'schedule_alerts', 'archive_gaps', 'archive_alerts', 'logrotate_problems', 'server_log_problems',
 		'event_alerts', 'mail_alerts', 'floor_alerts', 'generation_alerts', 'backup_alerts', 'horizon_alerts', 'guard_alerts')
-	AND m[1] <> 'lost' AND replace(m[1], '''''', '''') NOT IN (SELECT a.alert FROM leyser.clause_alerts() a)}), q{pg_cron's job}, 'each alert speaks of a clause, save for what the heartbeat tells');
+	AND m[1] <> 'lost' AND replace(m[1], '''''', '''') NOT IN (SELECT a.alert FROM leyser.clause_alerts() a)}), '', 'each alert speaks of a clause');
 is($node->safe_psql('postgres', q{SELECT string_agg(pattern, ', ') FROM leyser.clause_checks() c WHERE NOT EXISTS (SELECT FROM leyser.check_rule r
 	WHERE r.check_id = c.pattern OR right(c.pattern, 1) = '.' AND starts_with(r.check_id, c.pattern))}), '', 'each rule that a clause knows is there');
 is_refused($node, "SELECT * FROM leyser.white_paper($_)", '22023', "language $_", user => 'auditor') foreach q{'de'}, q{''}, 'NULL', q{'EN'};
