@@ -293,6 +293,19 @@ leyser_cache_generation(void)
 	return generation;
 }
 
+/*
+ * The index of a table that the caller has opened.  REINDEX CONCURRENTLY puts another
+ * index in its place and drops the old one, which waits for whoever locks the table:
+ * what is known of it counts from that lock on, not from before.
+ */
+Oid
+leyser_cache_index(CacheRelation index)
+{
+	if (!leyser_cache_find_relations())
+		elog(ERROR, "leyser is not installed in this database");
+	return leyser_cache_relations[index];
+}
+
 SysScanDesc
 leyser_cache_begin_scan(Relation rel, CacheRelation index, const char *key)
 {
@@ -301,8 +314,7 @@ leyser_cache_begin_scan(Relation rel, CacheRelation index, const char *key)
 	if (key == NULL)
 		return systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(key));
-	return systable_beginscan(rel, leyser_cache_relations[index], true, NULL, 1,
-							  &scankey);
+	return systable_beginscan(rel, leyser_cache_index(index), true, NULL, 1, &scankey);
 }
 
 char *

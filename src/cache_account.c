@@ -168,8 +168,8 @@ account_read(const char *tenant_id, const char *account_name)
 				CStringGetTextDatum(tenant_id));
 	ScanKeyInit(&keys[1], ACCOUNT_NAME, BTEqualStrategyNumber, F_TEXTEQ,
 				CStringGetTextDatum(account_name));
-	scan = systable_beginscan(rel, leyser_cache_relations[REL_ACCOUNT_NAME], true, NULL,
-							  2, keys);
+	scan = systable_beginscan(rel, leyser_cache_index(REL_ACCOUNT_NAME), true, NULL, 2,
+							  keys);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		account = account_of_tuple(tuple, rel);
@@ -232,7 +232,7 @@ leyser_cache_session_is_revoked(const pg_uuid_t *session)
 	rel = table_open(leyser_cache_relations[REL_REVOKED_SESSION], AccessShareLock);
 	ScanKeyInit(&key, REVOKED_SESSION_ID, BTEqualStrategyNumber, F_UUID_EQ,
 				UUIDPGetDatum(session));
-	scan = systable_beginscan(rel, leyser_cache_relations[REL_REVOKED_SESSION_PKEY], true,
+	scan = systable_beginscan(rel, leyser_cache_index(REL_REVOKED_SESSION_PKEY), true,
 							  NULL, 1, &key);
 	revoked = HeapTupleIsValid(systable_getnext(scan));
 	systable_endscan(scan);
@@ -255,8 +255,8 @@ leyser_cache_support_role(const pg_uuid_t *session)
 	rel = table_open(leyser_cache_relations[REL_SUPPORT], AccessShareLock);
 	ScanKeyInit(&key, SUPPORT_SESSION, BTEqualStrategyNumber, F_UUID_EQ,
 				UUIDPGetDatum(session));
-	scan = systable_beginscan(rel, leyser_cache_relations[REL_SUPPORT_SESSION], true,
-							  NULL, 1, &key);
+	scan = systable_beginscan(rel, leyser_cache_index(REL_SUPPORT_SESSION), true, NULL, 1,
+							  &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		role = DatumGetObjectId(
@@ -282,8 +282,8 @@ invalidate_find_tenant(bool account, int64 id)
 	ScanKeyInit(&key, account ? ACCOUNT_ID : ROLE_ID, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(id));
 	scan = systable_beginscan(
-		rel, leyser_cache_relations[account ? REL_ACCOUNT_PKEY : REL_ROLE_PKEY], true,
-		NULL, 1, &key);
+		rel, leyser_cache_index(account ? REL_ACCOUNT_PKEY : REL_ROLE_PKEY), true, NULL,
+		1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		tenant_id = leyser_cache_text(tuple, rel, account ? ACCOUNT_TENANT : ROLE_TENANT);

@@ -188,7 +188,7 @@ role_contains(const RoleKey *role)
 
 	grant_int8_key(&keys[0], ROLE_PERMISSION_ROLE, role->role_id);
 	grant_text_key(&keys[1], ROLE_PERMISSION_PERMISSION, role->permission, role->length);
-	scan = systable_beginscan(rel, leyser_cache_relations[REL_ROLE_PERMISSION_PKEY], true,
+	scan = systable_beginscan(rel, leyser_cache_index(REL_ROLE_PERMISSION_PKEY), true,
 							  grant_snapshot(rel), 2, keys);
 	contains = HeapTupleIsValid(systable_getnext(scan));
 	systable_endscan(scan);
@@ -223,7 +223,7 @@ role_add_included(List *roles, int64 role_id)
 	bool isnull;
 
 	grant_int8_key(&key, ROLE_MEMBER_ROLE, role_id);
-	scan = systable_beginscan(rel, leyser_cache_relations[REL_ROLE_MEMBER_PKEY], true,
+	scan = systable_beginscan(rel, leyser_cache_index(REL_ROLE_MEMBER_PKEY), true,
 							  grant_snapshot(rel), 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		roles =
@@ -323,8 +323,7 @@ static bool
 grant_read(const LeyserGrantQuestion *question, Relation rel, ScanKey keys, int key_count,
 		   int limit, LeyserRule **rules)
 {
-	Relation index =
-		index_open(leyser_cache_relations[REL_GRANT_ACCOUNT], AccessShareLock);
+	Relation index = index_open(leyser_cache_index(REL_GRANT_ACCOUNT), AccessShareLock);
 	SysScanDesc scan =
 		systable_beginscan_ordered(rel, index, grant_snapshot(rel), key_count, keys);
 	HeapTuple tuple;
@@ -384,7 +383,7 @@ leyser_grant_read_all(const LeyserGrantQuestion *question, LeyserGrantTake take,
 	int count = 0;
 
 	grant_int8_key(&key, GRANT_ACCOUNT, question->account_id);
-	scan = systable_beginscan(rel, leyser_cache_relations[REL_GRANT_ACCOUNT], true,
+	scan = systable_beginscan(rel, leyser_cache_index(REL_GRANT_ACCOUNT), true,
 							  grant_snapshot(rel), 1, &key);
 	while (count <= GRANTS_MAX && HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{

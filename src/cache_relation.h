@@ -73,11 +73,14 @@ typedef struct LeyserCacheStale
 
 extern LeyserCacheStale leyser_cache_stale;
 
-/* Valid after leyser_cache_find_relations() returned true. */
+/* Valid after leyser_cache_find_relations() returned true; for indexes see below. */
 extern Oid leyser_cache_relations[CACHE_RELATIONS];
 
 /* False where the extension is not installed in this database. */
 extern bool leyser_cache_find_relations(void);
+
+/* An index of a table that is open: what was known before its lock may be gone. */
+extern Oid leyser_cache_index(CacheRelation index);
 
 /* This transaction changed one of our tables: its abort throws all away. */
 extern void leyser_cache_changed_here(void);

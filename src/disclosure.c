@@ -64,8 +64,8 @@ window_read(const pg_uuid_t *session)
 	rel = table_open(leyser_cache_relations[REL_DISCLOSURE], AccessShareLock);
 	ScanKeyInit(&key, WINDOW_SESSION, BTEqualStrategyNumber, F_UUID_EQ,
 				UUIDPGetDatum(session));
-	scan = systable_beginscan(rel, leyser_cache_relations[REL_DISCLOSURE_PKEY], true,
-							  NULL, 1, &key);
+	scan = systable_beginscan(rel, leyser_cache_index(REL_DISCLOSURE_PKEY), true, NULL, 1,
+							  &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{

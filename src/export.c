@@ -114,8 +114,8 @@ window_read(Oid role)
 	rel = table_open(leyser_cache_relations[REL_EXPORT], AccessShareLock);
 	ScanKeyInit(&key, EXPORT_TO_ROLE, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(role));
-	scan = systable_beginscan(rel, leyser_cache_relations[REL_EXPORT_PKEY], true, NULL, 1,
-							  &key);
+	scan =
+		systable_beginscan(rel, leyser_cache_index(REL_EXPORT_PKEY), true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		window_fill(tuple, rel);
