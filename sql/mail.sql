@@ -4,6 +4,9 @@
 -- sent; then what became of it is recorded.  Whoever dies in between leaves a claim
 -- that ends by itself, and the mail is sent again, with the same Message-ID: at least
 -- once.  A mail that was recorded as sent is never claimed again.
+--
+-- A dump carries what waits into a database with another id, beside the one that has
+-- queued it: only that one sends it, until somebody says that the copy takes over.
 
 CREATE FUNCTION leyser.queue_mails(notice_id bigint, number integer) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -17,12 +20,13 @@ DECLARE
                             (SELECT i.database_id || '.invalid' FROM leyser.identity i));
     mails bigint;
 BEGIN
-    INSERT INTO leyser.mail_record (notice_id, number, language, tenant_id, contact_id, address, message_id, give_up_at)
+    INSERT INTO leyser.mail_record (notice_id, number, language, tenant_id, contact_id, address, message_id, database_id, give_up_at)
         SELECT DISTINCT ON (c.tenant_id, lower(c.address)) queue_mails.notice_id, queue_mails.number,
                (SELECT t.language FROM leyser.notice_text t WHERE t.notice_id = queue_mails.notice_id AND t.number = queue_mails.number
                 ORDER BY t.language <> c.language, t.language LIMIT 1),
-               c.tenant_id, c.contact_id, c.address, format('%s@%s', gen_random_uuid(), domain), clock_timestamp() + interval '72 hours'
+               c.tenant_id, c.contact_id, c.address, format('%s@%s', gen_random_uuid(), domain), i.database_id, clock_timestamp() + interval '72 hours'
         FROM leyser.contact_record c
+        CROSS JOIN leyser.identity i
         LEFT JOIN leyser.tenant_record t ON t.tenant_id = c.tenant_id
         WHERE CASE WHEN c.tenant_id IS NULL THEN audience.extra_contacts <> 'none'
                    WHEN t.state NOT IN ('active', 'suspended', 'terminating') OR t.ends_at <= clock_timestamp() THEN false
@@ -78,12 +82,27 @@ REVOKE ALL ON FUNCTION leyser.mail_is_hopeless(leyser.mail_record) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.mail_is_hopeless(leyser.mail_record) IS
     'internal: whether a mail was tried for three days, ten times at least';
 
+-- All at once: a copy of a full outbox is not gone through again for each.
+CREATE FUNCTION leyser.bury_copied_mails(here uuid) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM leyser.bury_mail(c.mail, 'This database is a copy of the one that queued the mail and sends it. leyser.retry_mail() takes it over.')
+    FROM (SELECT m AS mail FROM leyser.mail_record m
+          WHERE m.state = 'waiting' AND m.database_id <> here FOR UPDATE SKIP LOCKED) c;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.bury_copied_mails(uuid) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.bury_copied_mails(uuid) IS
+    'internal: mails that wait and were queued by another database than this become dead letters';
+
 -- Two that claim at once skip each other's rows.
 CREATE FUNCTION leyser.claim_next_mail(lease interval, worker text) RETURNS leyser.mail_record
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     mail leyser.mail_record;
+    here uuid := (SELECT i.database_id FROM leyser.identity i);
     present timestamptz := clock_timestamp();  -- a volatile function would read what is not due, too
 BEGIN
     LOOP
@@ -92,6 +111,8 @@ BEGIN
             ORDER BY m.next_attempt_at, m.mail_id LIMIT 1 FOR UPDATE SKIP LOCKED;
         IF mail.mail_id IS NULL THEN
             RETURN NULL;
+        ELSIF mail.database_id <> here THEN
+            PERFORM leyser.bury_copied_mails(here);
         ELSIF leyser.contract_has_ended(mail.tenant_id) THEN
             UPDATE leyser.mail_record m SET state = 'cancelled', ended_at = clock_timestamp(), claim = NULL WHERE m.mail_id = mail.mail_id;
         ELSIF leyser.mail_is_hopeless(mail) THEN

@@ -76,7 +76,8 @@ DECLARE
     mails bigint;
 BEGIN
     UPDATE leyser.mail_record m SET state = 'waiting', ended_at = NULL, attempts = 0, next_attempt_at = clock_timestamp(),
-            give_up_at = clock_timestamp() + interval '72 hours'
+            give_up_at = clock_timestamp() + interval '72 hours', database_id = i.database_id
+        FROM leyser.identity i
         WHERE m.state = 'dead' AND (m.mail_id = retry_mail.mail_id OR retry_mail.mail_id IS NULL);
     GET DIAGNOSTICS mails = ROW_COUNT;
     IF mails = 0 AND retry_mail.mail_id IS NOT NULL THEN
@@ -92,7 +93,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.retry_mail(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.retry_mail(bigint) IS
-    'operator: a dead letter, or all of them, is tried again at once, for another three days; returns how many; LY008 for a mail that is none';
+    'operator: a dead letter, or all of them, is tried again at once, for another three days; a copy that was restored from a dump takes over what the database that it was dumped from had queued; returns how many; LY008 for a mail that is none';
 
 CREATE FUNCTION leyser.prune_mail() RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

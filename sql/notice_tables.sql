@@ -95,6 +95,7 @@ CREATE TABLE leyser.mail_record (
     contact_id bigint NOT NULL,         -- which may have been removed since
     address text COLLATE "C" NOT NULL,
     message_id text NOT NULL,           -- the same however often it is tried
+    database_id uuid NOT NULL,          -- the one that queued it, or took it over, and sends it
     queued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     state text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'sent', 'dead', 'cancelled')),
     next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(), -- or the end of a claim

@@ -250,8 +250,15 @@ $node->safe_psql('postgres', 'CREATE DATABASE restored');
 $node->command_ok([ 'pg_restore', '-e', '-d', 'restored', '-h', $node->host, '-p', $node->port, $node->basedir . '/dump' ], '... and restored');
 is($node->safe_psql('restored', q{SELECT count(*), count(*) FILTER (WHERE state = 'waiting'), md5(string_agg(message_id, ',' ORDER BY mail_id)) FROM leyser.mail_record}), $before,
 	'... with the outbox and what was sent');
-is($node->safe_psql('restored', q{SELECT leyser.initialize_keyring(); INSERT INTO leyser.mail_record (notice_id, number, language, contact_id, address, message_id, give_up_at)
-	SELECT notice_id, number, language, contact_id, address, 'x', give_up_at FROM leyser.mail_record LIMIT 1 RETURNING mail_id > (SELECT max(mail_id) FROM leyser.mail_record)}), "\nt", '... and its numbers go on');
+# A mail is sent by the database that has queued it, not by a copy, too.
+my $waits = as_operator($node, q{SELECT count(*) FROM leyser.mail WHERE state = 'waiting'});
+cmp_ok($waits, '>', 0, 'mails wait');
+is($node->safe_psql('restored', 'SELECT count(*) FROM leyser.claim_mail(1000)', extra_params => [ '-U', 'mailer' ]), '0', 'a worker of the copy claims none of them');
+is($node->safe_psql('restored', q{SELECT count(*), bool_and(last_error ~ 'copy of the one that queued' AND attempts = 0) FROM leyser.mail WHERE state = 'dead'}, extra_params => [ '-U', 'operator' ]),
+	"$waits|t", '... they are dead letters there, which tell why');
+is(as_operator($node, q{SELECT count(*) FILTER (WHERE state = 'waiting'), count(*) FILTER (WHERE state = 'dead') FROM leyser.mail}), "$waits|0", '... and wait in the original');
+is($node->safe_psql('restored', q{SELECT leyser.initialize_keyring(); INSERT INTO leyser.mail_record (notice_id, number, language, contact_id, address, message_id, database_id, give_up_at)
+	SELECT notice_id, number, language, contact_id, address, 'x', database_id, give_up_at FROM leyser.mail_record LIMIT 1 RETURNING mail_id > (SELECT max(mail_id) FROM leyser.mail_record)}), "\nt", '... and its numbers go on');
 
 my $of = sub { return $node->safe_psql('postgres', qq{SELECT (SELECT count(*) FROM leyser.contact_record WHERE tenant_id $_[0]), (SELECT count(*) FROM leyser.mail_record WHERE tenant_id $_[0]),
 	(SELECT count(*) FROM leyser.mail_attempt WHERE tenant_id $_[0])}) };

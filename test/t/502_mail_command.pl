@@ -226,6 +226,45 @@ $run->finish;
 set_mail_command($node, $program);
 $node->safe_psql('postgres', 'DELETE FROM leyser.mail_attempt; DELETE FROM leyser.mail_record');
 
+# ---- a copy beside its original ----
+
+my $arrived = sub {
+	my ($subject) = @_;
+
+	return scalar(grep { $_->{subject} eq $subject } accepted($node));
+};
+my $in_copy = sub { return $node->safe_psql('copied', $_[0], extra_params => [ '-U', 'operator' ]) };
+my $to_t3 = sub { return qq{SELECT leyser.announce('incident', 'medium', '$_[0]', 'b', affected_tenants => '{t3}')} };
+as_operator($node, $to_t3->('Copied'));
+as_operator($node, $to_t3->('Put off'));
+$node->safe_psql('postgres', q{UPDATE leyser.mail_record SET next_attempt_at = clock_timestamp() + interval '1 hour' WHERE mail_id = (SELECT max(mail_id) FROM leyser.mail_record)});
+$node->safe_psql('postgres', 'CREATE DATABASE copied');
+$node->command_ok([ 'pg_dump', '-Fc', '-f', $node->basedir . '/copied.dump', '-h', $node->host, '-p', $node->port, 'postgres' ], 'a dump, while mail waits');
+$node->command_ok([ 'pg_restore', '-e', '-d', 'copied', '-h', $node->host, '-p', $node->port, $node->basedir . '/copied.dump' ], '... becomes a copy');
+is($node->safe_psql('copied', 'SELECT leyser.restore_is_held()'), 'f', '... which is no restored server');
+# with its own keyring, too
+for my $keyring ('no keyring', 'a keyring')
+{
+	$node->safe_psql('copied', 'SELECT leyser.initialize_keyring()') if $keyring eq 'a keyring';
+	$in_copy->('CALL leyser.tick()');
+	is($arrived->('Copied'), 0, "$keyring: a tick of the copy sends nothing");
+	is($in_copy->(q{SELECT string_agg(state, ' ') FROM leyser.mail}), 'dead dead', '... and sets aside what waits, also what was put off');
+}
+is($in_copy->(q{SELECT detail FROM leyser.backup_alert WHERE alert = 'dead letters'}),
+	'2 mails were given up, the last with: This database is a copy of the one that queued the mail and sends it. leyser.retry_mail() takes it over.', '... which an alert tells');
+tick($node);
+is($arrived->('Copied'), 1, 'the original sends it');
+is($states->(), 'sent 1, waiting 1', '... and keeps what was put off');
+$in_copy->($to_t3->('Of the copy'));
+$in_copy->('CALL leyser.tick()');
+is($arrived->('Of the copy'), 1, 'what the copy has queued it sends');
+is($in_copy->(q{SELECT leyser.retry_mail(max(mail_id)) FROM leyser.mail WHERE state = 'dead'}), '1', 'the copy takes over a mail');
+$in_copy->('CALL leyser.tick()');
+is($arrived->('Put off') . $arrived->('Copied'), '11', '... and sends it, and no other');
+is($in_copy->(q{SELECT string_agg(state, ' ' ORDER BY mail_id) FROM leyser.mail}), 'dead sent sent', '... which is recorded there');
+$node->safe_psql('postgres', 'DROP DATABASE copied');
+$node->safe_psql('postgres', 'DELETE FROM leyser.mail_attempt; DELETE FROM leyser.mail_record');
+
 # ---- a body of 1 MB, through a pipe ----
 
 as_operator($node, q{SELECT leyser.announce('incident', 'medium', 'Large', repeat('あいうえお' || chr(10), 65536), affected_tenants => '{t3}')});
