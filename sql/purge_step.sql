@@ -90,11 +90,15 @@ REVOKE ALL ON FUNCTION leyser.open_purges() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.open_purges() IS
     'internal: the purges for which there is something to do, in the order in which they were queued';
 
--- For the rest of the transaction nobody can hold the purge; 0 where it is held.
+-- For the rest of the transaction nobody can hold the purge; 0 where it is held.  The
+-- tenant's row comes first, as for all who decide about the contract: a batch may
+-- empty columns of it.
 CREATE FUNCTION leyser.lock_purge(purge_id bigint) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM FROM leyser.purge_record p JOIN leyser.tenant_record t ON t.tenant_id = p.tenant_id
+        WHERE p.purge_id = lock_purge.purge_id FOR NO KEY UPDATE OF t;
     PERFORM FROM leyser.purge_record p JOIN leyser.tenant_record t ON t.tenant_id = p.tenant_id
         WHERE p.purge_id = lock_purge.purge_id AND p.state IN ('due', 'deleting', 'waiting')
           AND p.deleted_at IS NULL AND t.state = 'terminated' AND (p.replay OR NOT leyser.restore_is_held()) FOR UPDATE OF p;
