@@ -24,12 +24,12 @@ $$;
 REVOKE ALL ON FUNCTION leyser.judge_2_6(leyser.clause_look) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.judge_2_6(leyser.clause_look) IS 'internal: regions';
 
--- A hold is lawful, and the promise is not kept all the same.
+-- A hold is lawful, and a delay of purges one's own choice: the promise is not kept all the same.
 CREATE FUNCTION leyser.ended_contract_points(look leyser.clause_look) RETURNS SETOF leyser.clause_point
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     WITH ended AS MATERIALIZED (
-        SELECT t.tenant_id, h.legal_basis, h.review_on, greatest(t.ends_at, h.held_at) AS held_since, t.ends_at, leyser.purge_from(t.ends_at) AS purge_from,
+        SELECT t.tenant_id, h.legal_basis, h.review_on, greatest(t.ends_at, h.held_at) AS held_since, t.ends_at, leyser.purge_from(t.ends_at) > clock_timestamp() AS is_delayed,
                h.tenant_id IS NOT NULL AS is_held
         FROM leyser.tenant_record t LEFT JOIN leyser.hold_record h ON h.tenant_id = t.tenant_id
         WHERE t.state IN ('terminating', 'terminated', 'held') AND (t.state = 'held' OR t.ends_at <= clock_timestamp())
@@ -40,11 +40,12 @@ AS $$
     FROM ended e WHERE e.is_held HAVING count(*) > 0
     UNION ALL
     SELECT 'broken', leyser.tell(look.language, 'erasure late', leyser.name_some(look, array_agg(e.tenant_id ORDER BY e.ends_at))),
-           min(e.ends_at), array_to_string((array_agg(format('CALL leyser.purge(%L);', e.tenant_id) ORDER BY e.ends_at))[:5], chr(10))
-    FROM ended e WHERE NOT e.is_held AND least(e.ends_at, e.purge_from) < clock_timestamp() - interval '1 day' HAVING count(*) > 0
+           min(e.ends_at), array_to_string(CASE WHEN bool_or(e.is_delayed) THEN ARRAY['ALTER SYSTEM SET leyser.purge_delay = 0; SELECT pg_reload_conf();'] END
+               || (array_agg(format('CALL leyser.purge(%L);', e.tenant_id) ORDER BY e.ends_at))[:5], chr(10))
+    FROM ended e WHERE NOT e.is_held AND e.ends_at < clock_timestamp() - interval '1 day' HAVING count(*) > 0
     UNION ALL
     SELECT 'told', leyser.tell(look.language, 'being erased', leyser.name_some(look, array_agg(e.tenant_id ORDER BY e.ends_at))), NULL, NULL
-    FROM ended e WHERE NOT e.is_held AND least(e.ends_at, e.purge_from) >= clock_timestamp() - interval '1 day' HAVING count(*) > 0
+    FROM ended e WHERE NOT e.is_held AND e.ends_at >= clock_timestamp() - interval '1 day' HAVING count(*) > 0
     UNION ALL
     SELECT 'told', leyser.tell(look.language, 'retained', leyser.name_some(look, array_agg(format('%s (%s)', t.relation, t.reason) ORDER BY t.relation::text))), NULL, NULL
     FROM leyser.table_record t WHERE t.kind = 'retained' HAVING count(*) > 0

@@ -268,8 +268,8 @@ share_tap_files()
 # Arguments: kind, folder, name.
 run_tap_file()
 {
-	local data=$ROOT/tmp_check/$3 log=$workspace/$1.$3.log status=0 good bad verdict=ok started=$SECONDS
-	TESTDATADIR=$data TESTLOGDIR=$data/log "${perl[@]}" "$2/$3.pl" > "$log" 2>&1 || status=$?
+	local log=$workspace/$1.$3.log status=0 good bad verdict=ok started=$SECONDS folder
+	"${perl[@]}" "$2/$3.pl" > "$log" 2>&1 || status=$?
 	good=$(grep -E '^ok ' "$log" | grep -civE '# (skip|todo)' || true)
 	bad=$(grep -cE '^not ok ' "$log" || true)
 	# A file that died without a failed test failed all the same.
@@ -284,14 +284,18 @@ run_tap_file()
 	} > "$log.verdict"
 	cat "$log.verdict"
 	printf '%s %s\n' "$good" "$bad" >> "$workspace/totals"
-	stop_servers_below "$data"
-	[ -n "${LEYSER_KEEP:-}" ] || rm -rf "$data"
+	# PostgreSQL's modules name a node's folder after the file.
+	for folder in "$ROOT/tmp_check/t_$3"_*; do
+		stop_servers_below "$folder"
+		[ -n "${LEYSER_KEEP:-}" ] || rm -rf "$folder"
+	done
 }
 
 # What PostgreSQL's own Perl modules read.
 tap_environment()
 {
-	export TESTDIR=$ROOT PG_TEST_PORT_DIR=$workspace/ports
+	export TESTDIR=$ROOT TESTLOGDIR=$ROOT/tmp_check/log TESTDATADIR=$ROOT/tmp_check
+	export PG_TEST_PORT_DIR=$workspace/ports
 	perl=(perl -I test/perl -I "$(pgxs_folder)/src/test/perl")
 	export PG_REGRESS PATH
 	PG_REGRESS=$(pgxs_folder)/src/test/regress/pg_regress

@@ -179,6 +179,15 @@ like(of_clause('2.6', 'status'), $attested, '2.6: an erased tenant counts no lon
 $node->safe_psql('postgres', q{INSERT INTO shop.invoice (tenant_id, number) VALUES (2, 'two'); SELECT leyser.terminate_contract('2', now())});
 drive('2.8', $kept, q{SELECT leyser.hold_purge('2', 'Tax law, article 7', current_date + 90)}, 'broken', '2 \(Tax law, article 7, review on \d{4}-\d\d-\d\d\)');
 like(of_clause('2.8', 'evidence'), qr/Being erased now: 2\./, '2.8: released, it is being erased');
+$node->safe_psql('postgres', q{ALTER SYSTEM SET leyser.purge_delay = '10 d'});
+$node->reload;
+$node->poll_query_until('postgres', q{SELECT current_setting('leyser.purge_delay') = '10d'});
+like($node->safe_psql('postgres', q{BEGIN; UPDATE leyser.tenant_record SET ends_at = now() - interval '2 days' WHERE tenant_id = '2';
+	SELECT status || ': ' || remedy FROM leyser.white_paper() WHERE clause = '2.8'; ROLLBACK}),
+	qr/broken: ALTER SYSTEM SET leyser\.purge_delay = 0; SELECT pg_reload_conf\(\);\nCALL leyser\.purge\('2'\);/, '2.8: a delay of purges is no excuse, and goes first');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET leyser.purge_delay');
+$node->reload;
+$node->poll_query_until('postgres', q{SELECT current_setting('leyser.purge_delay') <> '10d'});
 drive('2.8', $kept, q{UPDATE leyser.tenant_record SET ends_at = now() - interval '2 days' WHERE tenant_id = '2'}, 'broken', 'the erasure is not done: 2');
 like(of_clause('2.8', 'evidence'), qr/^Customers erased: 2; of these, until backups have gone: 2, the last by \d{4}-/, '2.8: ... and erased');
 is(of_clause('2.8', q{evidence ~ 'shop.ledger'}), 't', '2.8: what the provider keeps is named');
