@@ -123,7 +123,7 @@ CREATE VIEW leyser.privileged_access AS
            p.role, p.command, p.bypass, p.application, p.client_address::inet, p.query_id, p.pid, p.window_id, NULL
     FROM leyser.list_privileged() p;
 COMMENT ON VIEW leyser.privileged_access IS
-    'who saw or changed protected tables past row security (auditor): statements by session, table, role and command; relation as it was named then; role: whose rights counted; bypass: superuser, bypassrls, owner, ddl; event_id is NULL for what is counted and not written yet';
+    'who saw or changed protected tables past row security (auditor): statements by session, table, role and command; relation as it was named then; role: whose rights counted; bypass: superuser, bypassrls, owner, ddl, or toast (the table''s TOAST by its own name); event_id is NULL for what is counted and not written yet';
 
 -- ---- windows ----
 

@@ -14,6 +14,7 @@
  *    ANALYZE, which reads no row; a parallel worker's share, which its leader counts, but
  *    not what functions run there; the server's and leyser's own work
  *    (privileged_own.c).
+ *  - Who reads a table's TOAST by its own name reads that table: no policy is there.
  *  - A cursor counts when it is opened, a prepared statement each time it is executed, a
  *    function's statements each by itself.
  *  - TRUNCATE and DDL that runs expressions over rows pass by that hook: they come from
@@ -27,13 +28,20 @@
  */
 #include "privileged.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/parallel.h"
+#include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -142,10 +150,56 @@ leyser_privileged_bypass(Oid relation, Oid role)
 	return check_enable_rls(relation, role, true) == RLS_NONE_ENV ? "owner" : NULL;
 }
 
-/* The same, remembered where nothing is to be done. */
-static const char *
-privileged_look(Oid relation, Oid role)
+/* The table whose long values a relation holds; InvalidOid where it holds none. */
+static Oid
+privileged_toasted(Oid relation)
 {
+	Relation depend;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+	Oid table = InvalidOid;
+
+	if (get_rel_relkind(relation) != RELKIND_TOASTVALUE)
+		return InvalidOid;
+	depend = table_open(DependRelationId, AccessShareLock);
+	ScanKeyInit(&keys[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(RelationRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relation));
+	scan = systable_beginscan(depend, DependDependerIndexId, true, NULL, 2, keys);
+	while (!OidIsValid(table) && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		const FormData_pg_depend *found = (Form_pg_depend) GETSTRUCT(tuple);
+
+		if (found->deptype == DEPENDENCY_INTERNAL &&
+			found->refclassid == RelationRelationId)
+			table = found->refobjid;
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+	return table;
+}
+
+/* No policy is on a TOAST table: whoever may read it sees every tenant's values. */
+static const char *
+privileged_bypass_toast(Oid *relation, Oid role)
+{
+	Oid table = privileged_toasted(*relation);
+	const char *bypass;
+
+	if (!OidIsValid(table) || !leyser_is_protected(table))
+		return NULL;
+	*relation = table;
+	bypass = leyser_privileged_bypass(table, role);
+	return bypass ? bypass : "toast";
+}
+
+/* The same for what a statement names, remembered where nothing is to be done. */
+static const char *
+privileged_look(Oid *named, Oid role)
+{
+	Oid relation = *named;
 	BoundEntry *place = bound_place(relation, role);
 	uint64 changes = bound_changes;
 	const char *bypass;
@@ -153,6 +207,8 @@ privileged_look(Oid relation, Oid role)
 	if (place->relation == relation && place->role == role && !InNoForceRLSOperation())
 		return NULL;
 	bypass = leyser_privileged_bypass(relation, role);
+	if (bypass == NULL)
+		bypass = privileged_bypass_toast(named, role);
 	if (bypass == NULL && !InNoForceRLSOperation() && changes == bound_changes)
 		*place = (BoundEntry){relation, role};
 	return bypass;
@@ -248,16 +304,17 @@ privileged_check(const List *permissions, bool executor)
 	foreach (cell, permissions)
 	{
 		const leyser_permission_info *info = lfirst(cell);
+		Oid relation = info->relid;
 		const char *bypass;
 		Oid role;
 
 		if (info->requiredPerms == 0 || info->relid < FirstNormalObjectId)
 			continue;
 		role = OidIsValid(info->checkAsUser) ? info->checkAsUser : GetUserId();
-		bypass = privileged_look(info->relid, role);
+		bypass = privileged_look(&relation, role);
 		if (bypass != NULL && !leyser_privileged_is_own_work() &&
 			!privileged_is_met(permissions, info, role))
-			leyser_privileged_meet(LEYSER_PRIVILEGED_ACCESS, info->relid, role,
+			leyser_privileged_meet(LEYSER_PRIVILEGED_ACCESS, relation, role,
 								   privileged_command(executor, info), bypass, query_id);
 	}
 }

@@ -23,6 +23,8 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1);
 	CREATE TABLE part_2 PARTITION OF part FOR VALUES IN (2);
 	SELECT leyser.protect('part');
+	CREATE TABLE long_plain (note text);
+	CREATE ROLE everything LOGIN IN ROLE pg_read_all_data;
 	CREATE MATERIALIZED VIEW kept AS SELECT * FROM invoice WITH NO DATA;
 	CREATE TABLE loose (tenant_id int NOT NULL, id int);
 	ALTER TABLE loose OWNER TO keeper;
@@ -31,6 +33,9 @@ $node->safe_psql('postgres', q{
 	ALTER TABLE loose NO FORCE ROW LEVEL SECURITY;
 	GRANT SELECT ON ALL TABLES IN SCHEMA public TO app, beyond;
 });
+
+# Long values lie where no policy is.
+my ($toast, $plain_toast) = map { $node->safe_psql('postgres', "SELECT reltoastrelid::regclass FROM pg_class WHERE oid = '$_'::regclass") } qw(line long_plain);
 
 # Each: who, what, and what is recorded of it (an access each, once).
 my @ways = (
@@ -53,6 +58,9 @@ my @ways = (
 	[ 'a prepared statement', 'boss', 'PREPARE p AS SELECT * FROM invoice; EXECUTE p', 'invoice boss SELECT superuser 1' ],
 	[ 'a partitioned table', 'boss', 'SELECT * FROM part', 'part boss SELECT superuser 1' ],
 	[ 'a partition', 'boss', 'SELECT * FROM part_1', 'part_1 boss SELECT superuser 1' ],
+	[ 'a table\'s TOAST', 'boss', "SELECT chunk_data FROM $toast", 'line boss SELECT superuser 1' ],
+	[ '... by who reads everything', 'everything', "SELECT chunk_data FROM $toast", 'line everything SELECT toast 1' ],
+	[ '... by COPY', 'boss', "COPY (SELECT chunk_data FROM $toast) TO stdout", 'line boss SELECT superuser 1' ],
 	[ 'EXPLAIN ANALYZE', 'boss', 'EXPLAIN ANALYZE SELECT * FROM invoice', 'invoice boss SELECT superuser 1' ],
 	[ 'CREATE TABLE AS', 'boss', 'CREATE TEMP TABLE t AS SELECT * FROM invoice', 'invoice boss SELECT superuser 1' ],
 	[ 'a materialized view', 'boss', 'REFRESH MATERIALIZED VIEW kept', 'invoice postgres SELECT superuser 1' ],
@@ -99,6 +107,7 @@ my @nothing = (
 	[ 'an invoker\'s view', 'keeper', 'SELECT * FROM asking', '42501' ],
 	[ 'what is denied', 'beyond', 'TRUNCATE line', 'LY007' ],
 	[ 'an unprotected table', 'boss', 'SELECT * FROM plain; COPY plain TO stdout; TRUNCATE plain', '' ],
+	[ 'an unprotected table\'s TOAST', 'boss', "SELECT chunk_data FROM $plain_toast", '' ],
 	[ 'EXPLAIN', 'boss', 'EXPLAIN SELECT * FROM invoice; PREPARE p AS SELECT * FROM invoice; EXPLAIN EXECUTE p', '' ],
 	[ 'PREPARE, LOCK', 'boss', 'PREPARE p AS SELECT * FROM invoice; BEGIN; LOCK TABLE invoice; COMMIT', '' ],
 	[ 'maintenance', 'boss', 'VACUUM invoice; ANALYZE invoice; REINDEX TABLE invoice', '' ],
