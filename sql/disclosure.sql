@@ -19,9 +19,12 @@ COMMENT ON FUNCTION leyser.can_become(oid, oid) IS
 
 CREATE FUNCTION leyser.calling_roles() RETURNS oid[]
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT ARRAY[leyser.caller()::oid, (SELECT r.oid FROM pg_roles r WHERE r.rolname = session_user)] $$;
+AS $$
+    SELECT ARRAY[leyser.caller()::oid, (SELECT r.oid FROM pg_roles r WHERE r.rolname = session_user),
+                 (SELECT a.usesysid FROM pg_stat_get_activity(pg_backend_pid()) a)]
+$$;
 REVOKE ALL ON FUNCTION leyser.calling_roles() FROM PUBLIC;
-COMMENT ON FUNCTION leyser.calling_roles() IS 'internal: the role in force, and that of the session';
+COMMENT ON FUNCTION leyser.calling_roles() IS 'internal: the role in force, that of the session, and that which connected, whom SET SESSION AUTHORIZATION does not change';
 
 -- What the tenant knows stands among its events; what it is not told, among the service's,
 -- which do not name it.
@@ -148,17 +151,19 @@ CREATE FUNCTION leyser.check_second_person(disclosure leyser.disclosure_record, 
 AS $$
 BEGIN
     IF EXISTS (SELECT FROM unnest(leyser.calling_roles()) c, unnest(opened.openers || opened.to_role::oid) o
-               WHERE leyser.can_become(c, o) OR leyser.can_become(o, c)) THEN
+               WHERE leyser.can_become(c, o) OR leyser.can_become(o, c) OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = o))
+       OR EXISTS (SELECT FROM unnest(leyser.calling_roles()) c JOIN pg_roles r ON r.oid = c
+                  WHERE r.rolname IN (disclosure.opened_by, disclosure.opened_in, disclosure.to_role)) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
             MESSAGE = 'another person must confirm the disclosure',
-            DETAIL = format('Role "%s" opened it for role "%s"; of the two roles one is, or can become, the other.', disclosure.opened_in, disclosure.to_role),
+            DETAIL = format('Role "%s" opened it for role "%s". Whoever confirms is neither, cannot become either, nor has the name of either; and both are still there.', disclosure.opened_in, disclosure.to_role),
             HINT = 'A second operator, who is no superuser, calls leyser.confirm_disclosure().';
     END IF;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.check_second_person(leyser.disclosure_record, leyser.disclosure_window) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.check_second_person(leyser.disclosure_record, leyser.disclosure_window) IS
-    'internal: 42501 where whoever calls is, or can become, one who opened a disclosure or reads it, or the other way round';
+    'internal: 42501 where whoever calls is, or can become, one who opened a disclosure or reads it, or the other way round; or has the name that one of them had, or one of them is dropped';
 
 CREATE FUNCTION leyser.confirm_disclosure(disclosure_id bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -191,7 +196,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.confirm_disclosure(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.confirm_disclosure(bigint) IS
-    'operator: opens, from now on, the disclosure that somebody else asked for; 42501 where the two can be the same person: session_user or the role in force is, is a member of, or has as a member, one of those who opened it or the reader, or is a superuser or has CREATEROLE; LY008 where none waits, or the tenant is erased or being purged';
+    'operator: opens, from now on, the disclosure that somebody else asked for; 42501 where the two can be the same person: session_user or the role in force is, is a member of, or has as a member, one of those who opened it or the reader, has a name that they had, or is a superuser or has CREATEROLE, also as the role that connected; or where one of them was dropped; LY008 where none waits, or the tenant is erased or being purged';
 
 -- ---- ending ----
 
