@@ -27,14 +27,17 @@ BEGIN
                c.tenant_id, c.contact_id, c.address, format('%s@%s', gen_random_uuid(), domain), i.database_id, clock_timestamp() + interval '72 hours'
         FROM leyser.contact_record c
         CROSS JOIN leyser.identity i
+        CROSS JOIN LATERAL (SELECT CASE c.kind WHEN 'contract_holder' THEN audience.contract_holders ELSE audience.extra_contacts END) w (wanted)
         LEFT JOIN leyser.tenant_record t ON t.tenant_id = c.tenant_id
-        WHERE CASE WHEN c.tenant_id IS NULL THEN audience.extra_contacts <> 'none'
+        LEFT JOIN leyser.notice_tenant a ON a.tenant_id = c.tenant_id AND a.notice_id = queue_mails.notice_id
+        LEFT JOIN (SELECT DISTINCT coalesce(m.tenant_id, ''), lower(m.address) FROM leyser.mail_record m
+                   WHERE m.notice_id = queue_mails.notice_id) told (tenant_id, address)
+            ON told.tenant_id = coalesce(c.tenant_id, '') AND told.address = lower(c.address)
+        WHERE CASE WHEN c.tenant_id IS NULL THEN w.wanted <> 'none' OR told.address IS NOT NULL
                    WHEN t.state NOT IN ('active', 'suspended', 'terminating') OR t.ends_at <= clock_timestamp() THEN false
-                   ELSE CASE (CASE c.kind WHEN 'contract_holder' THEN audience.contract_holders ELSE audience.extra_contacts END)
-                        WHEN 'all' THEN true
-                        WHEN 'affected' THEN notice.everybody
-                            OR EXISTS (SELECT FROM leyser.notice_tenant a WHERE a.notice_id = queue_mails.notice_id AND a.tenant_id = c.tenant_id)
-                        ELSE false END
+                   WHEN notice.everybody OR a.tenant_id IS NOT NULL THEN w.wanted <> 'none' OR told.address IS NOT NULL
+                   -- no mail says what its tenant does not read
+                   ELSE notice.published AND (w.wanted = 'all' OR told.address IS NOT NULL)
               END
         ORDER BY c.tenant_id, lower(c.address), c.contact_id;
     GET DIAGNOSTICS mails = ROW_COUNT;
@@ -47,7 +50,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.queue_mails(bigint, integer) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.queue_mails(bigint, integer) IS
-    'internal: queues a mail for each contact in the audience of a notice''s severity, an address once for each tenant, and returns how many';
+    'internal: queues a mail for each contact that is in the audience of a notice''s severity, or had mail of it before, an address once for each tenant, and returns how many; only affected tenants'', where it is not published';
 
 -- ---- claims ----
 

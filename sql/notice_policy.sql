@@ -145,4 +145,4 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.set_notice_audience(text, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.set_notice_audience(text, text, text) IS
-    'operator: whose contract holders and extra contacts get mail of notices of a severity: of all tenants, of affected ones (of all where a notice names none), or of none; the provider''s own extra contacts get it unless that is none; what is left out stays; 22023 for a severity or audience that is none';
+    'operator: whose contract holders and extra contacts get mail of notices of a severity: of all tenants, of affected ones (of all where a notice names none), or of none; the provider''s own extra contacts get it unless that is none; of a notice that is not published, tenants that it does not affect get none; what is left out stays; 22023 for a severity or audience that is none';

@@ -72,6 +72,38 @@ as_operator($node, q{SELECT leyser.set_notice_audience('low', extra_contacts => 
 is(told(q{'low', 's', 'b'}), '', 'an audience is set to nobody');
 as_operator($node, q{SELECT leyser.set_notice_audience('low', contract_holders => 'affected')});
 is(told(q{'low', 's', 'b', affected_tenants => '{t3}'}), 'h3@t3.example', '... then to some, and the rest stays');
+
+# ---- whoever was told hears what follows ----
+
+# Whom an update or the end of a notice was mailed to.
+sub told_then
+{
+	my ($call) = @_;
+	my $number = as_operator($node, "SELECT leyser.$call");
+	my ($notice) = $call =~ /([0-9]+)/;
+
+	return $node->safe_psql('postgres', "SELECT string_agg(address, ' ' ORDER BY address) FROM leyser.mail_record WHERE notice_id = $notice AND number = $number");
+}
+my $all = "h2\@t2.example h3\@t3.example noc\@service.example $odd x1\@t1.example x2\@t2.example";
+my $to_t2 = sub { return as_operator($node, "SELECT leyser.announce('incident', '$_[0]', 's', 'b', affected_tenants => '{t2}'" . ($_[1] // '') . ')') };
+my $lowered = $to_t2->('critical');
+$node->safe_psql('postgres', qq{SELECT leyser.add_contact('t3', 'extra', 'new\@t3.example')});
+is(told_then("update_notice($lowered, 's', 'b', severity => 'low')"), $all, 'a lowered severity: whoever was told is told');
+$node->safe_psql('postgres', "SELECT leyser.remove_contact(contact_id) FROM leyser.contact WHERE address = '$quoted' AND kind = 'contract_holder'");
+is(told_then("end_notice($lowered, 's', 'b')"), $all, '... also of the end, by whatever kind of contact, and nobody twice');
+as_operator($node, "SELECT leyser.add_contact('t1', 'contract_holder', '$quoted', 'ja')");
+$lowered = $to_t2->('high');
+as_operator($node, q{SELECT leyser.set_notice_audience('high', 'none', 'none')});
+is(told_then("end_notice($lowered, 's', 'b')"), "h2\@t2.example new\@t3.example noc\@service.example $odd x1\@t1.example x2\@t2.example", '... though the audience is nobody by now');
+as_operator($node, q{SELECT leyser.set_notice_audience('high', 'affected', 'all')});
+$node->safe_psql('postgres', q{SELECT leyser.remove_contact(contact_id) FROM leyser.contact WHERE address = 'new@t3.example'});
+my $moved = $to_t2->('medium');
+is(told_then("update_notice($moved, 's', 'b', affected_tenants => '{t3}')"), 'h2@t2.example h3@t3.example noc@service.example x2@t2.example', 'whom it affects no longer is told so');
+is(told(q{'critical', 's', 'b', affected_tenants => '{t2}', published => false}), 'h2@t2.example noc@service.example x2@t2.example', 'what is not published is not mailed to others, whatever the severity');
+$moved = $to_t2->('critical', ', published => false');
+is(told_then("update_notice($moved, 's', 'b', affected_tenants => '{t3}')"), 'h3@t3.example noc@service.example', '... nor to those who read it no longer');
+is(told_then("update_notice($moved, 's', 'b', severity => 'medium', published => true)"), 'h2@t2.example h3@t3.example noc@service.example x2@t2.example', '... until it is published');
+
 $node->safe_psql('postgres', q{SELECT leyser.suspend_tenant('t2'), leyser.create_tenant('t4'), leyser.add_contact('t4', 'contract_holder', 'h4@t4.example')});
 my $waiting = as_operator($node, q{SELECT leyser.announce('incident', 'critical', 's', 'b', affected_tenants => '{t4}')});
 end_contracts($node, 't4');
