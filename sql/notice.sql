@@ -36,6 +36,21 @@ REVOKE ALL ON FUNCTION leyser.is_short_notice(text, timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.is_short_notice(text, timestamptz) IS
     'internal: whether upgrade or maintenance begin before the policy''s lead time is over';
 
+-- Feeds and pages have four digits for a year.
+CREATE FUNCTION leyser.check_notice_year(argument text, moment timestamptz) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF moment < '0001-01-01 00:00Z' OR moment >= '10000-01-01 00:00Z' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('invalid %s', argument), DETAIL = 'Its year, in UTC, is not one from 1 to 9999.',
+            HINT = 'Look for a slip of the pen: a year has up to four digits.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.check_notice_year(text, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.check_notice_year(text, timestamptz) IS 'internal: 22023 for a moment that is in no year from 1 to 9999';
+
 CREATE FUNCTION leyser.check_notice_start(kind text, starts_at timestamptz, short_notice_reason text) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -50,6 +65,7 @@ BEGIN
             MESSAGE = 'invalid starts_at', DETAIL = problem,
             HINT = 'Upgrades and maintenance are announced before they start, incidents afterwards.';
     END IF;
+    PERFORM leyser.check_notice_year('starts_at', starts_at);
     PERFORM leyser.check_line('short_notice_reason', short_notice_reason, false);
     IF leyser.is_short_notice(kind, starts_at) AND coalesce(btrim(short_notice_reason), '') = '' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
@@ -62,7 +78,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.check_notice_start(text, timestamptz, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.check_notice_start(text, timestamptz, text) IS
-    'internal: 22023 for a start that is past, or too soon without a reason';
+    'internal: 22023 for a start that is past, in no year of four digits, or too soon without a reason';
 
 CREATE FUNCTION leyser.check_notice_end(starts_at timestamptz, ends_at timestamptz) RETURNS void
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -73,12 +89,29 @@ BEGIN
             MESSAGE = 'invalid ends_at', DETAIL = 'It is not after the start, or infinite.',
             HINT = 'Leave it out where nobody knows the end yet.';
     END IF;
+    PERFORM leyser.check_notice_year('ends_at', ends_at);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.check_notice_end(timestamptz, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.check_notice_end(timestamptz, timestamptz) IS 'internal: 22023 for an end that is not after the start';
+COMMENT ON FUNCTION leyser.check_notice_end(timestamptz, timestamptz) IS 'internal: 22023 for an end that is not after the start, or in no year of four digits';
 
 -- ---- the tenants that it affects ----
+
+CREATE FUNCTION leyser.check_notice_readers(published boolean, tenants text[]) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT published AND cardinality(tenants) = 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'a notice that affects all tenants is published',
+            DETAIL = 'It names no affected tenants, so all of them read it, and what was said before.',
+            HINT = 'Name those that it affects in affected_tenants, or say published => true.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION leyser.check_notice_readers(boolean, text[]) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.check_notice_readers(boolean, text[]) IS
+    'internal: 22023 for a notice that would be kept from others than all tenants';
 
 CREATE FUNCTION leyser.set_notice_tenants(notice_id bigint, tenants text[]) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -153,6 +186,7 @@ BEGIN
             HINT = 'Give one of them.';
     END IF;
     PERFORM leyser.check_severity(announce.severity);
+    PERFORM leyser.check_notice_readers(announce.published, coalesce(announce.affected_tenants, '{}'));
     PERFORM leyser.check_notice_start(announce.kind, starts, announce.short_notice_reason);
     PERFORM leyser.check_notice_end(starts, announce.ends_at);
     reason := CASE WHEN leyser.is_short_notice(announce.kind, starts) THEN announce.short_notice_reason END;
@@ -166,7 +200,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.announce(text, text, text, text, timestamptz, timestamptz, text, jsonb, text[], boolean, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.announce(text, text, text, text, timestamptz, timestamptz, text, jsonb, text[], boolean, text) IS
-    'operator: announces an upgrade, maintenance or an incident (its start: now, unless it is given), queues the mails to the audience of the severity and returns its notice_id; language (en, ja) is that of subject and body, translations {"ja": {"subject": …, "body": …}}; affected_tenants {}: all; published: all tenants and the feed show it, else the affected ones do; short_notice_reason: why it cannot wait for the policy''s lead time; 22023 for a kind, severity, language, text or time that cannot be, or too short notice without a reason, 42704 for an unknown tenant';
+    'operator: announces an upgrade, maintenance or an incident (its start: now, unless it is given), queues the mails to the audience of the severity and returns its notice_id; language (en, ja) is that of subject and body, translations {"ja": {"subject": …, "body": …}}; affected_tenants {}: all; published: all tenants and the feed show it, else the affected ones do, which must be named; short_notice_reason: why it cannot wait for the policy''s lead time; 22023 for a kind, severity, language, text or time that cannot be, or too short notice without a reason, 42704 for an unknown tenant';
 
 CREATE FUNCTION leyser.update_notice(notice_id bigint, subject text, body text, severity text DEFAULT NULL,
                                      starts_at timestamptz DEFAULT NULL, ends_at timestamptz DEFAULT NULL,
@@ -195,6 +229,7 @@ BEGIN
             HINT = 'Leave published out, and say what is new in the words.';
     END IF;
     notice.published := coalesce(update_notice.published, notice.published);
+    PERFORM leyser.check_notice_readers(notice.published, update_notice.affected_tenants);
     IF update_notice.affected_tenants IS NOT NULL THEN
         PERFORM leyser.set_notice_tenants(notice.notice_id, update_notice.affected_tenants);
     END IF;
@@ -204,7 +239,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.update_notice(bigint, text, text, text, timestamptz, timestamptz, text, jsonb, text[], text, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.update_notice(bigint, text, text, text, timestamptz, timestamptz, text, jsonb, text[], text, boolean) IS
-    'operator: says something new of a notice, queues the mails and returns the number of the change; what is left out stays, a new start is judged as an announcement''s; published true: from now on all tenants and the feed show it, with all that was said before; 22023 as announce(), and for published false where it is, 42704 for an unknown notice or tenant, LY008 for one that has ended';
+    'operator: says something new of a notice, queues the mails and returns the number of the change; what is left out stays, a new start is judged as an announcement''s; published true: from now on all tenants and the feed show it, with all that was said before; affected_tenants {}: all, where it is published; mail goes to the audience of the severity and to whoever had mail of this notice and still reads it; 22023 as announce(), and for published false where it is, 42704 for an unknown notice or tenant, LY008 for one that has ended';
 
 CREATE FUNCTION leyser.end_notice(notice_id bigint, subject text, body text, ended_at timestamptz DEFAULT NULL,
                                   language text DEFAULT 'en', translations jsonb DEFAULT '{}')
@@ -214,11 +249,16 @@ AS $$
 #variable_conflict use_column
 DECLARE
     notice leyser.notice_record := leyser.lock_notice(end_notice.notice_id);
+    problem text;
 BEGIN
     notice.ended_at := coalesce(end_notice.ended_at, clock_timestamp());
-    IF notice.ended_at > clock_timestamp() OR notice.kind = 'incident' AND notice.ended_at < notice.starts_at OR NOT isfinite(notice.ended_at) THEN
+    problem := CASE
+        WHEN NOT isfinite(notice.ended_at) OR notice.ended_at > clock_timestamp() THEN 'It lies in the future, or is infinite.'
+        WHEN notice.kind = 'incident' AND notice.ended_at < notice.starts_at THEN 'It lies before the start of the incident.'
+        WHEN notice.kind <> 'incident' AND end_notice.ended_at < notice.announced_at THEN 'It lies before the announcement.' END;
+    IF problem IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'invalid ended_at', DETAIL = 'It lies in the future, or before the start of the incident.',
+            MESSAGE = 'invalid ended_at', DETAIL = problem,
             HINT = 'Leave it out where it has ended now; an end before the start of upgrade or maintenance calls them off.';
     END IF;
     RETURN leyser.add_notice_change(notice, 'ended', NULL, end_notice.language, end_notice.subject, end_notice.body,
@@ -227,7 +267,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.end_notice(bigint, text, text, timestamptz, text, jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.end_notice(bigint, text, text, timestamptz, text, jsonb) IS
-    'operator: a notice has ended (now, or when ended_at says), or is called off before its start; queues the mails and returns the number of the change; 22023 for words that cannot be or an end in the future, 42704 for an unknown notice, LY008 for one that has ended';
+    'operator: a notice has ended (now, or when ended_at says), or is called off before its start; queues the mails, as update_notice(), and returns the number of the change; 22023 for words that cannot be, or an end in the future, before the start of an incident or before upgrade or maintenance was announced, 42704 for an unknown notice, LY008 for one that has ended';
 
 -- ---- who reads what ----
 

@@ -62,6 +62,10 @@ for my $bad (
 	[ q{'incident', 'low', 's', E'\x07'}, 'control characters in the body' ],
 	[ q{'upgrade', 'low', 's', 'b'}, 'no start' ], [ q{'upgrade', 'low', 's', 'b', now() - interval '1 day'}, 'a past date' ],
 	[ q{'upgrade', 'low', 's', 'b', now() - interval '1 day', short_notice_reason => 'r'}, 'a past date with a reason' ],
+	[ q{'incident', 'low', 's', 'b', '4713-01-01 00:00Z BC'}, 'before the common era' ], [ q{'incident', 'low', 's', 'b', '0001-12-31 23:59:59Z BC'}, '... until its first year' ],
+	[ q{'upgrade', 'low', 's', 'b', '294276-12-31'}, 'the end of time' ], [ q{'upgrade', 'low', 's', 'b', '10000-01-01 00:00Z'}, 'a year of five digits' ],
+	[ q{'incident', 'low', 's', 'b', ends_at => '10000-01-01 00:00Z'}, 'an end in such a year' ],
+	[ q{'incident', 'low', 's', 'b', published => false}, 'kept from others than all' ], [ q{'incident', 'low', 's', 'b', affected_tenants => NULL, published => false}, '... in other words' ],
 	[ q{'upgrade', 'low', 's', 'b', 'infinity'}, 'never' ], [ q{'incident', 'low', 's', 'b', now() + interval '1 hour'}, 'an incident to come' ],
 	[ q{'incident', 'low', 's', 'b', now() - interval '1 hour', now() - interval '2 hours'}, 'an end before the start' ],
 	[ q{'incident', 'low', 's', 'b', ends_at => 'infinity'}, 'no end ever' ],
@@ -86,6 +90,10 @@ is_refused($node, q{SELECT leyser.update_notice(NULL, 's', 'b')}, '42704', 'none
 is_refused($node, q{SELECT leyser.update_notice(3, 's', 'b', severity => 'huge')}, '22023', 'an update of unknown severity', user => 'operator');
 is_refused($node, q{SELECT leyser.end_notice(3, 's', 'b', now() + interval '1 hour')}, '22023', 'an end to come', user => 'operator');
 is_refused($node, q{SELECT leyser.end_notice(3, 's', 'b', now() - interval '1 day')}, '22023', 'an end before the beginning', user => 'operator');
+is_refused($node, q{SELECT leyser.end_notice(2, 's', 'b', now() - interval '1 day')}, '22023', 'an end of maintenance before it was announced', user => 'operator');
+is_refused($node, "SELECT leyser.end_notice($_, 's', 'b', '4713-01-01 00:00Z BC')", '22023', "an end before the common era ($_)", user => 'operator') for 2, 3;
+is_refused($node, "SELECT leyser.update_notice(3, 's', 'b', $_)", '22023', "an update to no time of a calendar: $_", user => 'operator')
+  for q{starts_at => '0001-12-31 23:59:59Z BC'}, q{ends_at => '10000-01-01 00:00Z'}, q{ends_at => '294276-12-31'};
 is_refused($node, q{SELECT leyser.set_notice_policy(lead_time => '-1 days')}, '22023', 'a negative lead time', user => 'operator');
 is_refused($node, q{SELECT leyser.set_notice_policy(lead_time => '1 month')}, '22023', 'a lead time of months', user => 'operator');
 is_refused($node, q{SELECT leyser.set_notice_policy(mail_sender => E'a@b.example\nBcc: c@d.example')}, '22023', 'a sender of two lines', user => 'operator');
@@ -179,6 +187,9 @@ is(sqlstate_of($node, 'SELECT leyser.notice_feed()', user => 'mailer'), '', 'who
 my $kept = as_operator($node, q{SELECT leyser.announce('incident', 'high', 'For t1', 'Only t1.', affected_tenants => '{t1}', published => false)});
 my $words = "SELECT string_agg(body, ' ' ORDER BY number) FROM leyser.tenant_notice WHERE notice_id = $kept";
 as_operator($node, "SELECT leyser.update_notice($kept, 'For t1', 'Still.')");
+($state, $message) = sqlstate_of($node, "SELECT leyser.update_notice($kept, 'For t1', 'Whom?', affected_tenants => '{}')", user => 'operator');
+is($state, '22023', 'what is kept from others cannot affect all');
+like($message, qr/DETAIL:  .*HINT:  .*published => true/s, '... and the way out is told');
 is(as_tenant('t3', $words), '', 'what is left out of an update publishes nothing');
 is(as_operator($node, "SELECT leyser.update_notice($kept, 'For all', 'All may know.', published => true)"), '2', 'it is published later');
 is(as_tenant('t3', $words), 'Only t1. Still. All may know.', '... with all that was said');
@@ -186,6 +197,19 @@ like(as_operator($node, 'SELECT leyser.notice_feed()'), qr/All may know/, '... i
 is_refused($node, "SELECT leyser.update_notice($kept, 's', 'b', published => false)", '22023', 'what was published is not taken back', user => 'operator');
 as_operator($node, "SELECT leyser.update_notice($kept, 'For all', 'More.')");
 is(as_operator($node, "SELECT published FROM leyser.notice WHERE notice_id = $kept"), 't', '... nor by what is left out');
+
+$kept = as_operator($node, q{SELECT leyser.announce('incident', 'high', 'For t1', 'Only t1.', affected_tenants => '{t1}', published => false)});
+$words = "SELECT string_agg(concat_ws(' ', body, affected), ', ' ORDER BY number) FROM leyser.tenant_notice WHERE notice_id = $kept";
+as_operator($node, "SELECT leyser.update_notice($kept, 'For all', 'It is all of you.', affected_tenants => '{}', published => true)");
+is(as_tenant('t3', $words), 'Only t1. t, It is all of you. t', 'published, it may affect all');
+
+# ---- the calendar's ends ----
+
+my $first = as_operator($node, q{SELECT leyser.announce('incident', 'low', 'Long ago', 'b', '0001-01-01 00:00Z', '9999-12-31 23:59:59.999999Z')});
+my $last = as_operator($node, q{SELECT leyser.announce('upgrade', 'low', 'Far off', 'b', '9999-12-31 23:59:59.999999Z')});
+my %told = map { ($_->{title} => $_->{_leyser}) } @{ JSON::PP->new->decode(as_operator($node, 'SELECT leyser.notice_feed()'))->{items} };
+is("$told{'Long ago'}{starts_at} $told{'Long ago'}{ends_at} $told{'Far off'}{starts_at}", '0001-01-01T00:00:00Z 9999-12-31T23:59:59Z 9999-12-31T23:59:59Z', 'four digits hold each year');
+is(as_operator($node, "SELECT leyser.end_notice($_, 'Over', 'b')"), '1', '... and it ends') for $first, $last;
 
 # ---- events ----
 

@@ -254,7 +254,7 @@ $node->safe_psql('postgres', q{UPDATE leyser.notice_record SET announced_at = an
 	WHERE kind = 'maintenance'});
 like(of_clause('2.16', 'status'), $kept, '2.16: ... and one that was');
 drive('2.18', $kept, q{SELECT leyser.create_tenant('silent')}, 'at risk', 'without an address for mail: silent', q{SELECT leyser.add_contact('silent', 'contract_holder', 'silent@example.com')});
-drive('2.18', $kept, sprintf($tell, 'incident', ', published => false'), 'broken', 'not published: \d+ "A "subject" of incident"',
+drive('2.18', $kept, sprintf($tell, 'incident', q{, affected_tenants => '{1}', published => false}), 'broken', 'not published: \d+ "A "subject" of incident"',
 	q{SELECT leyser.update_notice(max(notice_id), 'A "subject" of incident', 'All may know.', published => true) FROM leyser.notice});
 drive('2.18', $kept, q{UPDATE leyser.notice_change SET at = at - interval '2 days' WHERE notice_id = (SELECT max(notice_id) FROM leyser.notice)}, 'at risk', 'nothing was told for a day: \d+ "A "subject" of incident"',
 	q{SELECT leyser.end_notice(max(notice_id), 'over', 'It is over.') FROM leyser.notice});
