@@ -42,6 +42,7 @@ AS $$
       AND NOT EXISTS (
         SELECT FROM leyser.notice_record n
         WHERE n.kind IN ('upgrade', 'maintenance') AND n.announced_at < v.since AND n.starts_at < v.since + interval '1 hour'
+          AND (n.ended_at < n.starts_at) IS NOT TRUE -- what was called off announces nothing
           AND coalesce(n.ended_at, n.ends_at, n.starts_at + interval '1 day') > v.since - interval '1 hour')
 $$;
 REVOKE ALL ON FUNCTION leyser.unannounced_upgrades() FROM PUBLIC;
@@ -100,6 +101,34 @@ $$;
 REVOKE ALL ON FUNCTION leyser.unreachable_points(leyser.clause_look) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.unreachable_points(leyser.clause_look) IS 'internal: whom no mail would reach';
 
+-- Impact may narrow an audience; whom the first one would tell, the present one tells, too.
+CREATE FUNCTION leyser.audience_points(look leyser.clause_look) RETURNS SETOF leyser.clause_point
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH audience AS MATERIALIZED (
+        SELECT f.severity, p.contract_holders <> 'none' AS tells_holders, p.extra_contacts <> 'none' AS tells_extra,
+               f.contract_holders <> 'none' AS told_holders, f.extra_contacts <> 'none' AS told_extra,
+               format('SELECT leyser.set_notice_audience(%L, contract_holders => %L, extra_contacts => %L);', f.severity,
+                      CASE p.contract_holders WHEN 'none' THEN f.contract_holders ELSE p.contract_holders END,
+                      CASE p.extra_contacts WHEN 'none' THEN f.extra_contacts ELSE p.extra_contacts END) AS remedy
+        FROM leyser.first_audience() f CROSS JOIN LATERAL leyser.present_audience(f.severity) p
+    ), tenant AS MATERIALIZED (
+        SELECT t.tenant_id, bool_or(c.kind = 'contract_holder') AS has_holder, bool_or(c.kind = 'extra') AS has_extra
+        FROM leyser.tenant_record t JOIN leyser.contact_record c ON c.tenant_id = t.tenant_id
+        WHERE t.state IN ('active', 'suspended', 'terminating') GROUP BY t.tenant_id
+    )
+    SELECT 'at risk', leyser.tell(look.language, 'mailed to nobody', a.severity), NULL::timestamptz, a.remedy
+    FROM audience a WHERE NOT a.tells_holders AND NOT a.tells_extra
+    UNION ALL
+    SELECT 'at risk', leyser.tell(look.language, 'left out', a.severity, leyser.name_some(look, array_agg(t.tenant_id ORDER BY t.tenant_id))), NULL, a.remedy
+    FROM audience a JOIN tenant t ON (t.has_holder AND a.told_holders OR t.has_extra AND a.told_extra)
+        AND NOT (t.has_holder AND a.tells_holders OR t.has_extra AND a.tells_extra)
+    WHERE a.tells_holders OR a.tells_extra GROUP BY a.severity, a.remedy
+$$;
+REVOKE ALL ON FUNCTION leyser.audience_points(leyser.clause_look) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.audience_points(leyser.clause_look) IS
+    'internal: severities of which nobody would have mail, and tenants that have an address and would have none though an incident affects them';
+
 CREATE FUNCTION leyser.judge_2_18(look leyser.clause_look) RETURNS SETOF leyser.clause_point
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -122,6 +151,8 @@ AS $$
     FROM incident i WHERE i.ended_at IS NULL AND i.told_at < clock_timestamp() - interval '1 day' HAVING count(*) > 0
     UNION ALL
     SELECT * FROM leyser.unreachable_points(look)
+    UNION ALL
+    SELECT * FROM leyser.audience_points(look)
     UNION ALL
     SELECT * FROM leyser.alert_points(look, '2.18')
 $$;

@@ -102,14 +102,20 @@ $$;
 REVOKE ALL ON FUNCTION leyser.check_severity(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.check_severity(text) IS 'internal: 22023 for an unknown severity';
 
+CREATE FUNCTION leyser.first_audience() RETURNS SETOF leyser.notice_audience
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    VALUES ('critical', 'all', 'all'), ('high', 'affected', 'all'), ('medium', 'affected', 'affected'), ('low', 'none', 'affected')
+$$;
+REVOKE ALL ON FUNCTION leyser.first_audience() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.first_audience() IS 'internal: who gets mail by severity, until somebody says otherwise';
+
 CREATE FUNCTION leyser.present_audience(severity text) RETURNS leyser.notice_audience
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT a FROM leyser.notice_audience a WHERE a.severity = present_audience.severity
     UNION ALL
-    SELECT f::leyser.notice_audience FROM (VALUES
-        ('critical', 'all', 'all'), ('high', 'affected', 'all'), ('medium', 'affected', 'affected'), ('low', 'none', 'affected')
-    ) f (severity, contract_holders, extra_contacts)
+    SELECT f FROM leyser.first_audience() f
     WHERE f.severity = present_audience.severity
       AND NOT EXISTS (SELECT FROM leyser.notice_audience a WHERE a.severity = present_audience.severity)
 $$;

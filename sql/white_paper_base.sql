@@ -63,7 +63,7 @@ AS $$
         ('2.10', '{server.tls_ciphers}', 'at risk'),
         ('2.12', '{server.clock_loose}', 'broken'),
         ('2.12', '{server.clock_moved_back,server.log_time_zone}', 'at risk'),
-        ('2.13', '{server.log_connections,server.log_file_mode,job.heartbeat,job.failing}', 'at risk'),
+        ('2.13', '{server.log_connections,job.failing}', 'at risk'),
         ('2.15', '{bypass.,governed.,leak.,widen.,replication.publication,job.past_row_security,server.version,server.replica_role,server.system_tables,key.own_tables,key.own_functions,key.leyser_owner}', NULL)
     ) c (clause, patterns, state) CROSS JOIN LATERAL unnest(c.patterns::text[]) p (pattern)
 $$;

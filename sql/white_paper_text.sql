@@ -167,6 +167,8 @@ AS $$
     ('tables open', 'Protected tables: %s; observed or suspended: %s.', '保護されたテーブル: %s件。うち観察のみ、または一時停止中: %s。'),
     ('checklist', 'Rules of the checklist: %s; open findings: %s; accepted ones: %s.', 'チェックリストの規則: %s件、未対応の指摘: %s件、容認: %s件。'),
     ('checklist failed', 'Findings by which somebody may see or change more than they should: %s.', '許された範囲を超えて閲覧や変更ができてしまう指摘: %s。'),
+    ('checklist accepted', 'Accepted findings by which somebody may see or change more than they should: %s.', '許された範囲を超えて閲覧や変更ができてしまう指摘のうち、容認中のもの: %s。'),
+    ('accepted until', '%s (until %s)', '%s(%sまで)'),
     ('announced', 'Lead time of the policy: %s; upgrades and maintenance announced in a year: %s; ahead: %s.', '方針の事前告知期間: %s。1年間に告知したバージョンアップと保守: %s件。予定: %s。'),
     ('announced late', 'Announced later than the policy says, with the reason: %s.', '方針より短い期間で告知(理由): %s。'),
     ('not announced', 'New versions that no notice told of: %s.', 'お知らせなしに変わったバージョン: %s。'),
@@ -174,6 +176,8 @@ AS $$
     ('not published', 'Incidents that were not published: %s.', '公表していないインシデント: %s。'),
     ('no update', 'Open incidents of which nothing was told for a day: %s.', '1日以上続報のないインシデント: %s。'),
     ('no address', 'Customers without an address for mail: %s.', 'メールの宛先がないお客様: %s。'),
+    ('mailed to nobody', 'An incident of severity %s would be mailed to nobody.', '重大度%sのインシデントは、誰にもメールされません。'),
+    ('left out', 'Customers whom mail leaves out at severity %s, though they have an address: %s.', '宛先があるのに、重大度%sのインシデントではメールの対象にならないお客様: %s。'),
     ('no sender', 'No sender of mail is set.', 'メールの差出人が設定されていません。')
 $$;
 REVOKE ALL ON FUNCTION leyser.white_paper_phrases() FROM PUBLIC;

@@ -127,6 +127,13 @@ drive('2.17', $attested, 'CREATE ROLE "Ob ""scure" BYPASSRLS', 'broken', 'bypass
 $node->safe_psql('postgres', 'DROP ROLE shadow');
 
 # What somebody accepts keeps no promise, and breaks none.
+drive('2.17', $attested, q{CREATE ROLE "Ob ""scure" BYPASSRLS; SELECT leyser.waive_check('bypass.bypassrls', 'role Ob "scure', 'a report of the night', now() + interval '1 day')},
+	'at risk', 'Accepted findings.*: bypass.bypassrls role Ob "scure \(until \d{4}-\d\d-\d\d\).*accepted ones: 1', 'DROP ROLE "Ob ""scure"');
+paste($node, $rules->{'job.failing'}{example});
+like(of_clause('2.17', q{status || ': ' || evidence}), qr/^at risk: .*open findings: 1; accepted ones: 0/, '2.17: a finding by which nobody sees more');
+$node->safe_psql('postgres', q{SELECT leyser.waive_check('job.failing', 'job upkeep', 'it is being mended', now() + interval '1 day')});
+like(of_clause('2.17', q{status || ': ' || evidence}), qr/^attested until .*open findings: 0; accepted ones: 1/, '2.17: ... which is accepted, is counted');
+$node->safe_psql('postgres', q{UPDATE leyser.job_record SET failures = 0, failing_since = NULL, retry_at = NULL WHERE job = 'upkeep'});
 drive('2.5', $kept, q{CREATE ROLE shadow BYPASSRLS; SELECT leyser.waive_check('bypass.bypassrls', 'role shadow', 'a report of the night', now() + interval '1 day')},
 	'at risk', 'Accepted until .* bypass.bypassrls, role shadow', 'DROP ROLE shadow');
 
@@ -237,6 +244,22 @@ drive($_, $kept, q{UPDATE leyser.tick_record SET last_tick_at = last_tick_at - i
 my $problems = $node->safe_psql('postgres', q{SELECT pg_get_functiondef('leyser.server_log_problems()'::regprocedure)});
 drive('2.13', $kept, q{CREATE OR REPLACE FUNCTION leyser.server_log_problems() RETURNS TABLE (alert text, subject text, detail text, remedy text)
 	LANGUAGE sql STABLE AS $$ SELECT * FROM leyser.logrotate_problems('a file of logrotate', E'weekly\nrotate 10') $$}, 'broken', 'kept for less than six months: a file of logrotate', $problems);
+# What a rule and an alert know is told once.
+my $once = sub {
+	my ($what, $name) = @_;
+	is(of_clause('2.13', qq{status, (SELECT count(*) FROM regexp_matches(evidence, '$what', 'g'))}), 'at risk|1', "2.13: $name is told once");
+};
+$node->safe_psql('postgres', q{UPDATE leyser.tick_record SET last_tick_at = last_tick_at - interval '6 minutes'});
+$once->('leyser\.tick', 'a silent heartbeat');
+tick();
+# as if the server wrote files of its own
+reload(q{ALTER SYSTEM SET log_file_mode = '0644'}, 'log_file_mode', '0644')->();
+paste($node, q{CREATE OR REPLACE FUNCTION leyser.server_log_problems() RETURNS TABLE (alert text, subject text, detail text, remedy text)
+	LANGUAGE sql STABLE AS $$ SELECT 'server log readable', 'log_file_mode', 'It is.', 'See to it.' $$});
+$once->('log_file_mode', 'a readable log');
+paste($node, $problems);
+reload('ALTER SYSTEM RESET log_file_mode', 'log_file_mode', '0600')->();
+like(of_clause('2.13', 'status'), $kept, '2.13: ... and back');
 
 # 2.16 and 2.18: what people are told.
 my $tell = q{SELECT leyser.announce('%s', 'high', 'A "subject" of %1$s', 'What is so.'%s)};
@@ -250,10 +273,21 @@ $node->safe_psql('postgres', q{UPDATE leyser.version_record SET version = '0.0.9
 tick('note clauses');
 like(of_clause('2.16', q{status || evidence}), qr/^broken.*leyser \d/, '2.16: an upgrade of leyser that nobody announced');
 $node->safe_psql('postgres', sprintf($tell, 'maintenance', q{, starts_at => now() + interval '15 days'}));
+$node->safe_psql('postgres', q{UPDATE leyser.notice_record SET announced_at = announced_at - interval '20 days', starts_at = now() + interval '30 minutes' WHERE kind = 'maintenance';
+	SELECT leyser.end_notice(max(notice_id), 'called off', 'not now') FROM leyser.notice});
+is($node->safe_psql('postgres', 'SELECT state FROM leyser.notice ORDER BY notice_id DESC LIMIT 1'), 'called off', '2.16: ... then one is called off, half an hour before its start');
+like(of_clause('2.16', q{status || evidence}), qr/^broken.*leyser \d/, '2.16: ... which announces nothing');
+$node->safe_psql('postgres', sprintf($tell, 'maintenance', q{, starts_at => now() + interval '15 days'}));
 $node->safe_psql('postgres', q{UPDATE leyser.notice_record SET announced_at = announced_at - interval '20 days', starts_at = now() - interval '1 minute', ends_at = now() + interval '1 hour'
-	WHERE kind = 'maintenance'});
+	WHERE notice_id = (SELECT max(notice_id) FROM leyser.notice)});
 like(of_clause('2.16', 'status'), $kept, '2.16: ... and one that was');
 drive('2.18', $kept, q{SELECT leyser.create_tenant('silent')}, 'at risk', 'without an address for mail: silent', q{SELECT leyser.add_contact('silent', 'contract_holder', 'silent@example.com')});
+drive('2.18', $kept, "SELECT leyser.set_notice_audience('$_', 'none', 'none')", 'at risk', "severity $_ would be mailed to nobody") foreach qw(critical high medium low);
+drive('2.18', $kept, "SELECT leyser.set_notice_audience('$_', contract_holders => 'none')", 'at risk', "leaves out at severity $_, though they have an address: 1, silent") foreach qw(critical high medium);
+$node->safe_psql('postgres', q{SELECT leyser.add_contact(t, 'extra', 'more@example.com') FROM unnest('{1,silent}'::text[]) t; SELECT leyser.set_notice_audience('critical', contract_holders => 'none')});
+like(of_clause('2.18', 'status'), $kept, '2.18: who has another address is told all the same');
+drive('2.18', $kept, q{SELECT leyser.remove_contact(contact_id) FROM leyser.contact WHERE tenant_id = 'silent' AND kind = 'extra'}, 'at risk', 'leaves out at severity critical, though they have an address: silent\.');
+$node->safe_psql('postgres', q{SELECT leyser.remove_contact(contact_id) FROM leyser.contact WHERE kind = 'extra'});
 drive('2.18', $kept, sprintf($tell, 'incident', q{, affected_tenants => '{1}', published => false}), 'broken', 'not published: \d+ "A "subject" of incident"',
 	q{SELECT leyser.update_notice(max(notice_id), 'A "subject" of incident', 'All may know.', published => true) FROM leyser.notice});
 drive('2.18', $kept, q{UPDATE leyser.notice_change SET at = at - interval '2 days' WHERE notice_id = (SELECT max(notice_id) FROM leyser.notice)}, 'at risk', 'nothing was told for a day: \d+ "A "subject" of incident"',
