@@ -13,7 +13,7 @@ COMMENT ON FUNCTION leyser.mail_can_be_sent() IS
     'internal: whether a mail is due, and a program and a sender are set; not where a restore brought back what may have been sent since';
 
 -- Programs that are like sendmail want line feeds alone.
-CREATE FUNCTION leyser.claim_for_command(OUT claim text, OUT sender text, OUT recipient text, OUT message text)
+CREATE FUNCTION leyser.claim_for_command(OUT claim text, OUT sender text, OUT recipient text, OUT message text, OUT is_doubtful boolean)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -29,12 +29,14 @@ BEGIN
         sender := policy.mail_sender;
         recipient := mail.address;
         message := replace(leyser.mail_message(mail, policy), chr(13), '');
+        is_doubtful := EXISTS (SELECT FROM leyser.mail_attempt a
+                               WHERE a.mail_id = mail.mail_id AND a.claim <> mail.claim AND a.claimed_by IS NULL AND a.outcome IS NULL);
     END IF;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.claim_for_command() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.claim_for_command() IS
-    'internal: claims the mail that is due longest for leyser.mail_command, or returns NULLs';
+    'internal: claims the mail that is due longest for leyser.mail_command, or returns NULLs; is_doubtful: nobody knows what became of an earlier attempt';
 
 -- sysexits.h: 65 and 67 speak of the message and the recipient; msmtp tells a refused
 -- recipient by 65.  69, 70 and so on may pass: of a doubt comes another try.  64, 66,

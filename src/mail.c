@@ -10,7 +10,8 @@
  *    configuration names.
  *  - A mail is claimed and that is committed; then the program runs, in a transaction
  *    without a snapshot, and what became of the mail is committed at once.  Whoever
- *    kills us in between leaves a claim that ends by itself.
+ *    kills us in between leaves a claim that ends by itself.  Before such a mail is
+ *    sent again, what is left of the program is ended.
  *  - A program that cannot be run, hangs or does not know what it is configured for
  *    ends the run, and so do some mails in a row that were put off: the server is
  *    away, and a thousand more tries would tell nothing else.
@@ -44,6 +45,7 @@ typedef struct Mail
 	char *sender;
 	char *recipient;
 	char *message;
+	bool is_doubtful; /* who tried it before was killed, maybe */
 } Mail;
 
 static char *mail_command = NULL;
@@ -84,6 +86,16 @@ value_copy(MemoryContext context, int column)
 	return value == NULL ? NULL : MemoryContextStrdup(context, value);
 }
 
+static bool
+value_is_true(int column)
+{
+	bool is_null;
+	Datum value =
+		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &is_null);
+
+	return !is_null && DatumGetBool(value);
+}
+
 /* Claims the mail that is due longest. */
 static void
 mail_claim(Mail *mail, MemoryContext context)
@@ -99,6 +111,7 @@ mail_claim(Mail *mail, MemoryContext context)
 	mail->sender = value_copy(context, 2);
 	mail->recipient = value_copy(context, 3);
 	mail->message = value_copy(context, 4);
+	mail->is_doubtful = value_is_true(5);
 	leyser_step_end(&owner);
 }
 
@@ -171,6 +184,8 @@ mail_send(const Mail *mail, int *deferred)
 	/* looking up the owner took one: it would keep VACUUM from its work meanwhile */
 	InvalidateCatalogSnapshot();
 	initStringInfo(&errors);
+	if (mail->is_doubtful)
+		(void) leyser_program_end_strays();
 	status = command_run(mail, &errors);
 	go_on = mail_record(mail, status, errors.data, deferred);
 	leyser_step_end(&owner);

@@ -7,6 +7,7 @@ use warnings;
 use utf8;
 
 use IPC::Run;
+use LeyserCrash qw(kill_postmaster);
 use LeyserMail;
 use LeyserSchedule;
 use LeyserTest;
@@ -166,13 +167,28 @@ is(scalar(keys %ids), $recipients, '... and arrived');
 
 # ---- killed between acceptance and record ----
 
-# Kills the tick's process, or the whole server, while the program has not come back
-# from a server that has accepted.
+# The process that runs the ticks.
+sub ticking
+{
+	return $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE query ~ '^CALL leyser.tick' AND pid <> pg_backend_pid()});
+}
+
+# The processes, of those with the numbers, that run.
+sub running
+{
+	my (@pids) = @_;
+
+	# a zombie runs no longer; who it is that reaps it is not ours to say
+	return grep { -e "/proc/$_/stat" && eval { slurp_file("/proc/$_/stat") } =~ /\) [^ZX] / } @pids;
+}
+
+# Kills the tick's process, or the whole server, while the program, and what that has
+# started, have not come back from a server that has accepted.
 sub kill_between
 {
 	my ($subject, $how) = @_;
 	unlink "$folder/done";
-	write_program($node, 'stay', "$msmtp && touch '$folder/done' && exec sleep 600");
+	write_program($node, 'stay', "$msmtp || exit", 'sleep 600 &', qq{echo "\$\$ \$!" > '$folder/done.new'}, "mv '$folder/done.new' '$folder/done'", 'wait');
 	set_mail_command($node, "$folder/stay");
 	my $id = announce($node, $subject, 'Once more.');
 	$node->safe_psql('postgres', qq{DELETE FROM leyser.mail_record WHERE notice_id = $id AND address <> 'one\@t1.example'});
@@ -182,7 +198,8 @@ sub kill_between
 		last if -e "$folder/done";
 		usleep(100_000);
 	}
-	ok(-e "$folder/done", "$subject: the server has accepted it");
+	my @left = split / /, slurp_file("$folder/done") =~ s/\n//r;
+	is(scalar(running(@left)), 2, "$subject: the server has accepted it");
 	$how->();
 	eval { $tick->finish };
 	mails_are($node, 'state, attempts', ['claimed|1'], '... nothing is recorded, nothing lost', "notice_id = $id");
@@ -192,6 +209,8 @@ sub kill_between
 	make_mail_due($node);
 	tick($node);
 	mails_are($node, 'state, attempts', ['sent|2'], '... then it is sent', "notice_id = $id");
+	for (1 .. 100) { last unless running(@left); usleep(100_000) }
+	is(scalar(running(@left)), 0, '... and nothing is left of the first attempt');
 	make_mail_due($node);
 	tick($node);
 	my @arrived = grep { $_->{subject} eq $subject } accepted($node);
@@ -200,15 +219,18 @@ sub kill_between
 	is(as_operator($node, "SELECT count(*) FROM leyser.mail_delivery WHERE notice_id = $id AND outcome = 'sent'"), '1', '... with one delivery in the log');
 	return;
 }
-kill_between('kill -9 of the process', sub {
-	kill 'KILL', $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE query ~ '^CALL leyser.tick' AND pid <> pg_backend_pid()});
-	wait_for_server($node);
-});
+kill_between('kill -9 of the process', sub { kill 'KILL', ticking(); wait_for_server($node) });
 kill_between('a crash of the server', sub { $node->stop('immediate'); $node->start });
-kill_between('a cancelled call', sub {
-	$node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ '^CALL leyser.tick' AND pid <> pg_backend_pid()});
+kill_between('kill -9 of the server', sub { kill_postmaster($node); $node->start });
+kill_between('kill -9 of both', sub {
+	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+
+	kill 'KILL', $postmaster, ticking();
+	kill_postmaster($node);
+	$node->start;
 });
-is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.job_run WHERE job = 'send mail' AND state = 'interrupted'}), '3', 'the job knows that it was interrupted');
+kill_between('a cancelled call', sub { $node->safe_psql('postgres', 'SELECT pg_cancel_backend(' . ticking() . ')') });
+is($node->safe_psql('postgres', q{SELECT count(*) FROM leyser.job_run WHERE job = 'send mail' AND state = 'interrupted'}), '5', 'the job knows that it was interrupted');
 
 # ---- no snapshot while a program runs ----
 
