@@ -41,8 +41,11 @@ AS $$
     WHERE NOT v.is_first AND v.since > clock_timestamp() - interval '90 days'
       AND NOT EXISTS (
         SELECT FROM leyser.notice_record n
-        WHERE n.kind IN ('upgrade', 'maintenance') AND n.announced_at < v.since AND n.starts_at < v.since + interval '1 hour'
-          AND (n.ended_at < n.starts_at) IS NOT TRUE -- what was called off announces nothing
+        -- as it was told by then: what is moved afterwards tells nobody before
+        CROSS JOIN LATERAL (SELECT c.starts_at FROM leyser.notice_change c
+                            WHERE c.notice_id = n.notice_id AND c.at < v.since ORDER BY c.number DESC LIMIT 1) told
+        WHERE n.kind IN ('upgrade', 'maintenance') AND told.starts_at < v.since + interval '1 hour'
+          AND (n.ended_at < told.starts_at) IS NOT TRUE -- what was called off announces nothing
           AND coalesce(n.ended_at, n.ends_at, n.starts_at + interval '1 day') > v.since - interval '1 hour')
 $$;
 REVOKE ALL ON FUNCTION leyser.unannounced_upgrades() FROM PUBLIC;

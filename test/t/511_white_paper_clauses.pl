@@ -272,15 +272,30 @@ drive('2.16', $kept, q{UPDATE leyser.version_record SET version = '150001' WHERE
 $node->safe_psql('postgres', q{UPDATE leyser.version_record SET version = '0.0.9' WHERE part = 'leyser'});
 tick('note clauses');
 like(of_clause('2.16', q{status || evidence}), qr/^broken.*leyser \d/, '2.16: an upgrade of leyser that nobody announced');
-$node->safe_psql('postgres', sprintf($tell, 'maintenance', q{, starts_at => now() + interval '15 days'}));
-$node->safe_psql('postgres', q{UPDATE leyser.notice_record SET announced_at = announced_at - interval '20 days', starts_at = now() + interval '30 minutes' WHERE kind = 'maintenance';
-	SELECT leyser.end_notice(max(notice_id), 'called off', 'not now') FROM leyser.notice});
+# As if maintenance had been announced three weeks ago, for a time from now.
+my $announced = sub {
+	my ($from_now) = @_;
+
+	$node->safe_psql('postgres', sprintf($tell, 'maintenance', q{, starts_at => now() + interval '15 days'}));
+	$node->safe_psql('postgres', "UPDATE leyser.notice_record SET announced_at = announced_at - interval '20 days', starts_at = now() + interval '$from_now'
+			WHERE notice_id = (SELECT max(notice_id) FROM leyser.notice);
+		UPDATE leyser.notice_change SET at = at - interval '20 days', starts_at = now() + interval '$from_now' WHERE notice_id = (SELECT max(notice_id) FROM leyser.notice)");
+};
+my $of_last = sub { return $node->safe_psql('postgres', "SELECT leyser.$_[0]_notice(max(notice_id), 'A subject', 'What is so.'" . ($_[1] // '') . ') FROM leyser.notice') };
+$announced->('30 minutes');
+$of_last->('end');
 is($node->safe_psql('postgres', 'SELECT state FROM leyser.notice ORDER BY notice_id DESC LIMIT 1'), 'called off', '2.16: ... then one is called off, half an hour before its start');
 like(of_clause('2.16', q{status || evidence}), qr/^broken.*leyser \d/, '2.16: ... which announces nothing');
-$node->safe_psql('postgres', sprintf($tell, 'maintenance', q{, starts_at => now() + interval '15 days'}));
-$node->safe_psql('postgres', q{UPDATE leyser.notice_record SET announced_at = announced_at - interval '20 days', starts_at = now() - interval '1 minute', ends_at = now() + interval '1 hour'
-	WHERE notice_id = (SELECT max(notice_id) FROM leyser.notice)});
-like(of_clause('2.16', 'status'), $kept, '2.16: ... and one that was');
+$announced->('10 days');
+$of_last->('update', q{, starts_at => now() + interval '1 minute', short_notice_reason => 'it was done'});
+like(of_clause('2.16', q{status || evidence}), qr/^broken.*leyser \d/, '2.16: ... nor does one that is moved after the upgrade');
+$node->safe_psql('postgres', 'UPDATE leyser.notice_change SET short_notice_reason = NULL');
+$announced->('-1 minute');
+like(of_clause('2.16', 'status'), $kept, '2.16: ... and one that was announced');
+$of_last->('update', q{, starts_at => now() + interval '20 days'});
+like(of_clause('2.16', 'status'), $kept, '2.16: ... also when it goes on, weeks later');
+$of_last->('end');
+like(of_clause('2.16', 'status'), $kept, '2.16: ... or does not');
 drive('2.18', $kept, q{SELECT leyser.create_tenant('silent')}, 'at risk', 'without an address for mail: silent', q{SELECT leyser.add_contact('silent', 'contract_holder', 'silent@example.com')});
 drive('2.18', $kept, "SELECT leyser.set_notice_audience('$_', 'none', 'none')", 'at risk', "severity $_ would be mailed to nobody") foreach qw(critical high medium low);
 drive('2.18', $kept, "SELECT leyser.set_notice_audience('$_', contract_holders => 'none')", 'at risk', "leaves out at severity $_, though they have an address: 1, silent") foreach qw(critical high medium);
