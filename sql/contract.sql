@@ -209,10 +209,11 @@ BEGIN
             DETAIL = 'A contract''s end must be said.',
             HINT = 'Give a day (its end is meant), a moment, or now().';
     END IF;
-    IF NOT isfinite(effective_at) THEN
+    -- later ones overflow where a delay is added; a year ends at different moments
+    IF NOT isfinite(effective_at) OR effective_at >= '10000-01-02 00:00Z' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'effective_at is no moment',
-            DETAIL = 'It is infinite.',
+            DETAIL = 'It is infinite, or after the year 9999.',
             HINT = 'Give a day (its end is meant), a moment, or now().';
     END IF;
     IF effective_at < now() - interval '1 minute' THEN

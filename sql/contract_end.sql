@@ -163,7 +163,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.terminate_contract(text, timestamptz, text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.terminate_contract(text, timestamptz, text) IS
-    'operator: ends a tenant''s contract at a moment, from which on every context of it gets LY004 and its purge may begin; returns the moment, NULL where leyser.second_person waits for confirm_termination(); 22023 for the past or a reason of several lines, 22004 without a moment, 42704 for an unknown tenant, LY008 where it is neither active nor suspended, or its end was announced';
+    'operator: ends a tenant''s contract at a moment, from which on every context of it gets LY004 and its purge may begin; returns the moment, NULL where leyser.second_person waits for confirm_termination(); 22023 for the past, what is after the year 9999, or a reason of several lines, 22004 without a moment, 42704 for an unknown tenant, LY008 where it is neither active nor suspended, or its end was announced';
 
 CREATE FUNCTION leyser.terminate_contract(tenant_id text, effective_at date, reason text DEFAULT NULL)
     RETURNS timestamptz
@@ -171,7 +171,8 @@ CREATE FUNCTION leyser.terminate_contract(tenant_id text, effective_at date, rea
 AS $$
 BEGIN
     RETURN leyser.terminate_contract(tenant_id,
-        CASE WHEN isfinite(effective_at) THEN leyser.end_of_day(effective_at) ELSE effective_at::timestamptz END, reason);
+        CASE WHEN effective_at > '9999-12-31' THEN 'infinity' WHEN isfinite(effective_at) THEN leyser.end_of_day(effective_at)
+             ELSE effective_at::timestamptz END, reason);
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.terminate_contract(text, date, text) FROM PUBLIC;
