@@ -59,7 +59,7 @@ CREATE FUNCTION leyser.judge_2_8(look leyser.clause_look) RETURNS SETOF leyser.c
 AS $$
     SELECT 'kept', leyser.tell(look.language, 'erased', (SELECT count(*) FROM leyser.tenant_record t WHERE t.state = 'erased')::text, count(*)::text,
                CASE WHEN count(*) > 0 THEN leyser.tell(look.language, 'erased until', leyser.told_day(max(h.due_at))) ELSE '' END), NULL::timestamptz, NULL
-    FROM leyser.list_horizon() h WHERE h.gone_at IS NULL
+    FROM leyser.horizon_ends() h WHERE h.gone_at IS NULL
     UNION ALL
     SELECT * FROM leyser.ended_contract_points(look)
     UNION ALL

@@ -149,41 +149,43 @@ COMMENT ON FUNCTION leyser.horizon_bounds() IS
 
 -- ---- the horizon ----
 
--- In the order of bounds, those before a purge hold its tenant.  What holds the tenants
--- is gathered once for each place, and joined to the purges last: it can be long.
+-- In the order of bounds, those before a purge hold its tenant.
+CREATE FUNCTION leyser.horizon_places()
+    RETURNS TABLE (purge_id bigint, place bigint, holding bigint, deadline timestamptz, deleted_at timestamptz)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
+AS $$
+    WITH event (purge_id, generation_id, system_identifier, timeline, lsn, alive, deadline, deleted_at) AS (
+        SELECT NULL::bigint, b.generation_id, b.system_identifier, b.timeline, b.bound, b.alive, b.deadline, b.deleted_at
+        FROM leyser.horizon_bounds() b WHERE b.generation_id IS NOT NULL
+        UNION ALL
+        SELECT p.purge_id, NULL, p.scrub_system, p.scrub_timeline, p.scrub_end_lsn, NULL, NULL, NULL
+        FROM leyser.purge_record p WHERE p.state = 'erased'
+    ), placed AS (
+        SELECT e.purge_id, count(e.generation_id) OVER w AS place, count(*) FILTER (WHERE e.alive) OVER w AS holding,
+               max(e.deadline) OVER w AS deadline, max(e.deleted_at) OVER w AS deleted_at
+        FROM event e
+        WINDOW w AS (PARTITION BY e.system_identifier, e.timeline
+            ORDER BY e.lsn, e.generation_id NULLS FIRST ROWS UNBOUNDED PRECEDING)
+    )
+    SELECT * FROM placed p WHERE p.purge_id IS NOT NULL
+$$;
+REVOKE ALL ON FUNCTION leyser.horizon_places() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.horizon_places() IS
+    'internal: of each purge that has ended, how many generations may hold its tenant or did, how many of them are there, when the last is due to be gone, and when the last went';
+
+-- Long: gathered once for each place, and joined to the purges last, by who asks for it.
 CREATE FUNCTION leyser.horizon_prefixes()
-    RETURNS TABLE (system_identifier bigint, timeline integer, place bigint, generations bigint[], labels text[],
-                   deadline timestamptz, deleted_at timestamptz)
+    RETURNS TABLE (system_identifier bigint, timeline integer, place bigint, generations bigint[], labels text[])
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
     SELECT b.system_identifier, b.timeline, row_number() OVER w,
-           array_agg(b.generation_id) FILTER (WHERE b.alive) OVER w, array_agg(b.label) FILTER (WHERE b.alive) OVER w,
-           max(b.deadline) OVER w, max(b.deleted_at) OVER w
+           array_agg(b.generation_id) FILTER (WHERE b.alive) OVER w, array_agg(b.label) FILTER (WHERE b.alive) OVER w
     FROM leyser.horizon_bounds() b WHERE b.generation_id IS NOT NULL
     WINDOW w AS (PARTITION BY b.system_identifier, b.timeline ORDER BY b.bound, b.generation_id ROWS UNBOUNDED PRECEDING)
 $$;
 REVOKE ALL ON FUNCTION leyser.horizon_prefixes() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.horizon_prefixes() IS
-    'internal: for the purges of a system and timeline, the generations up to each place in the order of their bounds: those that are there, when the last is due to be gone, and when the last went';
-
-CREATE FUNCTION leyser.horizon_places() RETURNS TABLE (purge_id bigint, place bigint)
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
-AS $$
-    WITH event (purge_id, generation_id, system_identifier, timeline, lsn) AS (
-        SELECT NULL::bigint, b.generation_id, b.system_identifier, b.timeline, b.bound
-        FROM leyser.horizon_bounds() b WHERE b.generation_id IS NOT NULL
-        UNION ALL
-        SELECT p.purge_id, NULL, p.scrub_system, p.scrub_timeline, p.scrub_end_lsn FROM leyser.purge_record p WHERE p.state = 'erased'
-    ), placed AS (
-        SELECT e.purge_id, count(e.generation_id) OVER (PARTITION BY e.system_identifier, e.timeline
-            ORDER BY e.lsn, e.generation_id NULLS FIRST ROWS UNBOUNDED PRECEDING) AS place
-        FROM event e
-    )
-    SELECT p.purge_id, p.place FROM placed p WHERE p.purge_id IS NOT NULL
-$$;
-REVOKE ALL ON FUNCTION leyser.horizon_places() FROM PUBLIC;
-COMMENT ON FUNCTION leyser.horizon_places() IS
-    'internal: of each purge that has ended, how many generations may hold its tenant or did';
+    'internal: for the purges of a system and timeline, the generations up to each place in the order of their bounds that are there; NULL where none is';
 
 -- An archive is past a purge since it has begun after it and did not go back since.
 CREATE FUNCTION leyser.horizon_archives() RETURNS TABLE (purge_id bigint, archive text, past_since timestamptz)
@@ -226,34 +228,47 @@ REVOKE ALL ON FUNCTION leyser.unknown_archive() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.unknown_archive() IS
     'internal: this server archives its write-ahead log, or did, and the books know nothing of the archive';
 
-CREATE FUNCTION leyser.list_horizon()
-    RETURNS TABLE (tenant_id text, purge_id bigint, erased_at timestamptz, scrub_end_lsn pg_lsn, generations bigint[], labels text[],
-                   wal_archives text[], due_at timestamptz, gone_at timestamptz)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+-- All but which generations: whoever counts or dates erasures needs no more.
+CREATE FUNCTION leyser.horizon_ends()
+    RETURNS TABLE (tenant_id text, purge_id bigint, erased_at timestamptz, scrub_end_lsn pg_lsn, system_identifier bigint,
+                   timeline integer, place bigint, wal_archives text[], due_at timestamptz, gone_at timestamptz)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
     WITH archive AS (
         SELECT a.purge_id, coalesce(array_agg(a.archive ORDER BY a.archive) FILTER (WHERE a.past_since IS NULL), '{}') AS holding,
                max(a.past_since) AS past_since
         FROM leyser.horizon_archives() a GROUP BY a.purge_id
     ), judged AS (
-        SELECT p.tenant_id, p.purge_id, p.erased_at, p.scrub_end_lsn,
-               coalesce(g.generations, '{}') AS generations, coalesce(g.labels, '{}') AS labels,
+        SELECT p.tenant_id, p.purge_id, p.erased_at, p.scrub_end_lsn, p.scrub_system, p.scrub_timeline, l.place, l.holding,
                coalesce(a.holding, '{}') || CASE WHEN u.unknown THEN '{of which nothing is known}'::text[] ELSE '{}' END AS wal_archives,
-               b.known, greatest(p.erased_at, g.deadline, CASE WHEN NOT b.known OR u.unknown OR a.purge_id IS NOT NULL
+               b.known, greatest(p.erased_at, l.deadline, CASE WHEN NOT b.known OR u.unknown OR a.purge_id IS NOT NULL
                    THEN (p.erased_at AT TIME ZONE 'UTC' + y.max_age + y.slack) AT TIME ZONE 'UTC' END) AS due_at,
-               greatest(p.erased_at, g.deleted_at, a.past_since) AS gone_at
+               greatest(p.erased_at, l.deleted_at, a.past_since) AS gone_at
         FROM leyser.purge_record p CROSS JOIN leyser.present_backup_policy() y CROSS JOIN leyser.unknown_archive() u (unknown)
         CROSS JOIN (SELECT EXISTS (SELECT FROM leyser.generation_record)) b (known)
         JOIN leyser.horizon_places() l ON l.purge_id = p.purge_id
-        LEFT JOIN leyser.horizon_prefixes() g ON g.place = l.place
-            AND g.system_identifier IS NOT DISTINCT FROM p.scrub_system AND g.timeline IS NOT DISTINCT FROM p.scrub_timeline
         LEFT JOIN archive a ON a.purge_id = p.purge_id
         WHERE p.state = 'erased'
     )
-    SELECT j.tenant_id, j.purge_id, j.erased_at, j.scrub_end_lsn, j.generations, j.labels, j.wal_archives, j.due_at,
+    SELECT j.tenant_id, j.purge_id, j.erased_at, j.scrub_end_lsn, j.scrub_system, j.scrub_timeline, j.place, j.wal_archives, j.due_at,
            -- books that know of no backup tell nothing
-           CASE WHEN j.known AND j.generations = '{}' AND j.wal_archives = '{}' THEN j.gone_at END
+           CASE WHEN j.known AND j.holding = 0 AND j.wal_archives = '{}' THEN j.gone_at END
     FROM judged j
+$$;
+REVOKE ALL ON FUNCTION leyser.horizon_ends() FROM PUBLIC;
+COMMENT ON FUNCTION leyser.horizon_ends() IS
+    'internal: of each purge that has ended, its place among the generations, the archives that may hold its tenant, the day on which the last of all is due to be gone, and the day on which it went';
+
+CREATE FUNCTION leyser.list_horizon()
+    RETURNS TABLE (tenant_id text, purge_id bigint, erased_at timestamptz, scrub_end_lsn pg_lsn, generations bigint[], labels text[],
+                   wal_archives text[], due_at timestamptz, gone_at timestamptz)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+AS $$
+    SELECT e.tenant_id, e.purge_id, e.erased_at, e.scrub_end_lsn, coalesce(g.generations, '{}'), coalesce(g.labels, '{}'),
+           e.wal_archives, e.due_at, e.gone_at
+    FROM leyser.horizon_ends() e
+    LEFT JOIN leyser.horizon_prefixes() g ON g.place = e.place
+        AND g.system_identifier IS NOT DISTINCT FROM e.system_identifier AND g.timeline IS NOT DISTINCT FROM e.timeline
 $$;
 REVOKE ALL ON FUNCTION leyser.list_horizon() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.list_horizon() IS 'internal: the rows of view erasure_horizon';
@@ -262,23 +277,30 @@ CREATE VIEW leyser.erasure_horizon AS SELECT * FROM leyser.list_horizon();
 COMMENT ON VIEW leyser.erasure_horizon IS
     'of each erased tenant, which backup generations and archives of write-ahead log may still hold it, the day on which the last is due to be gone, and the day on which it went (backup, operator, auditor)';
 
-CREATE FUNCTION leyser.horizon_alerts(at timestamptz DEFAULT clock_timestamp())
+CREATE FUNCTION leyser.horizon_alerts(at timestamptz DEFAULT clock_timestamp(), details boolean DEFAULT true)
     RETURNS TABLE (alert text, subject text, since timestamptz, detail text, remedy text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'horizon missed', h.tenant_id, h.due_at,
-           format('The erased tenant may still be in %s.', coalesce(nullif(concat_ws(' and ',
-               CASE WHEN h.generations <> '{}' THEN 'generations ' || array_to_string(h.generations, ', ') END,
-               CASE WHEN h.wal_archives <> '{}' THEN 'WAL archives: ' || array_to_string(h.wal_archives, ', ') END), ''),
-               'backups that the books know nothing of')),
+    -- a thousand numbers are written out once, not for each tenant
+    WITH prefix AS MATERIALIZED (
+        SELECT g.system_identifier, g.timeline, g.place, 'generations ' || array_to_string(g.generations, ', ') AS told
+        FROM leyser.horizon_prefixes() g WHERE horizon_alerts.details
+    )
+    SELECT 'horizon missed', e.tenant_id, e.due_at,
+           CASE WHEN horizon_alerts.details THEN format('The erased tenant may still be in %s.', coalesce(nullif(concat_ws(' and ', p.told,
+               CASE WHEN e.wal_archives <> '{}' THEN 'WAL archives: ' || array_to_string(e.wal_archives, ', ') END), ''),
+               'backups that the books know nothing of')) END,
            'Delete them, or have their tool expire them; then import its catalogue, or call leyser.confirm_backup_deleted() or record_wal_archive().'
-    FROM leyser.list_horizon() h WHERE h.gone_at IS NULL AND h.due_at < horizon_alerts.at
+    FROM leyser.horizon_ends() e
+    LEFT JOIN prefix p ON p.place = e.place
+        AND p.system_identifier IS NOT DISTINCT FROM e.system_identifier AND p.timeline IS NOT DISTINCT FROM e.timeline
+    WHERE e.gone_at IS NULL AND e.due_at < horizon_alerts.at
     UNION ALL
     SELECT 'archive unknown', current_setting('cluster_name'), min(p.erased_at),
            'This server archives its write-ahead log, or did, and nothing tells from where on the archive still holds it.',
            'Import the catalogue of the tool that keeps it, or call leyser.record_wal_archive().'
     FROM leyser.purge_record p WHERE leyser.unknown_archive() AND p.state = 'erased' HAVING count(*) > 0
 $$;
-REVOKE ALL ON FUNCTION leyser.horizon_alerts(timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.horizon_alerts(timestamptz) IS
-    'internal: the erased tenants that were due to be gone from all backups at a moment and are not, and a WAL archive of which nothing is known';
+REVOKE ALL ON FUNCTION leyser.horizon_alerts(timestamptz, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.horizon_alerts(timestamptz, boolean) IS
+    'internal: the erased tenants that were due to be gone from all backups at a moment and are not, and a WAL archive of which nothing is known; without details where nobody reads them';

@@ -86,7 +86,8 @@ AS $$
     FROM (SELECT count(*) AS events, coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(p.at))), 0) AS age FROM leyser.event_pending p) p
     CROSS JOIN LATERAL (VALUES ('leyser_events_pending', p.events), ('leyser_events_pending_age_seconds', p.age)) f (name, value)
     UNION ALL
-    SELECT 'leyser_events_retention_seconds', '{}', extract(day FROM clock_timestamp() - (clock_timestamp() - leyser.present_event_retention())) * 86400
+    SELECT 'leyser_events_retention_seconds', '{}', extract(day FROM n.at - (n.at - leyser.present_event_retention())) * 86400
+    FROM clock_timestamp() n (at)
     UNION ALL
     SELECT f.name, '{}', f.value FROM leyser.verification_record v
     CROSS JOIN LATERAL (VALUES ('leyser_events_verified_timestamp_seconds', extract(epoch FROM v.verified_at)), ('leyser_events_problems', v.problems)) f (name, value)
@@ -105,7 +106,7 @@ AS $$
       AND NOT EXISTS (SELECT FROM leyser.hold_record h WHERE h.tenant_id = t.tenant_id)
     UNION ALL
     SELECT f.name, '{}', f.value
-    FROM (SELECT count(*) AS tenants, extract(epoch FROM max(h.due_at)) AS due FROM leyser.list_horizon() h WHERE h.gone_at IS NULL) h
+    FROM (SELECT count(*) AS tenants, extract(epoch FROM max(h.due_at)) AS due FROM leyser.horizon_ends() h WHERE h.gone_at IS NULL) h
     CROSS JOIN LATERAL (VALUES ('leyser_horizon_tenants', h.tenants), ('leyser_horizon_due_timestamp_seconds', h.due)) f (name, value) WHERE f.value IS NOT NULL
     UNION ALL
     SELECT 'leyser_restore_held', '{}', leyser.restore_is_held()::integer
@@ -139,7 +140,7 @@ COMMENT ON FUNCTION leyser.measure_backups() IS 'internal: figures of backups';
 CREATE FUNCTION leyser.measure_schedule() RETURNS TABLE (name text, labels jsonb, value double precision)
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH alert AS MATERIALIZED (SELECT a.alert FROM leyser.list_alerts() a)
+    WITH alert AS MATERIALIZED (SELECT a.alert FROM leyser.list_alerts(details => false) a)
     SELECT 'leyser_heartbeat_timestamp_seconds', '{}'::jsonb, extract(epoch FROM t.last_tick_at)::double precision FROM leyser.tick_record t
     UNION ALL
     SELECT 'leyser_clock_moved_back', '{}', leyser.clock_is_back()::integer

@@ -104,18 +104,18 @@ COMMENT ON FUNCTION leyser.page_purges(leyser.clause_look) IS 'internal: erasure
 CREATE FUNCTION leyser.page_horizons(look leyser.clause_look) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
-    WITH told AS (
-        SELECT CASE WHEN look.names THEN h.tenant_id END AS tenant_id, leyser.page_date(h.erased_at) AS erased_on,
-               CASE WHEN h.gone_at IS NULL THEN leyser.told_day(h.due_at) END AS due_on, leyser.told_day(h.gone_at) AS gone_on,
+    WITH day AS (
+        SELECT CASE WHEN look.names THEN h.tenant_id END AS tenant_id, date_trunc('day', h.erased_at, 'UTC') AS erased_on,
+               CASE WHEN h.gone_at IS NULL THEN date_trunc('day', h.due_at, 'UTC') END AS due_on, date_trunc('day', h.gone_at, 'UTC') AS gone_on,
                h.gone_at IS NULL AND h.due_at < clock_timestamp() AS is_overdue, count(*) AS customers
-        FROM leyser.list_horizon() h GROUP BY 1, 2, 3, 4, 5
+        FROM leyser.horizon_ends() h GROUP BY 1, 2, 3, 4, 5
     ), placed AS MATERIALIZED (
-        SELECT t.*, row_number() OVER (ORDER BY t.due_on, t.gone_on DESC, t.erased_on DESC, t.tenant_id) AS place FROM told t
+        SELECT d.*, row_number() OVER (ORDER BY d.due_on, d.gone_on DESC, d.erased_on DESC, d.tenant_id) AS place FROM day d
     )
     SELECT leyser.page_table(look, 'horizons', 'page horizons', ARRAY['page erased on', CASE WHEN look.names THEN 'page customer' ELSE 'page customers' END, 'page gone on'],
-               string_agg(leyser.page_row(p.erased_on, coalesce(leyser.xml_text(p.tenant_id), leyser.page_number(p.customers)),
-                   CASE WHEN p.gone_on IS NOT NULL THEN format('<span class="line">%s</span>', p.gone_on) WHEN p.is_overdue THEN leyser.page_say(look, 'page overdue since', p.due_on)
-                        ELSE leyser.page_say(look, 'page due on', p.due_on) END), '' ORDER BY p.place))
+               string_agg(leyser.page_row(leyser.page_date(p.erased_on), coalesce(leyser.xml_text(p.tenant_id), leyser.page_number(p.customers)),
+                   CASE WHEN p.gone_on IS NOT NULL THEN leyser.page_date(p.gone_on)
+                        ELSE leyser.page_say(look, CASE WHEN p.is_overdue THEN 'page overdue since' ELSE 'page due on' END, leyser.told_day(p.due_on)) END), '' ORDER BY p.place))
            || coalesce(leyser.page_more(look, (SELECT sum(r.customers)::bigint FROM placed r WHERE r.place > 20)), '')
     FROM placed p WHERE p.place <= 20
 $$;
@@ -128,7 +128,7 @@ AS $$
     WITH horizon AS MATERIALIZED (
         SELECT count(*) FILTER (WHERE h.gone_at IS NULL) AS waiting, count(*) FILTER (WHERE h.gone_at IS NULL AND h.due_at < clock_timestamp()) AS overdue,
                count(h.gone_at) AS gone
-        FROM leyser.list_horizon() h
+        FROM leyser.horizon_ends() h
     ), tenant AS MATERIALIZED (
         SELECT count(*) FILTER (WHERE t.state = 'erased') AS erased, count(*) FILTER (WHERE t.state = 'held') AS held FROM leyser.tenant_record t
     )

@@ -218,9 +218,9 @@ AS $$
         ('operator', 'leyser.schedule()'),
         ('operator', 'leyser.unschedule()'),
         -- view backup_alert calls it with the rights of whoever reads the view
-        ('operator', 'leyser.list_alerts()'),
-        ('backup', 'leyser.list_alerts()'),
-        ('auditor', 'leyser.list_alerts()'),
+        ('operator', 'leyser.list_alerts(boolean)'),
+        ('backup', 'leyser.list_alerts(boolean)'),
+        ('auditor', 'leyser.list_alerts(boolean)'),
         -- and view work this
         ('operator', 'leyser.list_works()'),
         ('auditor', 'leyser.list_works()'),

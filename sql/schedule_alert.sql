@@ -119,7 +119,7 @@ COMMENT ON FUNCTION leyser.archive_alerts() IS
 
 -- ---- all of them ----
 
-CREATE FUNCTION leyser.list_alerts()
+CREATE FUNCTION leyser.list_alerts(details boolean DEFAULT true)
     RETURNS TABLE (alert text, subject text, since timestamptz, detail text, remedy text)
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -127,13 +127,14 @@ AS $$
     UNION ALL SELECT * FROM leyser.archive_alerts()
     -- a tick that has seen a later time says so already, and what to do
     UNION ALL SELECT b.* FROM leyser.backup_alerts() b WHERE b.alert <> 'clock moved back' OR NOT leyser.clock_is_back()
-    UNION ALL SELECT * FROM leyser.horizon_alerts()
+    UNION ALL SELECT * FROM leyser.horizon_alerts(details => list_alerts.details)
     UNION ALL SELECT * FROM leyser.guard_alerts()
     UNION ALL SELECT * FROM leyser.event_alerts()
     UNION ALL SELECT * FROM leyser.mail_alerts()
 $$;
-REVOKE ALL ON FUNCTION leyser.list_alerts() FROM PUBLIC;
-COMMENT ON FUNCTION leyser.list_alerts() IS 'internal: the rows of view backup_alert';
+REVOKE ALL ON FUNCTION leyser.list_alerts(boolean) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.list_alerts(boolean) IS
+    'internal: the rows of view backup_alert; details: also those that are as long as the books';
 
 CREATE VIEW leyser.backup_alert AS SELECT a.alert, a.subject, a.since, a.detail, a.remedy FROM leyser.list_alerts() a;
 COMMENT ON VIEW leyser.backup_alert IS

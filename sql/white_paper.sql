@@ -31,9 +31,11 @@ CREATE FUNCTION leyser.look_at_alerts() RETURNS SETOF leyser.clause_alert
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN QUERY SELECT a.alert, a.subject, a.since, a.detail, a.remedy FROM leyser.list_alerts() a;
+    RETURN QUERY
+        SELECT a.alert, array_agg(DISTINCT a.subject), min(a.since), (array_agg(DISTINCT leyser.paste_remedy(a.remedy)))[:5]
+        FROM leyser.list_alerts(details => false) a GROUP BY a.alert;
 EXCEPTION WHEN OTHERS THEN
-    RETURN NEXT ROW(NULL, SQLSTATE, NULL, NULL, NULL)::leyser.clause_alert;
+    RETURN NEXT ROW(NULL, ARRAY[SQLSTATE], NULL, NULL)::leyser.clause_alert;
 END
 $$;
 REVOKE ALL ON FUNCTION leyser.look_at_alerts() FROM PUBLIC;

@@ -2,11 +2,13 @@
 -- follow from findings, alerts and attestations.
 
 CREATE FUNCTION leyser.tell(language text, key text, VARIADIC arguments text[] DEFAULT '{}') RETURNS text
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce((SELECT format(CASE tell.language WHEN 'ja' THEN p.ja ELSE p.en END, VARIADIC arguments)
+BEGIN
+    RETURN coalesce((SELECT format(CASE tell.language WHEN 'ja' THEN p.ja ELSE p.en END, VARIADIC tell.arguments)
                      FROM (SELECT w.* FROM leyser.white_paper_phrases() w UNION ALL SELECT g.* FROM leyser.page_phrases() g) p
-                     WHERE p.key = tell.key), tell.key)
+                     WHERE p.key = tell.key), tell.key);
+END
 $$;
 REVOKE ALL ON FUNCTION leyser.tell(text, text, text[]) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.tell(text, text, text[]) IS 'internal: a phrase of the white paper in a language, or its key where there is none';
@@ -148,13 +150,11 @@ COMMENT ON FUNCTION leyser.paste_remedy(text) IS 'internal: a remedy as SQL, or 
 CREATE FUNCTION leyser.alert_points(look leyser.clause_look, clause text) RETURNS SETOF leyser.clause_point
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.state, leyser.tell(look.language, 'alert', leyser.tell(look.language, 'a ' || c.alert),
-                                leyser.name_some(look, array_agg(DISTINCT a.subject))),
-           min(a.since), array_to_string((array_agg(DISTINCT leyser.paste_remedy(a.remedy)))[:5], chr(10))
+    SELECT c.state, leyser.tell(look.language, 'alert', leyser.tell(look.language, 'a ' || c.alert), leyser.name_some(look, a.subjects)),
+           a.since, array_to_string(a.remedies, chr(10))
     FROM unnest(look.alerts) a JOIN leyser.clause_alerts() c ON c.clause = alert_points.clause AND c.alert = a.alert
-    GROUP BY c.state, c.alert
     UNION ALL
-    SELECT 'broken', leyser.tell(look.language, 'not examined', a.subject), NULL, NULL
+    SELECT 'broken', leyser.tell(look.language, 'not examined', a.subjects[1]), NULL, NULL
     FROM unnest(look.alerts) a WHERE a.alert IS NULL
 $$;
 REVOKE ALL ON FUNCTION leyser.alert_points(leyser.clause_look, text) FROM PUBLIC;

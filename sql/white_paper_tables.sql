@@ -79,12 +79,11 @@ CREATE TYPE leyser.clause_finding AS (
 COMMENT ON TYPE leyser.clause_finding IS 'a finding of the security check, waived or not';
 CREATE TYPE leyser.clause_alert AS (
     alert text,
-    subject text,
-    since timestamptz,
-    detail text,
-    remedy text
+    subjects text[],
+    since timestamptz,                  -- the first of them
+    remedies text[]                     -- as SQL or comments, at most five
 );
-COMMENT ON TYPE leyser.clause_alert IS 'a row of view backup_alert';
+COMMENT ON TYPE leyser.clause_alert IS 'the rows of view backup_alert of one alert, put together';
 CREATE TYPE leyser.clause_look AS (
     language text,
     names boolean,                      -- of tenants, roles, objects: told, or only counted

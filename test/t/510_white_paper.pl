@@ -115,8 +115,8 @@ $node->safe_psql('postgres', q{CREATE OR REPLACE FUNCTION leyser.token_findings(
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT '', '', '', (1 / (random() * 0)::int)::text $$});
 is(as_role('auditor', q{SELECT string_agg(clause, ' ') FROM leyser.white_paper() WHERE status = 'broken' AND evidence ~ '22012'}), '2.9', 'a family of rules that fails');
 $node->safe_psql('postgres', $rules);
-my $alerts = $node->safe_psql('postgres', q{SELECT pg_get_functiondef('leyser.list_alerts()'::regprocedure)});
-$node->safe_psql('postgres', q{CREATE OR REPLACE FUNCTION leyser.list_alerts() RETURNS TABLE (alert text, subject text, since timestamptz, detail text, remedy text)
+my $alerts = $node->safe_psql('postgres', q{SELECT pg_get_functiondef('leyser.list_alerts(boolean)'::regprocedure)});
+$node->safe_psql('postgres', q{CREATE OR REPLACE FUNCTION leyser.list_alerts(details boolean DEFAULT true) RETURNS TABLE (alert text, subject text, since timestamptz, detail text, remedy text)
 	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ SELECT '', '', NULL::timestamptz, '', (1 / (random() * 0)::int)::text $$});
 is(as_role('auditor', q{SELECT string_agg(clause, ' ') FROM leyser.white_paper() WHERE status = 'broken' AND evidence ~ '22012'}),
 	$node->safe_psql('postgres', q{SELECT string_agg(clause, ' ') FROM (SELECT c.clause FROM leyser.white_paper_clauses() c
