@@ -1,9 +1,10 @@
 -- The words of the page, in English and Japanese; beside those of the white paper.
 
 CREATE FUNCTION leyser.page_phrases() RETURNS TABLE (key text, en text, ja text)
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    VALUES
+BEGIN
+    RETURN QUERY VALUES
     ('page title', 'Security white paper', 'セキュリティホワイトペーパー'),
     ('page as of', 'As of', '作成時点'),
     ('page what', 'What the service promises, whether each promise is kept right now, and the evidence, taken from the database that keeps it.',
@@ -109,7 +110,8 @@ AS $$
     ('page rule', 'Rule', '規則'),
     ('page objects', 'Objects', '対象'),
     ('page family failed', 'The rules of family "%s" could not be examined: SQLSTATE %s.', '規則群「%s」は点検できませんでした(SQLSTATE %s)。'),
-    ('page no finding', 'Nothing was found that is not accepted.', '未対応の指摘はありません。')
+    ('page no finding', 'Nothing was found that is not accepted.', '未対応の指摘はありません。');
+END
 $$;
 REVOKE ALL ON FUNCTION leyser.page_phrases() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.page_phrases() IS 'internal: the words of white_paper_html(), in English and Japanese';
