@@ -16,7 +16,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 use Exporter qw(import);
-our @EXPORT = qw(new_node keyring_directory create_extension sqlstate_of is_refused
+our @EXPORT = qw(new_node make_installation keyring_directory create_extension sqlstate_of is_refused
   open_session sqlstate_in is_refused_in log_since log_position wait_for_server);
 
 my $test_folder = dirname(dirname(abs_path(__FILE__)));
@@ -29,6 +29,25 @@ sub leyser_settings
 	return $settings;
 }
 
+# A copy of the server's installation in a temporary folder, into which leyser is
+# installed as into any other: $libdir is below.  Gives what a node takes as install_path.
+sub make_installation
+{
+	my $folder = PostgreSQL::Test::Utils::tempdir_short();
+	my %place = map { chomp(my $path = `pg_config --$_`); $_ => $path } qw(bindir pkglibdir sharedir);
+
+	# The server looks for its files from where its program really lies.
+	foreach my $name (keys %place)
+	{
+		my $how = $name eq 'bindir' ? '-a' : '-as';
+
+		system_or_bail('mkdir', '-p', "$folder$place{$name}");
+		system_or_bail('cp', $how, "$place{$name}/.", "$folder$place{$name}");
+	}
+	system_or_bail('cp', '-a', '--remove-destination', "$ENV{LEYSER_STAGE}/.", $folder) if $ENV{LEYSER_STAGE};
+	return dirname("$folder$place{bindir}");
+}
+
 # Where a node's keys lie: outside its data directory, which a backup copies.
 sub keyring_directory
 {
@@ -39,17 +58,22 @@ sub keyring_directory
 
 # Makes and starts a node with a keyring and, in database "postgres", leyser.
 # Options: init (arguments for PostgreSQL::Test::Cluster->init), conf (lines of
-# postgresql.conf), start => 0 and extension => 0 to stop before that step.
+# postgresql.conf), install_path (of make_installation(), where leyser is not to be found
+# by settings), start => 0 and extension => 0 to stop before that step.
 sub new_node
 {
 	my ($name, %options) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name,
+		defined $options{install_path} ? (install_path => $options{install_path}) : ());
 	my %init = %{ $options{init} // {} };
 
 	$init{extra} = [ '-E', 'UTF8', '--locale=C', @{ $init{extra} // [] } ];
 	$node->init(%init);
 	mkdir keyring_directory($node), 0700 or die "could not make the keyring directory: $!";
-	$node->append_conf('postgresql.conf', leyser_settings());
+	{
+		local $ENV{LEYSER_STAGE} = defined $options{install_path} ? '' : $ENV{LEYSER_STAGE} // '';
+		$node->append_conf('postgresql.conf', leyser_settings());
+	}
 	$node->append_conf('postgresql.conf',
 		"leyser.keyring_directory = '" . keyring_directory($node) . "'");
 	$node->append_conf('postgresql.conf', $options{conf}) if defined $options{conf};

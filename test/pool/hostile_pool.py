@@ -31,6 +31,9 @@ CLIENTS = 20
 PORT = 6432
 WAYS = ("pooler", "resetting-pooler", "driver")
 
+# Clients take over what the parent has; a key cannot be sent to them.
+forking = multiprocessing.get_context("fork")
+
 
 class Line:
     """A client's way to the server: one connection, opened anew where it is lost."""
@@ -88,15 +91,15 @@ def work(shop, line, clients, rng, remaining, answers):
 
 def run_clients(shop, conninfo, pooled, transactions, seed):
     """Runs all clients to the end; gives their figures together."""
-    remaining = multiprocessing.Value("q", transactions)
-    answers = multiprocessing.Queue()
+    remaining = forking.Value("q", transactions)
+    answers = forking.Queue()
     count = CLIENTS if pooled else SERVER_CONNECTIONS
     processes = []
     for number in range(count):
         rng = random.Random(f"{seed} {number}")
         clients = make_clients(shop, rng)
         mine = [clients[number]] if pooled else clients
-        processes.append(multiprocessing.Process(target=work, args=(
+        processes.append(forking.Process(target=work, args=(
             shop, Line(conninfo, pooled), mine, rng, remaining, answers)))
     for process in processes:
         process.start()

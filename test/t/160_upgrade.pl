@@ -10,7 +10,9 @@ use LeyserToken;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $old = new_node('old');
+# It looks for libraries in $libdir alone.
+my $installation = make_installation();
+my $old = new_node('old', install_path => $installation);
 $old->safe_psql('postgres', q{
 	SELECT leyser.create_tenant('t1');
 	SELECT leyser.create_tenant('t2');
@@ -83,10 +85,10 @@ my @facts = (
 my %before = map { $_ => $old->safe_psql('postgres', $_) } @facts;
 $old->stop;
 
-my $new = new_node('new', start => 0);
+my $new = new_node('new', start => 0, install_path => $installation);
 $new->adjust_conf('postgresql.conf', 'leyser.keyring_directory', "'" . keyring_directory($old) . "'");
 my $folder = PostgreSQL::Test::Utils::tempdir();
-my $bindir = $new->config_data('--bindir');
+my $bindir = "$installation/bin";
 my $output;
 my $upgraded = do
 {

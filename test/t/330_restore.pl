@@ -63,7 +63,8 @@ wait_for_fence($fence, 'gone', "$time $time", 'the fence says when it began and 
 wait_for_fence($fence, 'late%20one', "$time $time", '... of both');
 sound_ok($primary, 'the primary itself');
 $primary->safe_psql('postgres', 'SELECT pg_switch_wal()');
-$primary->restart('immediate');
+$primary->stop('immediate');
+$primary->start;
 sound_ok($primary, 'after a crash');
 $primary->stop;
 retire($primary);
