@@ -11,6 +11,8 @@ import json
 import os
 import time
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from clients import LOST, Violation
 from shop import EVIL, HONEST, ISSUER_KEY, TOKEN, DbError
 
@@ -320,7 +322,7 @@ def forge(me):
         f"{head}.{encode(claims)}.{signature}", f"{head}.{body}.{signature[:-4]}",
         f"{encode({'alg': 'none'})}.{encode(claims)}.", me.token[:-1] + "=", "x.y.z",
         f"{encode({'alg': 'none', 'kid': ISSUER_KEY})}.{encode(claims)}.{signature}",
-        sign(me.victim(), key=type(me.shop.key).generate()), sign(me.tenant, aud="other"),
+        sign(me.victim(), key=Ed25519PrivateKey.generate()), sign(me.tenant, aud="other"),
         sign(me.tenant, iss="https://other.example"), sign(me.tenant, exp=now - 1000),
         sign(me.tenant, nbf=now + 1000), sign("no such tenant"), sign(me.tenant + " "),
         "leyser-context:" + base64.b64encode(os.urandom(120)).decode(), "(set)"))

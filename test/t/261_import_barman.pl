@@ -94,7 +94,7 @@ is($node->safe_psql('postgres', q{
 	FROM leyser.wal_archive_record w}), 't', '... and the archive begins with the next');
 
 # Removed by hand.
-system_or_bail('rm', '-rf', "$folder/home/main/base/$second");
+system_or_bail('rm', '-rf', "$folder/home/main/base/$second", glob("$folder/home/main/meta/$second-*"));
 import_gives('0|0|1', 'what somebody has removed is gone');
 is($node->safe_psql('postgres', qq{SELECT state FROM leyser.generation_record WHERE label = '$second'}), 'deleted', '... and deleted');
 
@@ -127,9 +127,11 @@ like(import_gives('0|0|0', 'the newest one, deleted, might be newer than the cat
 $node->safe_psql('postgres', q{SELECT leyser.confirm_backup_deleted(generation_id) FROM leyser.backup_generation
 	ORDER BY started_at DESC LIMIT 1}, extra_params => [ '-U', 'keeper' ]);
 unlike(import_gives('0|0|0', '... until somebody confirms it'), qr/WARNING/, '... and all is known');
-rename "$folder/home/main/base", "$folder/elsewhere" or die;
-like(import_gives('0|0|0', 'a folder that is not mounted deletes nothing'), qr/WARNING/, '... and is named');
-rename "$folder/elsewhere", "$folder/home/main/base" or die;
+# From version 3.13 on Barman keeps a second folder about them.
+my @folders = grep { -d "$folder/home/main/$_" } 'base', 'meta';
+rename "$folder/home/main/$_", "$folder/elsewhere-$_" or die for @folders;
+like(import_gives('0|0|0', 'folders that are not mounted delete nothing'), qr/WARNING/, '... and are named');
+rename "$folder/elsewhere-$_", "$folder/home/main/$_" or die for @folders;
 
 # Found again.
 my $without = barman($configuration, 'diagnose');

@@ -123,7 +123,7 @@ my $one = open_session($node, user => 'gateway');
 $one->query_safe(q{BEGIN; SELECT leyser.enter('1'); SELECT leyser.import_table('"Order ü"'); INSERT INTO "leyser_import_Order ü" (number, note) VALUES (70, 'secret of 1')});
 my $staging = $one->query_safe(q{SELECT '"leyser_import_Order ü"'::regclass::oid::int || ' ' || relnamespace::regnamespace || '.' || quote_ident(relname) FROM pg_class WHERE relname ~ '^leyser_import'});
 my ($oid, $name) = split / /, $staging, 2;
-is((import_as('2', "SELECT * FROM $name;"))[0], '42501', 'another session does not see a staging table that is not committed');
+like((import_as('2', "SELECT * FROM $name;"))[0], qr/^42(501|P01)$/, 'another session does not see a staging table that is not committed');
 is_refused_in($one, 'COMMIT', '', 'a transaction that does not finish its import');
 is_refused_in($one, qq{BEGIN; SELECT leyser.enter('2'); SELECT * FROM "leyser_import_Order ü"}, '42P01', '... leaves nothing to the next one on the connection');
 $one->query('ROLLBACK');
