@@ -279,6 +279,7 @@ SQL_PARTS = \
 	sql/check_server.sql \
 	sql/check_environment.sql \
 	sql/check.sql \
+	sql/check_text_ja.sql \
 	sql/white_paper_text.sql \
 	sql/page_text.sql \
 	sql/white_paper_base.sql \

@@ -151,13 +151,13 @@ CREATE FUNCTION leyser.page_rules(look leyser.clause_look) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
     SELECT leyser.page_table(look, 'rules', 'page rules', '{page rule,page severity,page objects,page since}',
-        string_agg(leyser.page_row(format('<span lang="en">%s</span><br/><span class="small" lang="en">%s</span>', leyser.xml_text(f.what), leyser.xml_text(f.check_id)),
+        string_agg(leyser.page_row(format('<span>%s</span><br/><span class="small" lang="en">%s</span>', leyser.xml_text(f.what), leyser.xml_text(f.check_id)),
             format('<span class="line">%s</span>', leyser.page_say(look, 'page ' || f.severity)),
             CASE WHEN look.names THEN leyser.xml_text(leyser.name_some(look, f.objects)) ELSE leyser.page_number(cardinality(f.objects)) END,
             leyser.page_date(f.since)), ''
             ORDER BY array_position('{critical,high,medium,low}', f.severity), f.check_id))
-    FROM (SELECT f.check_id, f.severity, rtrim(r.what, '.') AS what, array_agg(f.object ORDER BY f.object) AS objects, min(f.since) AS since
-          FROM unnest(look.findings) f JOIN leyser.list_rules() r ON r.check_id = f.check_id
+    FROM (SELECT f.check_id, f.severity, r.what, array_agg(f.object ORDER BY f.object) AS objects, min(f.since) AS since
+          FROM unnest(look.findings) f JOIN leyser.told_rules(look.language) r ON r.check_id = f.check_id
           WHERE f.severity IS NOT NULL AND f.waived_until IS NULL GROUP BY f.check_id, f.severity, r.what) f
 $$;
 REVOKE ALL ON FUNCTION leyser.page_rules(leyser.clause_look) FROM PUBLIC;

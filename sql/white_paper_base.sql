@@ -98,25 +98,25 @@ COMMENT ON FUNCTION leyser.clause_alerts() IS 'internal: the alerts that speak o
 
 -- ---- points ----
 
-CREATE FUNCTION leyser.clause_rules(clause text) RETURNS TABLE (check_id text, what text, fails text, state text)
+CREATE FUNCTION leyser.clause_rules(clause text, language text) RETURNS TABLE (check_id text, what text, fails text, state text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT DISTINCT ON (k.check_id) k.check_id, rtrim(k.what, '.'), k.fails,
+    SELECT DISTINCT ON (k.check_id) k.check_id, k.what, k.fails,
            coalesce(c.state, CASE WHEN k.severity = 'critical' OR k.severity = 'high' AND k.fails = 'open' THEN 'broken'
                                   WHEN k.severity IN ('high', 'medium') THEN 'at risk' END)
-    FROM leyser.list_rules() k
+    FROM leyser.told_rules(clause_rules.language) k
     JOIN leyser.clause_checks() c ON c.clause = clause_rules.clause
         AND (k.check_id = c.pattern OR right(c.pattern, 1) = '.' AND starts_with(k.check_id, c.pattern))
     ORDER BY k.check_id, c.state NULLS LAST
 $$;
-REVOKE ALL ON FUNCTION leyser.clause_rules(text) FROM PUBLIC;
-COMMENT ON FUNCTION leyser.clause_rules(text) IS 'internal: the rules that speak of a clause; without a state: not against it';
+REVOKE ALL ON FUNCTION leyser.clause_rules(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.clause_rules(text, text) IS 'internal: the rules that speak of a clause, in a language; without a state: not against it';
 
 -- Somebody answers for what is waived, which keeps no promise.
 CREATE FUNCTION leyser.finding_points(look leyser.clause_look, clause text) RETURNS SETOF leyser.clause_point
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH rule AS MATERIALIZED (SELECT r.* FROM leyser.clause_rules(finding_points.clause) r),
+    WITH rule AS MATERIALIZED (SELECT r.* FROM leyser.clause_rules(finding_points.clause, look.language) r),
     found AS MATERIALIZED (
         SELECT r.what, r.state, f.* FROM unnest(look.findings) f JOIN rule r ON r.check_id = f.check_id WHERE r.state IS NOT NULL
     )
@@ -147,10 +147,25 @@ AS $$ SELECT CASE WHEN remedy ~ '^(ALTER|SELECT|CALL) .*;$' THEN remedy ELSE '--
 REVOKE ALL ON FUNCTION leyser.paste_remedy(text) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.paste_remedy(text) IS 'internal: a remedy as SQL, or as a comment where it is none';
 
+-- Most are names, and the same in every language.
+CREATE FUNCTION leyser.told_subject(language text, alert text, subject text) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN alert = 'too few' THEN leyser.tell(language, 'page of promised', split_part(subject, ' ', 1), split_part(subject, ' ', 3))
+                WHEN alert = 'unverified' AND subject = 'never' THEN leyser.tell(language, 'page never')
+                WHEN alert = 'unverified' THEN leyser.tell(language, 'last at', substr(subject, 9))
+                WHEN alert = 'notice overdue' THEN leyser.tell(language, 'notice', substr(subject, 8))
+                ELSE subject END
+$$;
+REVOKE ALL ON FUNCTION leyser.told_subject(text, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION leyser.told_subject(text, text, text) IS 'internal: what an alert is about, in a language';
+
 CREATE FUNCTION leyser.alert_points(look leyser.clause_look, clause text) RETURNS SETOF leyser.clause_point
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.state, leyser.tell(look.language, 'alert', leyser.tell(look.language, 'a ' || c.alert), leyser.name_some(look, a.subjects)),
+    SELECT c.state, leyser.tell(look.language, 'alert', leyser.tell(look.language, 'a ' || c.alert),
+                                leyser.name_some(look, ARRAY(SELECT leyser.told_subject(look.language, a.alert, s.subject)
+                                                             FROM unnest(a.subjects[:5]) WITH ORDINALITY s (subject, place) ORDER BY s.place) || a.subjects[6:])),
            a.since, array_to_string(a.remedies, chr(10))
     FROM unnest(look.alerts) a JOIN leyser.clause_alerts() c ON c.clause = alert_points.clause AND c.alert = a.alert
     UNION ALL

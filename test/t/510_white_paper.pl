@@ -57,7 +57,7 @@ is($node->safe_psql('postgres', q{SELECT string_agg(key, ', ') FROM (SELECT * FR
 is($node->safe_psql('postgres', q{SELECT count(*) - count(DISTINCT key) FROM (SELECT key FROM leyser.white_paper_phrases() UNION ALL SELECT key FROM leyser.page_phrases()) p}), '0', '... and is there once');
 is($node->safe_psql('postgres', q{WITH source AS (SELECT p.prosrc FROM pg_proc p WHERE p.pronamespace = 'leyser'::regnamespace),
 	used AS (SELECT m[1] AS key FROM source, regexp_matches(prosrc, 'leyser\.tell\((?:look\.language|language|examine_clauses\.language), ''([^'']+)''', 'g') m)
-	SELECT count(*) > 30, string_agg(key, ', ') FILTER (WHERE key NOT IN (SELECT key FROM leyser.white_paper_phrases())
+	SELECT count(*) > 30, string_agg(key, ', ') FILTER (WHERE key NOT IN (SELECT key FROM leyser.white_paper_phrases() UNION ALL SELECT key FROM leyser.page_phrases())
 		AND key NOT IN ('a ', 'outer ')) FROM used}), 't|', '... whoever uses it');
 is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT a.alert, ', ') FROM leyser.clause_alerts() a WHERE 'a ' || a.alert NOT IN (SELECT key FROM leyser.white_paper_phrases())}),
 	'', '... and each alert that a clause knows');
@@ -67,6 +67,11 @@ is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT replace(m[1], '''''
 	AND m[1] <> 'lost' AND replace(m[1], '''''', '''') NOT IN (SELECT a.alert FROM leyser.clause_alerts() a)}), '', 'each alert speaks of a clause');
 is($node->safe_psql('postgres', q{SELECT string_agg(pattern, ', ') FROM leyser.clause_checks() c WHERE NOT EXISTS (SELECT FROM leyser.check_rule r
 	WHERE r.check_id = c.pattern OR right(c.pattern, 1) = '.' AND starts_with(r.check_id, c.pattern))}), '', 'each rule that a clause knows is there');
+# The rules of the security check, in Japanese.
+is($node->safe_psql('postgres', q{SELECT string_agg(coalesce(r.check_id, j.check_id), ', ') FROM leyser.list_rules() r FULL JOIN leyser.check_texts_ja() j ON j.check_id = r.check_id
+	WHERE r.check_id IS NULL OR j.what IS NULL OR j.what !~ '[ぁ-ん]' OR j.what ~ '。'}), '', 'each rule has a Japanese text, and each text a rule');
+is($node->safe_psql('postgres', q{SELECT count(*) > 100, count(*) - count(DISTINCT check_id), count(*) - count(DISTINCT what) FROM leyser.check_texts_ja()}), 't|0|0', '... one, and its own');
+
 is_refused($node, "SELECT * FROM leyser.white_paper($_)", '22023', "language $_", user => 'auditor') foreach q{'de'}, q{''}, 'NULL', q{'EN'};
 
 # Attestations that cannot be.

@@ -109,6 +109,24 @@ foreach my $language (qw(en ja))
 }
 is(clauses_of($pages{'en false'})->{'2.1'}{status} =~ s/\d{4}-\d\d-\d\d$/DAY/r, 'Attested until DAY', 'the day on which an attestation ends');
 
+# The security check's rules are told in the page's language.
+foreach my $name (sort keys %pages)
+{
+	my ($language) = split / /, $name;
+	my $rules = q{SELECT w.what FROM leyser.told_rules('%s') w JOIN leyser.check_rule r USING (check_id) WHERE %s};
+	my @open = split /\n/, $node->safe_psql('postgres', sprintf $rules, $language, q{check_id IN (SELECT check_id FROM leyser.check_security())});
+	my @other = split /\n/, $node->safe_psql('postgres', sprintf $rules, $language eq 'en' ? 'ja' : 'en', 'true');
+	my $page = unescape($pages{$name});
+
+	utf8::is_utf8($_) || utf8::decode($_) foreach @open, @other;
+	cmp_ok(scalar @open, '>', 1, "$name: there are findings");
+	is(join("\n", grep { index($page, $_) < 0 } @open), '', "$name: ... which are told in the page's language");
+	is(join("\n", grep { index($page, $_) >= 0 } @other), '', "$name: ... and no rule is in the other one");
+}
+
+like($pages{'en true'}, qr/Fewer generations than promised: 6 of 7\./, 'what an alert is about');
+like($pages{'ja true'}, qr{世代数の不足: 6 / 7。}, '... in Japanese');
+
 # Without names.
 foreach my $language (qw(en ja))
 {
