@@ -132,16 +132,19 @@ AS $$
                CASE WHEN h.system_identifier IS DISTINCT FROM s.scrub_system THEN coalesce(h.system_began, '-infinity')
                     ELSE h.snapshot_at END AS erased_before
         FROM (SELECT DISTINCT p.scrub_system, p.scrub_timeline FROM purge p) s CROSS JOIN leyser.horizon_holders() h
+    ), event (scrub_system, scrub_timeline, at, is_bound, scrub_end_lsn) AS (
+        SELECT DISTINCT h.scrub_system, h.scrub_timeline, h.erased_before, true, NULL::pg_lsn FROM holder h WHERE h.erased_before IS NOT NULL
+        UNION ALL
+        SELECT p.scrub_system, p.scrub_timeline, p.erased_at, false, p.scrub_end_lsn FROM purge p
     ), first_after AS (
-        SELECT t.scrub_system, t.scrub_timeline, t.erased_before, min(p.scrub_end_lsn) - 1 AS bound
-        FROM (SELECT DISTINCT h.scrub_system, h.scrub_timeline, h.erased_before FROM holder h WHERE h.erased_before IS NOT NULL) t
-        JOIN purge p ON p.scrub_system IS NOT DISTINCT FROM t.scrub_system AND p.scrub_timeline IS NOT DISTINCT FROM t.scrub_timeline
-            AND p.erased_at >= t.erased_before
-        GROUP BY t.scrub_system, t.scrub_timeline, t.erased_before
+        -- of the purges at that time and later, the first in the log
+        SELECT e.scrub_system, e.scrub_timeline, e.at AS erased_before, e.is_bound,
+               min(e.scrub_end_lsn) OVER (PARTITION BY e.scrub_system, e.scrub_timeline ORDER BY e.at DESC) - 1 AS bound
+        FROM event e
     )
     SELECT h.scrub_system, h.scrub_timeline, least(h.place, f.bound), h.generation_id, h.archive, h.since, h.label, h.alive, h.deadline, h.deleted_at
     FROM holder h LEFT JOIN first_after f ON f.scrub_system IS NOT DISTINCT FROM h.scrub_system
-        AND f.scrub_timeline IS NOT DISTINCT FROM h.scrub_timeline AND f.erased_before = h.erased_before
+        AND f.scrub_timeline IS NOT DISTINCT FROM h.scrub_timeline AND f.erased_before = h.erased_before AND f.is_bound
 $$;
 REVOKE ALL ON FUNCTION leyser.horizon_bounds() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.horizon_bounds() IS
