@@ -61,14 +61,18 @@ COMMENT ON FUNCTION leyser.record_command(text, integer, text) IS
     'internal: what became of a mail by the exit status of leyser.mail_command (-1: it could not be run, or was killed): sent, refused, deferred, stop (no other mail need be tried now), or gone';
 
 CREATE FUNCTION leyser.told_mail() RETURNS text
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('mails sent: %s, put off: %s, refused: %s', count(*) FILTER (WHERE a.outcome = 'sent'),
-                  count(*) FILTER (WHERE a.outcome = 'deferred'), count(*) FILTER (WHERE a.outcome = 'refused'))
-    FROM leyser.mail_attempt a
-    WHERE a.claimed_by IS NULL AND a.outcome IS NOT NULL
-      AND a.claimed_at >= (SELECT r.running_since FROM leyser.job_record r WHERE r.job = 'send mail')
-    HAVING count(*) > 0
+DECLARE
+    since timestamptz := (SELECT r.running_since FROM leyser.job_record r WHERE r.job = 'send mail');
+BEGIN
+    -- planned for this time: what came after it is a small part of half a year's attempts
+    RETURN (SELECT format('mails sent: %s, put off: %s, refused: %s', count(*) FILTER (WHERE a.outcome = 'sent'),
+                          count(*) FILTER (WHERE a.outcome = 'deferred'), count(*) FILTER (WHERE a.outcome = 'refused'))
+            FROM leyser.mail_attempt a
+            WHERE a.claimed_by IS NULL AND a.outcome IS NOT NULL AND a.claimed_at >= since
+            HAVING count(*) > 0);
+END
 $$;
 REVOKE ALL ON FUNCTION leyser.told_mail() FROM PUBLIC;
 COMMENT ON FUNCTION leyser.told_mail() IS 'internal: what the present run of job send mail has done, or NULL';
