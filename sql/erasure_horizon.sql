@@ -139,7 +139,7 @@ AS $$
     ), first_after AS (
         -- of the purges at that time and later, the first in the log
         SELECT e.scrub_system, e.scrub_timeline, e.at AS erased_before, e.is_bound,
-               min(e.scrub_end_lsn) OVER (PARTITION BY e.scrub_system, e.scrub_timeline ORDER BY e.at DESC) - 1 AS bound
+               min(e.scrub_end_lsn) OVER (PARTITION BY e.scrub_system, e.scrub_timeline ORDER BY e.at DESC NULLS LAST) - 1 AS bound
         FROM event e
     )
     SELECT h.scrub_system, h.scrub_timeline, least(h.place, f.bound), h.generation_id, h.archive, h.since, h.label, h.alive, h.deadline, h.deleted_at

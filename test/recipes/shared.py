@@ -103,7 +103,7 @@ class SqlAlchemy:
             try:
                 self.fetch(connection, *query)
             except DBAPIError as error:
-                return error.orig.pgcode
+                return error.orig.diag.sqlstate
         return "no error"
 
 
@@ -150,7 +150,7 @@ class Django:
         try:
             self.execute(*query)
         except self.database.Error as error:
-            return error.__cause__.pgcode
+            return error.__cause__.diag.sqlstate
         return "no error"
 
 

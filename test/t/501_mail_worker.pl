@@ -41,7 +41,7 @@ for my $address (@addresses)
 {
 	my ($got, $message) = sqlstate_of($node, "SELECT leyser.add_contact('t1', 'extra', E'$address')", user => 'operator');
 
-	is($got, '22023', "no address: $address");
+	is($got, '22023', "no address: " . $address =~ s{[^ -~]}{?}gr);
 	like($message, qr/DETAIL:  .*HINT:  /s, '... with detail and hint');
 }
 is_refused($node, "SELECT leyser.add_contact($_->[0])", $_->[1], "no contact: $_->[0]", user => 'operator') for (

@@ -267,7 +267,7 @@ $node->safe_psql('postgres', $_) foreach q{SELECT leyser.set_notice_policy(mail_
 tick('note clauses');
 drive('2.16', $kept, sprintf($tell, 'upgrade', q{, starts_at => now() + interval '2 days', short_notice_reason => 'a hole in the server'}), 'at risk', 'A "subject" of upgrade": a hole in the server',
 	sub { $node->safe_psql('postgres', q{SELECT leyser.end_notice(max(notice_id), 'called off', 'not needed') FROM leyser.notice; UPDATE leyser.notice_record SET ended_at = now() - interval '40 days'}) });
-drive('2.16', $kept, q{UPDATE leyser.version_record SET version = '150001' WHERE part = 'PostgreSQL'}, 'broken', 'New versions that no notice told of: PostgreSQL 15',
+drive('2.16', $kept, q{UPDATE leyser.version_record SET version = '150001' WHERE part = 'PostgreSQL'}, 'broken', 'New versions that no notice told of: PostgreSQL',
 	q{UPDATE leyser.version_record SET version = current_setting('server_version_num') WHERE part = 'PostgreSQL'});
 $node->safe_psql('postgres', q{UPDATE leyser.version_record SET version = '0.0.9' WHERE part = 'leyser'});
 tick('note clauses');
