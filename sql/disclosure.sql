@@ -186,6 +186,12 @@ BEGIN
             HINT = 'See view leyser.disclosure.';
     END IF;
     PERFORM leyser.check_second_person(disclosure, opened);
+    IF opened.openers[1] <> opened.to_role::oid AND NOT leyser.role_has_usage(opened.openers[1], 'operator') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+            MESSAGE = 'the disclosure was opened by a role that is no operator any more',
+            DETAIL = format('Role "%s" asked for it.', disclosure.opened_by),
+            HINT = 'Close it with leyser.close_disclosure(), and let an operator open another one.';
+    END IF;
     PERFORM leyser.check_disclosure_reader(opened.to_role);
     UPDATE leyser.disclosure_record d SET confirmed_by = (SELECT r.rolname FROM pg_roles r WHERE r.oid = leyser.caller()),
             confirmed_in = session_user, confirmed_at = clock_timestamp(), ends_at = clock_timestamp() + d.valid_for
@@ -196,7 +202,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION leyser.confirm_disclosure(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION leyser.confirm_disclosure(bigint) IS
-    'operator: opens, from now on, the disclosure that somebody else asked for; 42501 where the two can be the same person: session_user or the role in force is, is a member of, or has as a member, one of those who opened it or the reader, has a name that they had, or is a superuser or has CREATEROLE, also as the role that connected; or where one of them was dropped; LY008 where none waits, or the tenant is erased or being purged';
+    'operator: opens, from now on, the disclosure that somebody else asked for; 42501 where the two can be the same person: session_user or the role in force is, is a member of, or has as a member, one of those who opened it or the reader, has a name that they had, or is a superuser or has CREATEROLE, also as the role that connected; or where one of them was dropped, or who asked for another''s is no operator any more; LY008 where none waits, or the tenant is erased or being purged';
 
 -- ---- ending ----
 

@@ -137,7 +137,11 @@ is_refused($node, "SET SESSION AUTHORIZATION bob; SELECT leyser.confirm_disclosu
 is_refused($node, "SET SESSION AUTHORIZATION alice; $open", '42501', '... who opens none, either');
 $node->safe_psql('postgres', 'CREATE ROLE gone LOGIN; SELECT leyser.grant_usage(\'gone\', \'operator\')');
 my $gone = as('gone', $open);
-$node->safe_psql('postgres', q{SELECT leyser.revoke_usage('gone', 'operator'); DROP ROLE gone});
+$node->safe_psql('postgres', q{SELECT leyser.revoke_usage('gone', 'operator')});
+my ($state, $message) = sqlstate_of($node, "SELECT leyser.confirm_disclosure($gone)", user => 'bob');
+is($state, '42501', 'nobody confirms what was opened for another one by who is no operator any more');
+like($message, qr/no operator any more.*DETAIL:.*gone.*HINT:.*close_disclosure/s, '... and what to do is told');
+$node->safe_psql('postgres', 'DROP ROLE gone');
 is_refused($node, "SELECT leyser.confirm_disclosure($gone)", '42501', 'nobody confirms what a dropped role opened', user => 'bob');
 $node->safe_psql('postgres', 'CREATE ROLE gone LOGIN; SELECT leyser.grant_usage(\'gone\', \'operator\')');
 is_refused($node, "SELECT leyser.confirm_disclosure($gone)", '42501', '... nor that role, made again', user => 'gone');
