@@ -89,11 +89,12 @@ class Wire:
         """Sends statements with parameters ahead of one Sync, so as one
         transaction; gives all results, or raises the first error."""
         results, error = [], None
-        self.pgconn.enter_pipeline_mode()
+        self._run(self.pgconn.enter_pipeline_mode)
         try:
             for sql, *params in steps:
-                self.pgconn.send_query_params(sql.encode(), [str(p).encode() for p in params])
-            self.pgconn.pipeline_sync()
+                self._run(self.pgconn.send_query_params, sql.encode(),
+                          [str(p).encode() for p in params])
+            self._run(self.pgconn.pipeline_sync)
             while True:
                 got = self.pgconn.get_result()
                 if got is None:
@@ -131,8 +132,9 @@ class Wire:
     def _run(self, call, *arguments):
         try:
             return call(*arguments)
-        except MemoryError as error:
-            # libpq has no result where somebody ended the connection at the wrong moment
+        except (MemoryError, OperationalError) as error:
+            # libpq has no result where somebody ended the connection at the wrong moment;
+            # how psycopg tells that depends on its version
             self.pgconn.finish()
             raise DbError("08006", "connection is gone") from error
 
